@@ -1,0 +1,31 @@
+"""Generative hypernetworks: models whose samples are the weights of other models.
+
+Public names are imported on first use, so `import weightgen` costs nothing. Read `weightgen.protocols` first.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Examples": "weightgen.tasks",
+    "InputError": "weightgen.errors",
+    "Outcome": "weightgen.protocols",
+    "Standardizer": "weightgen.standardizer",
+    "TaskBatch": "weightgen.tasks",
+    "WeightSpace": "weightgen.weight_space",
+    "descend": "weightgen.descent",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'weightgen' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,143 @@
+"""Reading and writing files: nothing is ever half-written, nothing unreadable passes silently."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from weightgen.errors import InputError
+
+StrPath = str | os.PathLike[str]
+
+
+@contextmanager
+def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a path beside `target`; rename what was made there to `target`, or remove it on any exception.
+
+    Args:
+        target: the file or folder to be; missing parent folders are made.
+        overwrite: whether a file may replace a file, and a folder a folder.
+
+    Yields:
+        A path that does not exist yet, where the caller makes one file or one folder.
+
+    Raises:
+        InputError: `target` exists and may not be replaced.
+    """
+    final = Path(os.path.realpath(target))
+    if final.exists() and not overwrite:
+        raise InputError(f"{target} exists already: remove it or choose another place to write to")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {final.parent}: {error.strerror}") from error
+    partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        _rename(partial, final, overwrite)
+    finally:
+        _remove(partial)
+
+
+def _rename(partial: Path, final: Path, overwrite: bool) -> None:
+    if not final.exists():
+        partial.rename(final)
+    elif not overwrite or final.is_dir() != partial.is_dir():
+        raise InputError(f"{final} exists already and may not be replaced by what was written")
+    elif partial.is_dir():
+        # No single step replaces a full folder: move it aside, and put it back if the second step fails.
+        aside = partial.with_suffix(".old")
+        final.rename(aside)
+        try:
+            partial.rename(final)
+        except BaseException:
+            aside.rename(final)
+            raise
+        _remove(aside)
+    else:
+        partial.replace(final)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def read_json(path: StrPath) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; expected a JSON file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not a JSON file: {error}") from error
+
+
+def write_json(path: StrPath, obj: Any, overwrite: bool = True) -> None:
+    """Write `obj` as strict JSON (no NaN or infinity), indented."""
+    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
+    with written_beside(path, overwrite) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _safetensors(path: StrPath) -> Iterator[Any]:
+    if not Path(path).is_file():
+        raise InputError(f"no file {path}; expected a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is truncated or not a safetensors file: {error}") from error
+
+
+def read_tensors(path: StrPath) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file, on the CPU.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format.
+    """
+    with _safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def read_metadata(path: StrPath) -> dict[str, str]:
+    """Read the text that `write_tensors` stored beside the tensors; empty where there is none.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format.
+    """
+    with _safetensors(path) as file:
+        return dict(file.metadata() or {})
+
+
+def write_tensors(
+    path: StrPath,
+    tensors: Mapping[str, Tensor],
+    metadata: dict[str, str] | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write tensors as one safetensors file; tensors that share memory are written separately."""
+    owned: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        owned[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    with written_beside(path, overwrite) as partial:
+        save_file(owned, partial, metadata=metadata)
