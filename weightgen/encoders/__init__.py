@@ -1,0 +1,1 @@
+"""Encoders: frozen CLIP towers (text and images to embeddings) and encoders of weights."""

@@ -1,0 +1,227 @@
+"""CLIP: images and texts to raw embeddings in one space, behind one small interface.
+
+An encoder is any object with `encode_images` and `encode_texts` (`ImageTextEncoder`); `load_clip` makes one
+from an open_clip name and tag, or from a folder. Embeddings are *raw*: whoever compares them normalises them.
+
+The two dimensions may differ. Only a base network that compares images with answers (`CLIPAdapter`) needs
+them to be equal; question embeddings condition a hypernetwork and may have any size.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from weightgen.errors import InputError
+
+__all__ = ["CLIP", "ImageTextEncoder", "Towers", "load_clip"]
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+PREPROCESS = ("center-crop", "squash")
+
+Tokenize = Callable[[list[str]], Tensor]
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """What the feature recipe needs of an encoder; bring your own by writing these two methods."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Embed N images, as (N, E)."""
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Embed N texts, as (N, E), where E may be another size than that of the images."""
+
+
+class Towers(NamedTuple):
+    """What the loaders of the different formats hand over.
+
+    Attributes:
+        model: has `encode_image((N, 3, H, W))` and `encode_text((N, L))`, both to (N, E).
+        tokenize: a list of N texts to token ids (N, L).
+        pixels: open_clip's preprocessing: `size`, `mean`, `std`, `interpolation`, `resize_mode`.
+        dim: the size E of the embeddings.
+        vocabulary: a text that identifies the tokenizer.
+    """
+
+    model: nn.Module
+    tokenize: Tokenize
+    pixels: dict[str, Any]
+    dim: int
+    vocabulary: str
+
+
+class CLIP:
+    """A frozen pair of image and text towers.
+
+    Args:
+        towers: the model and what it needs around it.
+        label: what to call it, e.g. `ViT-B-32 openai` or the name of its folder.
+        device: where it runs.
+        precision: `fp32`, `fp16` or `bf16`: the type that the towers compute in.
+        preprocess: `center-crop` (the model's own preprocessing) or `squash` (straight to the input size,
+            ignoring the aspect ratio, as the authors of HyperCLIP did).
+
+    Attributes:
+        name: identifies the weights, tokenizer and preprocessing; fit for a folder name.
+        digest: the same identity as a SHA-256, without the precision.
+    """
+
+    def __init__(
+        self,
+        towers: Towers,
+        label: str,
+        *,
+        device: str | torch.device = "cpu",
+        precision: str = "fp32",
+        preprocess: str = "center-crop",
+    ) -> None:
+        resize = {"resize_mode": "squash"} if preprocess == "squash" else {}
+        self._pixels = {**towers.pixels, **resize}
+        self._transform = _transform(self._pixels)
+        self._tokenize = towers.tokenize
+        self.digest = _digest(towers._replace(pixels=self._pixels))
+        self.image_dim = self.text_dim = towers.dim
+        self.device, self.dtype = torch.device(device), PRECISIONS[precision]
+        self.model: Any = towers.model.to(self.device, self.dtype).eval().requires_grad_(False)
+        parts = [label, *resize.values(), self.digest[:8], *([precision] if precision != "fp32" else [])]
+        self.name = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+    def __repr__(self) -> str:
+        return f"CLIP({self.name}, dim={self.image_dim}, device={self.device})"
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """Resize, crop and normalise one image to (3, H, W) float32; safe to call from several threads."""
+        return self._transform(image if image.mode == "RGB" else image.convert("RGB"))
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Turn N texts into token ids (N, L) int64, padded and cut to the model's context length."""
+        return self._tokenize(list(texts))
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image] | Tensor, batch_size: int = 64) -> Tensor:
+        """Embed images, not normalised.
+
+        Args:
+            images: N images, or what `preprocess` made of them, (N, 3, H, W).
+            batch_size: how many go through the tower at once.
+
+        Returns:
+            Embeddings (N, E), float32, on the model's device.
+        """
+        pieces = [torch.empty(0, self.image_dim, device=self.device)]
+        for start in range(0, len(images), batch_size):
+            piece = images[start : start + batch_size]
+            batch = piece if isinstance(piece, Tensor) else torch.stack([self.preprocess(x) for x in piece])
+            pieces.append(self.model.encode_image(batch.to(self.device, self.dtype)).float())
+        return torch.cat(pieces)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Embed texts, not normalised.
+
+        Args:
+            texts: N texts.
+            batch_size: how many go through the tower at once.
+
+        Returns:
+            Embeddings (N, E), float32, on the model's device.
+        """
+        pieces = [torch.empty(0, self.text_dim, device=self.device)]
+        for start in range(0, len(texts), batch_size):
+            tokens = self.tokenize(texts[start : start + batch_size]).to(self.device)
+            pieces.append(self.model.encode_text(tokens).float())
+        return torch.cat(pieces)
+
+
+def load_clip(
+    model: str,
+    pretrained: str | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    precision: str = "fp32",
+    random_weights: bool = False,
+    preprocess: str = "center-crop",
+) -> CLIP:
+    """Load a frozen CLIP.
+
+    Args:
+        model: a name that open_clip knows (`ViT-L-14-336`), or a folder, read without network: open_clip's
+            (`open_clip_config.json`, `open_clip_model.safetensors`, optionally `tokenizer.json`) or that of
+            a transformers CLIP (`config.json`, `model.safetensors` and tokenizer files).
+        pretrained: the tag of the weights (`openai`) for a name; None for a folder.
+        device: where the towers run.
+        precision: `fp32`, `fp16` or `bf16`.
+        random_weights: for a name, take random weights in place of trained ones, the same in every process.
+        preprocess: `center-crop` (the model's own) or `squash`.
+
+    Raises:
+        InputError: an unknown name, tag, option or device; a name without weights; weights that cannot be
+            downloaded; a folder that is missing, damaged or holds weights in another format than safetensors.
+    """
+    _check(precision, tuple(PRECISIONS), "precision")
+    _check(preprocess, PREPROCESS, "preprocess")
+    _check_device(device)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if pretrained or random_weights:
+            raise InputError(
+                f"{model} is a folder with weights of its own: leave pretrained and random_weights out"
+            )
+        towers, label = _read_folder(folder), folder.resolve().name
+    else:
+        from weightgen.encoders import clip_named
+
+        towers = clip_named.load(model, pretrained, random_weights)
+        label = f"{model} {pretrained or 'random'}"
+    return CLIP(towers, label, device=device, precision=precision, preprocess=preprocess)
+
+
+def _read_folder(folder: Path) -> Towers:
+    if (folder / "open_clip_config.json").is_file():
+        from weightgen.encoders import clip_folder
+
+        return clip_folder.load(folder)
+    if (folder / "config.json").is_file():
+        from weightgen.encoders import clip_transformers
+
+        return clip_transformers.load(folder)
+    raise InputError(
+        f"{folder} holds no CLIP: expected open_clip_config.json with open_clip_model.safetensors, "
+        "or a transformers CLIP's config.json with model.safetensors"
+    )
+
+
+def _check(value: str, known: Sequence[str], what: str) -> None:
+    if value not in known:
+        raise InputError(f"unknown {what} {value!r}: choose one of {', '.join(known)}")
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"no device {str(device)!r} here: {str(error).splitlines()[0]}; use device=cpu"
+        ) from error
+
+
+def _transform(pixels: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    return image_transform_v2(PreprocessCfg(**pixels), is_train=False)
+
+
+def _digest(towers: Towers) -> str:
+    """Hash all that decides what the embeddings are, apart from the precision they are computed in."""
+    digest = hashlib.sha256(json.dumps([towers.pixels, towers.vocabulary], sort_keys=True).encode())
+    for name, tensor in sorted(towers.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()

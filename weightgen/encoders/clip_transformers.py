@@ -1,0 +1,84 @@
+"""A CLIP in a folder, in the format of the transformers library."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from weightgen.encoders.clip import Towers
+from weightgen.encoders.clip_folder import brief
+from weightgen.errors import InputError
+from weightgen.files import read_json
+
+__all__ = ["load"]
+
+
+class _AsOpenCLIP(nn.Module):
+    """A transformers CLIP with open_clip's two methods.
+
+    No attention mask is given: padding follows the end token, and attention is causal.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        return self.model.visual_projection(self.model.vision_model(pixel_values=pixels).pooler_output)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        return self.model.text_projection(self.model.text_model(input_ids=tokens).pooler_output)
+
+
+def load(folder: Path) -> Towers:
+    """Read the towers of a transformers CLIP folder, without network.
+
+    Raises:
+        InputError: another kind of model, or a file that is missing or damaged.
+    """
+    config = read_json(folder / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != "clip":
+        raise InputError(f"{folder / 'config.json'} is of model_type {kind!r}: expected 'clip'")
+    if not (folder / "model.safetensors").is_file():
+        raise InputError(f"{folder}: expected model.safetensors; weights in other formats are not read")
+    from safetensors import SafetensorError
+    from transformers import AutoTokenizer, CLIPModel
+
+    try:
+        model, report = CLIPModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{folder} is not a CLIP that transformers can read: {brief(error)}") from error
+    if report["missing_keys"] or report["mismatched_keys"]:
+        wrong = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
+        raise InputError(f"{folder / 'model.safetensors'} lacks {len(wrong)} weights, for example {wrong[0]}")
+    length = model.config.text_config.max_position_embeddings
+
+    def tokenize(texts: list[str]) -> Tensor:
+        return tokenizer(
+            texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        ).input_ids
+
+    pixels = _pixels(folder, model.config.vision_config.image_size)
+    vocabulary = tokenizer.backend_tokenizer.to_str()
+    return Towers(_AsOpenCLIP(model.float()), tokenize, pixels, model.config.projection_dim, vocabulary)
+
+
+def _pixels(folder: Path, size: int) -> dict[str, Any]:
+    """Translate the image processor's settings into open_clip's."""
+    path = folder / "preprocessor_config.json"
+    if not path.is_file():
+        return {"size": size}
+    settings = read_json(path)
+    # PIL's numbers: 2 is bilinear, 3 bicubic.
+    interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3))
+    if interpolation is None:
+        raise InputError(f"{path}: resample {settings['resample']} is not supported: expected 2 or 3")
+    pixels = {"size": size, "interpolation": interpolation}
+    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
+        if theirs in settings:
+            pixels[ours] = tuple(settings[theirs])
+    return pixels
