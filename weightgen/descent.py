@@ -1,0 +1,49 @@
+"""Gradient descent on a point per task: MAML's inner loop, latent adaptation, and guidance are all this.
+
+Letters: B tasks, D the dimension of what is adapted (P weights or Z latent).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+
+def descend(
+    loss: Callable[..., Tensor],
+    start: Tensor,
+    *data: Any,
+    steps: int | Tensor,
+    lr: float | Tensor,
+    first_order: bool = False,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Take gradient steps on every task's own loss; the result is differentiable.
+
+    x ← x − lr ∇ₓ loss(x, data), `steps` times. `loss` is written for one task and batched with `vmap`.
+
+    Args:
+        loss: (point of shape (D,), one task's data) → scalar. What it closes over is shared by all tasks.
+        start: where to start, with shape (B, D).
+        *data: tensors, or tuples and dictionaries of tensors, each with a leading dimension B.
+        steps: number of steps, one for all or an integer tensor with shape (B,).
+        lr: step size, a number or a tensor that broadcasts against (B, D).
+        first_order: whether slopes count as constants when the result is differentiated (first-order MAML,
+            Finn et al. 2017, section 5.2), which needs less time and memory.
+        chunk_size: tasks differentiated at once; fewer need less memory.
+
+    Returns:
+        The adapted points, with shape (B, D).
+    """
+    slope = vmap(grad(loss), randomness="different", chunk_size=chunk_size)
+    point = start
+    for step in range(int(steps.max()) if isinstance(steps, Tensor) else steps):
+        # `grad` ignores an outer no_grad for its own derivative, but no graph is kept for the next order.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
+            direction = slope(point, *data)
+        moved = point - lr * direction
+        going = (steps > step).unsqueeze(-1) if isinstance(steps, Tensor) else None
+        point = moved if going is None else torch.where(going, moved, point)
+    return point

@@ -1,0 +1,66 @@
+"""Mean and standard deviation as buffers, so that they are saved with the weights they belong to."""
+
+import torch
+from torch import Tensor, nn
+
+from weightgen.errors import InputError
+
+
+class Standardizer(nn.Module):
+    """Shift and scale vectors to mean 0 and standard deviation 1; refuses to work before `fit`.
+
+    Args:
+        dim: D, the length of a vector.
+    """
+
+    mean: Tensor
+    std: Tensor
+    count: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def fit(self, values: Tensor, scalar: bool = False, floor: float = 1e-6) -> "Standardizer":
+        """Take the statistics of `values`, with shape (*, D).
+
+        Args:
+            values: at least two vectors.
+            scalar: one standard deviation for all dimensions, the mean over them, as in the VAE of the
+                HyperCLIP authors' code.
+            floor: the least standard deviation, so that a constant dimension is not divided by zero.
+
+        Returns:
+            This module.
+
+        Raises:
+            InputError: too few vectors, a wrong length, or values that are not finite.
+        """
+        self._check(values)
+        rows = values.reshape(-1, values.shape[-1])
+        if len(rows) < 2 or not rows.isfinite().all():
+            raise InputError(f"statistics need at least two vectors of finite numbers, got {len(rows)}")
+        std = rows.std(dim=0, correction=0)
+        self.mean.copy_(rows.mean(dim=0))
+        self.std.copy_((std.mean().expand_as(std) if scalar else std).clamp_min(floor))
+        self.count.fill_(len(rows))
+        return self
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(values − mean) / std, for shape (*, D)."""
+        self._check(values, fitted=True)
+        return (values - self.mean) / self.std
+
+    def inverse(self, values: Tensor) -> Tensor:
+        """The inverse of `forward`: values · std + mean, for shape (*, D)."""
+        self._check(values, fitted=True)
+        return values * self.std + self.mean
+
+    def _check(self, values: Tensor, fitted: bool = False) -> None:
+        if values.shape[-1:] != self.mean.shape:
+            raise InputError(f"expected vectors of shape (*, {len(self.mean)}), got {tuple(values.shape)}")
+        if fitted and not self.count:
+            raise InputError("this Standardizer has no statistics yet: call fit(values) or load a state")
