@@ -1,6 +1,6 @@
 """Named parameters of a network ↔ one flat vector, the only currency between the parts of this library.
 
-Letters: B tasks, K samples of weights for one task, N examples, C classes, P weights, `*` any leading dimensions.
+Letters: B tasks, K networks for one task, N examples, C classes, P weights, `*` any leading dimensions.
 """
 
 import copy
@@ -22,8 +22,8 @@ class WeightSpace:
     """The order and the shapes in which the parameters of a network lie in a flat vector of P numbers.
 
     Args:
-        shapes: pairs of a parameter's name and its shape. Pairs and not a dictionary, because JSON writers that
-            sort the keys would silently permute the vector.
+        shapes: pairs of a parameter's name and its shape. Not a dictionary, because JSON writers that sort
+            the keys would silently permute the vector.
     """
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -43,14 +43,12 @@ class WeightSpace:
         for name, part in module.named_modules():
             if getattr(part, "running_mean", None) is not None:
                 raise InputError(
-                    f"layer {name!r} ({type(part).__name__}) keeps running statistics, which no weight vector can "
-                    "hold: write track_running_stats=False, or use GroupNorm"
+                    f"layer {name!r} ({type(part).__name__}) keeps running statistics, which no weight "
+                    "vector can hold: write track_running_stats=False, or use GroupNorm"
                 )
         shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
         if not shapes:
-            raise InputError(
-                f"{type(module).__name__} has no parameters, so there are no weights to generate"
-            )
+            raise InputError(f"{type(module).__name__} has no parameters, so no weights to generate")
         return cls(shapes)
 
     @classmethod
@@ -90,9 +88,7 @@ class WeightSpace:
             value = params[name]
             lead = value.ndim - len(shape)
             if lead < 0 or tuple(value.shape[lead:]) != shape:
-                raise InputError(
-                    f"parameter {name!r} should have shape (*, {shape}), got {tuple(value.shape)}"
-                )
+                raise InputError(f"parameter {name!r} needs shape (*, {shape}), got {tuple(value.shape)}")
             parts.append(value.reshape(*value.shape[:lead], math.prod(shape)))
         return torch.cat(parts, dim=-1)
 

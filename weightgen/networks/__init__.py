@@ -1,0 +1,6 @@
+"""Base networks, whose weights are generated: ordinary modules, forward(inputs, **context) → logits."""
+
+from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.networks.mlp import MLP
+
+__all__ = ["MLP", "CLIPAdapter"]

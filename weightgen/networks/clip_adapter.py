@@ -1,0 +1,95 @@
+"""A small residual network on top of frozen CLIP features, compared with the embeddings of the answers.
+
+Source: Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", TMLR 2023, after
+CLIP-Adapter (Gao et al. 2021). The authors' own code fixes what the text leaves open.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weightgen.errors import InputError
+
+
+class CLIPAdapter(nn.Module, PyTorchModelHubMixin):
+    """Classify images among any answers: logits = s · cos(x + W₂ relu(W₁ x + b₁) + b₂, answers).
+
+    Args:
+        embed_dim: E, of the CLIP features; 768 for ViT-L/14.
+        hidden_dim: H, the width between the two layers. P = 2EH, and E + H more with biases.
+        ntk: neural tangent kernel parametrisation: the forward pass divides W₁ by √E and W₂ by √H, so that
+            all stored weights are of order one. Without it, the initialisation does this instead.
+        logit_scale: s.
+        init: "zero_shot" starts the second layer and all biases at zero, so that logits are CLIP's own until
+            training moves them; "authors" draws everything from N(0, 1), biases too.
+        bias: whether the layers have biases.
+        normalize_inputs: bring every input x to length √E first, so that the adapter does not depend on the
+            scale of the encoder's features. The authors feed raw features (False).
+
+    Raises:
+        InputError: another `init`.
+    """
+
+    def __init__(
+        self,
+        embed_dim: int,
+        hidden_dim: int = 256,
+        ntk: bool = True,
+        logit_scale: float = 100.0,
+        init: Literal["zero_shot", "authors"] = "zero_shot",
+        bias: bool = True,
+        normalize_inputs: bool = True,
+    ) -> None:
+        super().__init__()
+        if init not in ("zero_shot", "authors"):
+            raise InputError(f"expected init to be 'zero_shot' or 'authors', got {init!r}")
+        self.embed_dim = embed_dim
+        self.ntk = ntk
+        self.logit_scale = logit_scale
+        self.normalize_inputs = normalize_inputs
+        self.hidden = nn.Linear(embed_dim, hidden_dim, bias)
+        self.out = nn.Linear(hidden_dim, embed_dim, bias)
+        self._initialise(zero_shot=init == "zero_shot")
+
+    def _initialise(self, zero_shot: bool) -> None:
+        for layer in (self.hidden, self.out):
+            nn.init.normal_(layer.weight, std=1.0 if self.ntk else layer.in_features**-0.5)
+            if layer.bias is not None:
+                nn.init.normal_(layer.bias)
+        if zero_shot:
+            for start in (self.hidden.bias, self.out.weight, self.out.bias):
+                if start is not None:
+                    nn.init.zeros_(start)
+
+    def forward(self, inputs: Tensor, answers: Tensor, answer_mask: Tensor | None = None) -> Tensor:
+        """Score every answer for every image.
+
+        Args:
+            inputs: CLIP embeddings of images, with shape (*, N, E).
+            answers: CLIP embeddings of the answers, with shape (*, C, E).
+            answer_mask: False where an answer is padding and must not be chosen, with shape (*, C).
+
+        Returns:
+            Logits, with shape (*, N, C).
+        """
+        x = _unit(inputs) * math.sqrt(self.embed_dim) if self.normalize_inputs else inputs
+        adapted = x + self._linear(self.out, functional.relu(self._linear(self.hidden, x)))
+        logits = self.logit_scale * _unit(adapted) @ _unit(answers).mT
+        if answer_mask is None:
+            return logits
+        # Minus infinity would make the gradients of a softmax NaN; a quarter leaves room for sums.
+        return logits.masked_fill(~answer_mask.unsqueeze(-2), torch.finfo(logits.dtype).min / 4)
+
+    def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        # Scaling x and not the weights is the same and spares a copy of every task's weights.
+        return functional.linear(x * layer.in_features**-0.5 if self.ntk else x, layer.weight, layer.bias)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    # The clamp keeps derivatives of every order finite at zero, which is what padding consists of.
+    tiny = max(1e-12, torch.finfo(vectors.dtype).tiny)
+    return vectors * vectors.square().sum(-1, keepdim=True).clamp_min(tiny).rsqrt()
