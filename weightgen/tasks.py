@@ -100,7 +100,7 @@ class TaskBatchSampler(Sampler[list[int]]):
             change from epoch to epoch.
 
     Raises:
-        InputError: no tasks, or a batch size below one.
+        InputError: no tasks, a batch size below one, or a negative seed.
     """
 
     def __init__(
@@ -114,6 +114,8 @@ class TaskBatchSampler(Sampler[list[int]]):
     ) -> None:
         if len(sizes) == 0 or batch_size < 1:
             raise InputError(f"expected tasks and a batch size from 1 up, got {len(sizes)} and {batch_size}")
+        if seed < 0:
+            raise InputError(f"expected a seed from 0 up, got {seed}")
         self.sizes = np.asarray(sizes, dtype=np.float64)
         self.tasks_per_batch = batch_size
         self.steps = steps

@@ -1,8 +1,8 @@
 """What every training recipe needs besides its loop: functions, no trainer. For recipes only.
 
-A run can stop after any step and go on bit for bit as if it had not, because everything that changes is either
-in the checkpoint or a function of the step: the batch (`weightgen.tasks.TaskBatchSampler`), the learning rate
-(`warmup_cosine`), the randomness (`seed_step`).
+A run can stop after any step and go on bit for bit as if it had not: whatever changes is in the checkpoint,
+or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`), the learning rate
+(`warmup_cosine`) and the randomness (`seed_step`) are.
 """
 
 import json
@@ -22,7 +22,7 @@ from weightgen.files import StrPath, read_metadata, read_tensors, write_tensors,
 
 
 def seed_step(seed: int, step: int, process: int = 0) -> None:
-    """Make torch's randomness in one step a function of (seed, step, process): call it first in every step."""
+    """Make torch's randomness a function of (seed, step, process): call it first in every step."""
     if seed < 0:
         raise InputError(f"expected a seed from 0 up, got {seed}")
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0]))
@@ -55,7 +55,7 @@ def set_lr(optimizer: Optimizer, lr: float) -> None:
 
 
 def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
-    """An exponential moving average of `module`: `update_parameters(module)` after each step, then use `.module`.
+    """An exponential moving average: call `update_parameters(module)` after each step, then use `.module`.
 
     The decay starts low, as (1 + n) / (10 + n) after n updates, so that a short run does not average in its
     start. Buffers are copied.

@@ -103,7 +103,8 @@ class WeightSpace:
         parts = weights.split([math.prod(shape) for _, shape in self.shapes], dim=-1)
         lead = weights.shape[:-1]
         return {
-            name: part.reshape(*lead, *shape) for (name, shape), part in zip(self.shapes, parts, strict=True)
+            name: part.reshape((*lead, *shape))
+            for (name, shape), part in zip(self.shapes, parts, strict=True)
         }
 
     def call(self, module: nn.Module, weights: Tensor, *args: Any, **kwargs: Any) -> Any:
