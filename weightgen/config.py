@@ -65,9 +65,9 @@ def parse(schema: type[T], doc: str | None, argv: Sequence[str] | None = None) -
     for path in args.config:
         config = _merge(config, _load(path), path)
     config = _merge(config, _from_words(schema, args.overrides), "command line")
-    if missing := sorted(OmegaConf.missing_keys(config)):
-        raise InputError(f"missing settings: write {' '.join(f'{key}=...' for key in missing)}")
     try:
+        if missing := sorted(OmegaConf.missing_keys(config)):
+            raise InputError(f"missing settings: write {' '.join(f'{key}=...' for key in missing)}")
         return cast(T, OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
         raise InputError(_first_line(error)) from error

@@ -1,0 +1,126 @@
+"""The structure of the package, read from its source: imports go down only, and nothing reads a pickle."""
+
+import ast
+
+import pytest
+
+LAYERS = [
+    {"errors"},
+    {"files"},
+    {"weight_space", "tasks", "descent", "standardizer"},
+    {"protocols", "scores"},
+    {"networks", "data"},
+    {"hypernets", "encoders", "priors"},
+    {"guidance", "objectives"},
+    {"pipeline"},
+    {"cli"},
+]
+HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
+APART = {"config", "training"}  # recipes use them, the library does not
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The parts of weightgen that a module imports, at the top or inside a function."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found.add(f"{'.' * node.level}{node.module or ''}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "weightgen":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module.startswith("weightgen."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("weightgen.")}
+    return found
+
+
+def upward(part: str, source: str) -> set[str]:
+    """Imports in `source`, a module of `part`, that do not go down."""
+    used = imported(ast.parse(source)) - {"__version__", part}
+    if part in APART:
+        return {name for name in used if HEIGHT.get(name, 99) > HEIGHT["files"]}
+    return {name for name in used if HEIGHT.get(name, 99) >= HEIGHT[part]}
+
+
+def pickles(source: str) -> list[str]:
+    """What in `source` might run code that lies in a file."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            names = [f"{node.value.id}.{node.attr}"]
+        elif isinstance(node, ast.keyword) and not (
+            isinstance(node.value, ast.Constant) and not node.value.value
+        ):
+            names = [node.arg or ""]
+        else:
+            names = []
+        forbidden = {
+            "torch.load",
+            "torch.save",
+            "pickle",
+            "cloudpickle",
+            "dill",
+            "joblib",
+            "marshal",
+            "shelve",
+        }
+        found += [name for name in names if name in forbidden | {"allow_pickle", "read_pickle"}]
+    return found
+
+
+def part_of(path, root):
+    return path.relative_to(root / "weightgen").parts[0].removesuffix(".py")
+
+
+def test_imports_go_down_only(root):
+    sources = sorted((root / "weightgen").rglob("*.py"))
+    assert len(sources) > 10
+    for path in sources:
+        part = part_of(path, root)
+        if part != "__init__":
+            assert part in HEIGHT or part in APART, f"{path} belongs to no layer: add it to LAYERS"
+            assert not upward(part, path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    ("part", "source"),
+    [
+        ("tasks", "from weightgen.networks.mlp import MLP"),
+        ("tasks", "from weightgen.descent import descend"),
+        ("networks", "def f():\n    import weightgen.pipeline"),
+        ("priors", "from weightgen import WeightPipeline"),
+        ("pipeline", "from weightgen.config import parse"),
+        ("training", "from weightgen.tasks import collate"),
+        ("priors", "from .. import hypernets"),
+    ],
+)
+def test_upward_imports_are_seen(part, source):
+    assert upward(part, source)
+    assert not upward(
+        "pipeline", "from weightgen import __version__\nfrom weightgen.priors import x\nimport torch"
+    )
+
+
+def test_nothing_reads_a_pickle(root):
+    for folder in ("weightgen", "recipes", "data"):
+        for path in (root / folder).rglob("*.py"):
+            assert not pickles(path.read_text()), path
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(p)",
+        "import pickle",
+        "from torch import load",
+        "np.load(p, allow_pickle=True)",
+        "from dill import x",
+    ],
+)
+def test_pickles_are_seen(source):
+    assert pickles(source)
+    assert not pickles("import json\nnp.load(p, allow_pickle=False)\nfile.load()")
