@@ -63,7 +63,7 @@ def test_call_equals_the_module(module, space):
 @pytest.mark.parametrize("chunk_size", [None, 2])
 def test_call_batch_equals_a_loop(module, space, chunk_size):
     weights, x, answers = torch.randn(3, space.size), torch.randn(3, 6, 5), torch.randn(3, 2, 4)
-    batched = space.call_batch(module, weights, x, answers=answers, chunk_size=chunk_size)
+    batched = space.call_batch(module, weights, x, chunk_size, answers=answers)
     rows = [space.call(module, w, one, answers=a) for w, one, a in zip(weights, x, answers, strict=True)]
     torch.testing.assert_close(batched, torch.stack(rows))
 

@@ -117,6 +117,7 @@ class WeightSpace:
         weights: Tensor,
         inputs: Tensor,
         chunk_size: int | None = None,
+        /,
         **context: Tensor,
     ) -> Tensor:
         """Run `module` once per task, each with weights, inputs and context of its own.
