@@ -119,7 +119,9 @@ class CLIP:
         for start in range(0, len(images), batch_size):
             piece = images[start : start + batch_size]
             batch = piece if isinstance(piece, Tensor) else torch.stack([self.preprocess(x) for x in piece])
-            pieces.append(self.model.encode_image(batch.to(self.device, self.dtype)).float())
+            pieces.append(
+                self.model.encode_image(batch.to(self.device, non_blocking=True).to(self.dtype)).float()
+            )
         return torch.cat(pieces)
 
     @torch.inference_mode()
