@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -84,11 +85,12 @@ class CLIP:
     ) -> None:
         resize = {"resize_mode": "squash"} if preprocess == "squash" else {}
         self._pixels = {**towers.pixels, **resize}
-        self._transform = _transform(self._pixels)
+        self._resize, mean, std = _preprocessing(self._pixels)
         self._tokenize = towers.tokenize
         self.digest = _digest(towers._replace(pixels=self._pixels))
         self.image_dim = self.text_dim = towers.dim
         self.device, self.dtype = torch.device(device), PRECISIONS[precision]
+        self._mean, self._std = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (mean, std))
         self.model: Any = towers.model.to(self.device, self.dtype).eval().requires_grad_(False)
         parts = [label, *resize.values(), self.digest[:8], *([precision] if precision != "fp32" else [])]
         self.name = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
@@ -97,8 +99,9 @@ class CLIP:
         return f"CLIP({self.name}, dim={self.image_dim}, device={self.device})"
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """Resize, crop and normalise one image to (3, H, W) float32; safe to call from several threads."""
-        return self._transform(image if image.mode == "RGB" else image.convert("RGB"))
+        """Resize and crop one image to (3, H, W) uint8; safe to call from several threads."""
+        image = self._resize(image if image.mode == "RGB" else image.convert("RGB"))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids (N, L) int64, padded and cut to the model's context length."""
@@ -109,7 +112,8 @@ class CLIP:
         """Embed images, not normalised.
 
         Args:
-            images: N images, or what `preprocess` made of them, (N, 3, H, W).
+            images: N images, or pixels (N, 3, H, W): uint8 as `preprocess` makes them, or floats that are
+                normalised already.
             batch_size: how many go through the tower at once.
 
         Returns:
@@ -119,10 +123,14 @@ class CLIP:
         for start in range(0, len(images), batch_size):
             piece = images[start : start + batch_size]
             batch = piece if isinstance(piece, Tensor) else torch.stack([self.preprocess(x) for x in piece])
-            pieces.append(
-                self.model.encode_image(batch.to(self.device, non_blocking=True).to(self.dtype)).float()
-            )
+            pieces.append(self.model.encode_image(self._normalized(batch)).float())
         return torch.cat(pieces)
+
+    def _normalized(self, batch: Tensor) -> Tensor:
+        batch = batch.to(self.device, non_blocking=True)
+        if not batch.is_floating_point():  # the very operations of torchvision, so that no bit differs
+            batch = batch.float().div_(255).sub_(self._mean).div_(self._std)
+        return batch.to(self.dtype)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -214,10 +222,14 @@ def _check_device(device: str | torch.device) -> None:
         ) from error
 
 
-def _transform(pixels: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
-    from open_clip.transform import PreprocessCfg, image_transform_v2
+def _preprocessing(pixels: Mapping[str, Any]) -> tuple[Callable[[Image.Image], Image.Image], Any, Any]:
+    """What open_clip does to an image before it is a tensor, and the mean and std of its normalisation."""
+    from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Compose, Normalize
 
-    return image_transform_v2(PreprocessCfg(**pixels), is_train=False)
+    *steps, to_tensor, normalize = image_transform_v2(PreprocessCfg(**pixels), is_train=False).transforms
+    assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalize, Normalize)
+    return Compose(steps), normalize.mean, normalize.std
 
 
 def _digest(towers: Towers) -> str:
