@@ -10,7 +10,7 @@ Source: Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion G
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple, TypeVar
@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeVar
 from weightgen.data.templates import make_template
 from weightgen.errors import InputError
 
-__all__ = ["Row", "Rules", "Task", "build_meta_vqa", "split_validation"]
+__all__ = ["Row", "Rules", "Task", "build_meta_vqa", "merge_validation", "split_validation"]
 
 T = TypeVar("T")
 
@@ -144,11 +144,23 @@ def build_meta_vqa(
     return splits
 
 
-def split_validation(train: list[T], fraction: float, seed: int) -> tuple[list[T], list[T]]:
+def split_validation(train: Sequence[T], fraction: float, seed: int) -> tuple[list[T], list[T]]:
     """Take a seeded slice out of the training tasks; both parts keep their order."""
-    held_out = set(Random(seed).sample(range(len(train)), round(fraction * len(train))))
+    held_out = _held_out(len(train), round(fraction * len(train)), seed)
     left = [task for i, task in enumerate(train) if i not in held_out]
     return left, [train[i] for i in sorted(held_out)]
+
+
+def merge_validation(train: Sequence[T], validation: Sequence[T], seed: int) -> list[T]:
+    """Undo `split_validation`: every task returns to its place."""
+    total = len(train) + len(validation)
+    held_out = _held_out(total, len(validation), seed)
+    left, taken = iter(train), iter(validation)
+    return [next(taken) if i in held_out else next(left) for i in range(total)]
+
+
+def _held_out(total: int, count: int, seed: int) -> set[int]:
+    return set(Random(seed).sample(range(total), count))
 
 
 def _first_answers(rows: Iterable[tuple[str, ...]], rules: Rules) -> dict[str, dict[str, str]]:

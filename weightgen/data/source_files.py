@@ -6,7 +6,8 @@ import gzip
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,8 @@ from weightgen.errors import InputError
 __all__ = ["SourceFile", "find_source", "read_source"]
 
 CHUNK = 1 << 22  # bytes: a progress bar moves a few times a second, and the reading is not slowed down
+# What gzip, zipfile and the file system make of damaged, encrypted or absent files.
+BROKEN = (OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,22 @@ def find_source(folders: Sequence[Path], name: str) -> SourceFile | None:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
                 return SourceFile(path)
-    for folder in folders:
-        for path in sorted(folder.glob("*.zip")):
-            for member in _members(path):
-                if member.rsplit("/", 1)[-1] == name:
-                    return SourceFile(path, member)
+    broken: InputError | None = None
+    for path in (path for folder in folders for path in sorted(folder.glob("*.zip"))):
+        try:
+            members = _members(path)
+        except InputError as error:  # a zip that holds something else may be broken
+            broken = error
+            continue
+        for member in members:
+            if member.rsplit("/", 1)[-1] == name:
+                return SourceFile(path, member)
+    if broken:
+        raise InputError(f"found no {name}, and {broken}")
     return None
 
 
-def read_source(source: SourceFile, progress: bool = False) -> tuple[bytes, dict[str, str | int]]:
+def read_source(source: SourceFile, progress: bool = False) -> tuple[bytearray, dict[str, str | int]]:
     """Read the unpacked bytes, and describe them for a dataset card.
 
     Args:
@@ -59,44 +69,40 @@ def read_source(source: SourceFile, progress: bool = False) -> tuple[bytes, dict
     Raises:
         InputError: if the file is missing, unreadable or broken.
     """
-    digest, chunks = hashlib.sha256(), []
+    digest, data = hashlib.sha256(), bytearray()
     name = (source.member or source.path.name).rsplit("/", 1)[-1].removesuffix(".gz")
     try:
         with (
-            _opened(source) as file,
-            tqdm(desc=f"reading {name}", unit="B", unit_scale=True, disable=not progress, leave=False) as bar,
+            _opened(source) as (file, size),
+            tqdm(desc=name, total=size, unit="B", unit_scale=True, disable=not progress, leave=False) as bar,
         ):
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
-                chunks.append(chunk)
+                data += chunk  # grows in place: joining chunks would need the memory twice
                 bar.update(len(chunk))
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        NotImplementedError,
-        zlib.error,
-        zipfile.BadZipFile,
-        ValueError,
-    ) as error:
-        raise InputError(
-            f"{source}: cannot be read, it is broken or cut off ({error or type(error).__name__})"
-        ) from error
-    data = b"".join(chunks)
+    except BROKEN as error:
+        reason = str(error) or type(error).__name__
+        raise InputError(f"{source}: cannot be read, it is missing, broken or cut off: {reason}") from error
     return data, {"name": name, "bytes": len(data), "sha256": digest.hexdigest()}
 
 
-def _opened(source: SourceFile) -> IO[bytes] | gzip.GzipFile:
+@contextmanager
+def _opened(source: SourceFile) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, int | None]]:
+    """The unpacked file, and its size where that is known beforehand."""
     if source.member is not None:
-        return zipfile.ZipFile(source.path).open(source.member)
-    if source.path.suffix == ".gz":
-        return gzip.open(source.path, "rb")
-    return source.path.open("rb")
+        with zipfile.ZipFile(source.path) as archive, archive.open(source.member) as member:
+            yield member, archive.getinfo(source.member).file_size
+    elif source.path.suffix == ".gz":
+        with gzip.open(source.path, "rb") as unpacked:
+            yield unpacked, None
+    else:
+        with source.path.open("rb") as file:
+            yield file, source.path.stat().st_size
 
 
 def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a zip, it is broken or cut off ({error})") from error
+    except BROKEN as error:
+        raise InputError(f"{path}: cannot be read as a zip, it is broken or cut off: {error}") from error

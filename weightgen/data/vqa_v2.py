@@ -1,8 +1,9 @@
 """The official VQA v2 download, read into (question, image, answer, answer type) rows.
 
-Two JSON files per COCO split: questions, `{"data_subtype": "train2014", "questions": [{"question_id",
-"image_id", "question"}]}`, and annotations, `{"data_subtype", "annotations": [{"question_id", "image_id",
-"answer_type", "multiple_choice_answer", "answers": [ten human answers]}]}`.
+Two JSON files per COCO split:
+questions, `{"data_subtype": "train2014", "questions": [{"question_id", "image_id", "question"}, ...]}`, and
+annotations, `{"data_subtype": "train2014", "annotations": [{"question_id", "image_id", "answer_type",
+"multiple_choice_answer", "answers": [ten human answers]}, ...]}`.
 
 Source: Goyal et al., "Making the V in VQA Matter" (CVPR 2017); https://visualqa.org/download.html.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -22,9 +23,9 @@ from weightgen.errors import InputError
 __all__ = ["VqaV2"]
 
 SUBTYPES = ("train2014", "val2014")
-QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
-ANNOTATIONS = "v2_mscoco_{}_annotations.json"
+NAMES = {"questions": "v2_OpenEnded_mscoco_{}_questions.json", "annotations": "v2_mscoco_{}_annotations.json"}
 FOLDERS = (".", "Questions", "Annotations")  # where the official tools unpack the files
+UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 ImageId = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]  # twelve digits in the name of the image
 
@@ -36,24 +37,19 @@ class _Question(msgspec.Struct, gc=False):
     question: str
 
 
+class _HumanAnswer(msgspec.Struct, gc=False):
+    answer: str
+
+
 class _Annotation(msgspec.Struct, gc=False):
     question_id: int
     image_id: ImageId
     answer_type: str
     multiple_choice_answer: str
+    answers: list[_HumanAnswer] = []  # looked at only to refuse a file in which they are not strings
 
 
-class _Questions(msgspec.Struct):
-    data_subtype: str
-    questions: list[_Question]
-
-
-class _Annotations(msgspec.Struct):
-    data_subtype: str
-    annotations: list[_Annotation]
-
-
-F = TypeVar("F", _Questions, _Annotations)
+R = TypeVar("R", _Question, _Annotation)
 
 
 class VqaV2:
@@ -80,38 +76,43 @@ class VqaV2:
 
     def _rows(self, subtype: str, questions: SourceFile, annotations: SourceFile) -> Iterator[Row]:
         asked: dict[int, _Question] = {}
-        for place, question in enumerate(self._read(questions, _Questions, subtype).questions):
+        for place, question in enumerate(self._records(questions, "questions", _Question, subtype)):
             if asked.setdefault(question.question_id, question) is not question:
                 raise InputError(
                     f"{questions}: questions[{place}] repeats question_id {question.question_id}; "
                     "expected every question to have an id of its own"
                 )
         answered: set[int] = set()
-        for place, annotation in enumerate(self._read(annotations, _Annotations, subtype).annotations):
-            known = asked.get(annotation.question_id)
-            if known is None or known.image_id != annotation.image_id or annotation.question_id in answered:
+        for place, record in enumerate(self._records(annotations, "annotations", _Annotation, subtype)):
+            known = asked.get(record.question_id)
+            if known is None or known.image_id != record.image_id or record.question_id in answered:
+                fault = _mismatch(record, known, questions)
                 raise InputError(
-                    f"{annotations}: annotations[{place}] {_mismatch(annotation, known, questions)}"
+                    f"{annotations}: annotations[{place}] (question_id {record.question_id}) {fault}"
                 )
-            answered.add(annotation.question_id)
-            image = f"COCO_{subtype}_{annotation.image_id:012d}"
-            yield Row(known.question, image, annotation.multiple_choice_answer, annotation.answer_type)
+            answered.add(record.question_id)
+            image = f"COCO_{subtype}_{record.image_id:012d}"
+            yield Row(known.question, image, record.multiple_choice_answer, record.answer_type)
         if len(answered) < len(asked):
             lost = next(question_id for question_id in asked if question_id not in answered)
             raise InputError(
-                f"{questions}: question_id {lost} has no annotation in {annotations}; expected one for "
-                f"every question ({len(asked)} questions, {len(answered)} annotations)"
+                f"{questions}: question_id {lost} has no annotation in {annotations}; expected one for every "
+                f"question, got {len(asked)} questions and {len(answered)} annotations"
             )
 
-    def _read(self, source: SourceFile, kind: type[F], subtype: str) -> F:
+    def _records(self, source: SourceFile, key: str, kind: type[R], subtype: str) -> Iterator[R]:
+        """Decode a file record by record: only the fields that are needed, one record in memory at a time."""
         data, description = read_source(source, self.progress)
-        content = _decoded(data, source, kind)
-        if content.data_subtype != subtype:
-            raise InputError(
-                f"{source}: expected data_subtype {subtype!r}, as its name says, got {content.data_subtype!r}"
-            )
+        records = _split(data, source, key, subtype)
         self.sources.append(description)
-        return content
+        decode = msgspec.json.Decoder(kind).decode
+        for place, record in enumerate(records):
+            try:
+                yield decode(record)
+            except UNREADABLE as error:
+                raise InputError(
+                    f"{source}: {key}[{place}]: {error}; expected the VQA v2 {key} format"
+                ) from error
 
 
 def _find(folder: Path, subtype: str) -> tuple[SourceFile, SourceFile]:
@@ -122,46 +123,47 @@ def _find(folder: Path, subtype: str) -> tuple[SourceFile, SourceFile]:
             f"the {subtype} questions of VQA v2 have no annotations, so no tasks can be made of them; "
             f"use {' and '.join(SUBTYPES)}"
         )
-    found = []
-    for name in (QUESTIONS.format(subtype), ANNOTATIONS.format(subtype)):
-        source = find_source([folder / sub for sub in FOLDERS], name)
-        if source is None:
-            test = find_source([folder], QUESTIONS.format("test2015"))
-            hint = "; the test2015 questions that are there have no annotations" if test else ""
-            raise InputError(f"{folder}: found no {name}, nor {name}.gz, nor a zip that holds it{hint}")
-        found.append(source)
-    return found[0], found[1]
+    questions, annotations = (_find_file(folder, name.format(subtype)) for name in NAMES.values())
+    return questions, annotations
 
 
-def _decoded(data: bytes, source: SourceFile, kind: type[F]) -> F:
+def _find_file(folder: Path, name: str) -> SourceFile:
+    folders = [folder / sub for sub in FOLDERS]
+    source = find_source(folders, name)
+    if source is None:
+        unanswered = find_source(folders, NAMES["questions"].format("test2015"))
+        hint = "; the test2015 questions, which are there, have no annotations" if unanswered else ""
+        raise InputError(f"{folder}: found no {name}, nor {name}.gz, nor a zip that holds it{hint}")
+    return source
+
+
+def _split(data: bytes | bytearray, source: SourceFile, key: str, subtype: str) -> list[msgspec.Raw]:
+    """The undecoded records of a file, once it has proved to be the file it is named for."""
+    expected = f"expected the VQA v2 {key} of {subtype}"
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise InputError(f"{source}: {_fault(data, kind, error)}") from error
-
-
-def _fault(data: bytes, kind: type[F], error: Exception) -> str:
-    """What is wrong with a file that did not decode."""
-    expected = "questions" if kind is _Questions else "annotations"
-    other = "annotations" if kind is _Questions else "questions"
+        content = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except UNREADABLE as error:
+        raise InputError(
+            f"{source}: {error}; {expected}, a JSON object (is the file cut off, or not JSON?)"
+        ) from error
+    other = "annotations" if key == "questions" else "questions"
+    if key not in content:
+        found = f"a file of {other}" if other in content else f"a JSON object without {key!r}"
+        raise InputError(f"{source}: {expected}, got {found}")
     try:
-        content: Any = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return f"not a whole JSON object, {error}; expected the official VQA v2 {expected} file"
-    if expected not in content and other in content:
-        return f"expected VQA v2 {expected}, got a file of {other}"
-    if expected not in content:
-        return f"expected VQA v2 {expected}, got a JSON object without {expected!r}"
-    return f"{error}; expected the official VQA v2 {expected} format"
+        given = msgspec.json.decode(content.get("data_subtype", b"null"), type=str | None)
+        if given != subtype:
+            hint = ", whose questions have no annotations" if str(given).startswith("test") else ""
+            raise InputError(f"{source}: {expected}, got data_subtype {given!r}{hint}")
+        return msgspec.json.decode(content[key], type=list[msgspec.Raw])
+    except UNREADABLE as error:
+        raise InputError(f"{source}: {error}; {expected}") from error
 
 
-def _mismatch(annotation: _Annotation, known: _Question | None, questions: SourceFile) -> str:
+def _mismatch(record: _Annotation, known: _Question | None, questions: SourceFile) -> str:
     """Why an annotation does not fit the questions."""
-    name = f"(question_id {annotation.question_id})"
     if known is None:
-        return f"{name} answers a question that is not in {questions}"
-    if known.image_id != annotation.image_id:
-        return (
-            f"{name} is about image {annotation.image_id}, but {questions} asks about image {known.image_id}"
-        )
-    return f"{name} annotates a question for the second time; expected one annotation per question"
+        return f"answers a question that is not in {questions}"
+    if known.image_id != record.image_id:
+        return f"is about image {record.image_id}, but {questions} asks about image {known.image_id}"
+    return "annotates this question for the second time; expected one annotation per question"
