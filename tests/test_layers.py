@@ -11,7 +11,7 @@ LAYERS = [
     {"protocols", "scores"},
     {"networks", "data"},
     {"hypernets", "encoders", "priors"},
-    {"guidance", "objectives"},
+    {"guidance", "objectives", "evaluation"},
     {"pipeline"},
     {"cli"},
 ]
