@@ -7,6 +7,7 @@ Writes `<dataset>/features/<name>/`, which training reads memory-mapped (`weight
 after the last finished shard.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Config:
     encoder: dict[str, Any] | None = None  # in place of model: {_component_: my.module.Encoder, ...}
     name: str | None = None  # of the features; by default that of the model and its weights
     batch_size: int = 64
-    workers: int = 8  # decoding threads, in each process
+    workers: int | None = None  # threads of a process; by default its share of the CPUs
     precision: str = "fp32"  # of the computation: fp32, fp16, bf16
     dtype: str = "single"  # on disk: single, half
     preprocess: str = "center-crop"  # the model's own; or squash, as the authors of HyperCLIP
@@ -117,13 +118,12 @@ def main(config: Config) -> None:
     left = writer.unfinished()
     accelerator.wait_for_everyone()
     mine = left[accelerator.process_index :: accelerator.num_processes]
-    embed_texts(writer, encoder, [shard for shard in mine if shard[0] != "images"])
+    workers = config.workers or max(1, (os.cpu_count() or 1) // accelerator.num_processes)
+    embed_texts(writer, encoder, [shard for shard in mine if shard[0] != "images"], workers)
     numbers = [number for kind, number in mine if kind == "images"]
     total = sum(len(plan.shards("images")[number]) for number in numbers)
     with tqdm(total=total, desc="images", disable=not accelerator.is_local_main_process) as bar:
-        embed_images(
-            writer, encoder, store, numbers, workers=config.workers, skip_broken=skip, progress=bar.update
-        )
+        embed_images(writer, encoder, store, numbers, workers=workers, skip_broken=skip, progress=bar.update)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return

@@ -101,7 +101,7 @@ class CLIP:
     def preprocess(self, image: Image.Image) -> Tensor:
         """Resize and crop one image to (3, H, W) uint8; safe to call from several threads."""
         image = self._resize(image if image.mode == "RGB" else image.convert("RGB"))
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids (N, L) int64, padded and cut to the model's context length."""
@@ -130,7 +130,9 @@ class CLIP:
         batch = batch.to(self.device, non_blocking=True)
         if not batch.is_floating_point():  # the very operations of torchvision, so that no bit differs
             batch = batch.float().div_(255).sub_(self._mean).div_(self._std)
-        return batch.to(self.dtype)
+        return batch.to(
+            self.dtype, memory_format=torch.channels_last
+        )  # convolutions run twice as fast on a CPU
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:

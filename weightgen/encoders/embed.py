@@ -1,7 +1,8 @@
 """Embedding all images, questions and answers of a Meta-VQA data set, once.
 
-Images are decoded by a pool of threads, some batches ahead of the encoder. Threads, not processes: decoding
-and resizing leave Python's lock to others, threads start at once, nothing is copied between them.
+A pool of threads works some batches ahead, one batch to a thread. With an accelerator the threads decode and
+prepare images, which leaves Python's lock to others, while the encoder runs. On a CPU each thread also encodes
+its batch, with one thread inside torch: none waits for another, and the bits do not depend on their number.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 from PIL import Image
@@ -19,28 +21,14 @@ from torch import Tensor
 from weightgen.data.feature_writer import FeatureWriter
 from weightgen.data.image_store import BrokenImage, ImageStore
 from weightgen.data.task_features import answer_texts
-from weightgen.encoders.clip import ImageTextEncoder
+from weightgen.encoders.clip import CLIP, ImageTextEncoder
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["embed_images", "embed_texts", "image_batches", "names_to_embed"]
+__all__ = ["embed_images", "embed_texts", "names_to_embed"]
 
-CHUNK = 8  # images per job of a thread: few, that all threads work on the same batch
-
-
-class ImageBatch(NamedTuple):
-    """Decoded images.
-
-    Attributes:
-        names: the n names asked for.
-        images: what the encoder takes, without those that failed: (N, 3, H, W), or a list of N images.
-        failed: names that could not be read, with the reason.
-    """
-
-    names: Sequence[str]
-    images: Any
-    failed: dict[str, str]
+T = TypeVar("T")
 
 
 def names_to_embed(splits: Mapping[str, datasets.Dataset]) -> dict[str, list[str]]:
@@ -63,18 +51,22 @@ def names_to_embed(splits: Mapping[str, datasets.Dataset]) -> dict[str, list[str
     return {"images": sorted(images), "questions": sorted(questions), "answers": sorted(answers)}
 
 
-def embed_texts(writer: FeatureWriter, encoder: ImageTextEncoder, shards: Iterable[tuple[str, int]]) -> None:
+def embed_texts(
+    writer: FeatureWriter, encoder: ImageTextEncoder, shards: Iterable[tuple[str, int]], workers: int = 1
+) -> None:
     """Embed shards of texts.
 
     Args:
         writer: where they go.
         encoder: what embeds them.
         shards: pairs of `questions` or `answers` and a number.
+        workers: the number of threads, on a CPU.
     """
-    size = writer.plan.batch_size
+    parallel = _parallel(encoder)
     for kind, number in shards:
-        texts = writer.plan.shards(kind)[number]
-        pieces = [encoder.encode_texts(texts[i : i + size]) for i in range(0, len(texts), size)]
+        batches = _cut(writer.plan.shards(kind)[number], writer.plan.batch_size)
+        with _threads_in_torch(1 if parallel else None):
+            pieces = list(_ahead(encoder.encode_texts, batches, workers if parallel else 1))
         writer.write(kind, number, torch.cat(pieces))
 
 
@@ -84,7 +76,7 @@ def embed_images(
     store: ImageStore,
     numbers: Iterable[int],
     *,
-    workers: int = 2,
+    workers: int = 1,
     skip_broken: bool = False,
     progress: Callable[[int], object] = lambda count: None,
 ) -> None:
@@ -93,87 +85,92 @@ def embed_images(
     Args:
         writer: where they go. A shard with images that cannot be read is noted there as failed, or, with
             `skip_broken`, written without them.
-        encoder: what embeds them; if it has a method `preprocess`, that runs in the decoding threads.
+        encoder: what embeds them; if it has a method `preprocess`, that runs in the threads.
         store: where the images are.
         numbers: which shards.
-        workers: the number of decoding threads.
+        workers: the number of threads.
         skip_broken: whether images that cannot be read are left out.
         progress: called with the number of images after each batch.
     """
-    size = writer.plan.batch_size
-    shards = {number: writer.plan.shards("images")[number] for number in numbers}
-    batches = [names[i : i + size] for names in shards.values() for i in range(0, len(names), size)]
-    decoded = image_batches(store, encoder, batches, workers)
-    for number, names in shards.items():
-        pieces: list[Tensor] = []
-        failed: dict[str, str] = {}
-        for batch in islice(decoded, -(-len(names) // size)):
-            failed |= batch.failed
-            if len(batch.images):
-                pieces.append(encoder.encode_images(batch.images))
-            progress(len(batch.names))
-        if failed and not skip_broken:
-            writer.fail("images", number, failed)
-        else:
-            embeds = torch.cat(pieces) if pieces else encoder.encode_images([Image.new("RGB", (64, 64))])[:0]
-            writer.write("images", number, embeds, failed)
+    shards = {n: _cut(writer.plan.shards("images")[n], writer.plan.batch_size) for n in numbers}
+    parallel = _parallel(encoder)
+
+    def work(names: Sequence[str]) -> _Batch:
+        batch = _decoded(store, encoder, names)
+        return _encoded(encoder, batch) if parallel else batch
+
+    with _threads_in_torch(1 if parallel else None):
+        done = _ahead(work, [batch for batches in shards.values() for batch in batches], workers)
+        for number, batches in shards.items():
+            pieces: list[Tensor] = []
+            failed: dict[str, str] = {}
+            for batch in islice(done, len(batches)):
+                pieces.append(batch.images if parallel else _encoded(encoder, batch).images)
+                failed |= batch.failed
+                progress(batch.size)
+            if failed and not skip_broken:
+                writer.fail("images", number, failed)
+            else:
+                writer.write("images", number, torch.cat(pieces), failed)
 
 
-def image_batches(
-    store: ImageStore,
-    encoder: ImageTextEncoder,
-    batches: Iterable[Sequence[str]],
-    workers: int,
-    ahead: int = 2,
-) -> Iterator[ImageBatch]:
-    """Decode and preprocess batches of images, in order.
-
-    Args:
-        store: where the images are.
-        encoder: whose `preprocess` is applied, if it has one.
-        batches: the names of each batch.
-        workers: the number of threads.
-        ahead: how many batches are begun before they are asked for.
-
-    Yields:
-        One batch after the other.
-    """
-    prepare = getattr(encoder, "preprocess", None)
-    pinned = torch.device(getattr(encoder, "device", "cpu")).type == "cuda"
-    pending: deque[Future[ImageBatch]] = deque()
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for names in batches:
-            chunks = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
-            jobs = [pool.submit(_decoded, store, prepare, chunk) for chunk in chunks]
-            # Waits for jobs that were begun before it, so the pool cannot lock up.
-            pending.append(pool.submit(_gathered, names, jobs, pinned))
-            if len(pending) > ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+def _cut(names: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [names[start : start + size] for start in range(0, len(names), size)]
 
 
-def _decoded(store: ImageStore, prepare: Callable[[Any], Any] | None, names: Sequence[str]) -> list[Any]:
-    """Images as the encoder takes them, or for each that cannot be read the error."""
-    found: list[Any] = []
+class _Batch(NamedTuple):
+    size: int  # of images asked for
+    images: Any  # those that could be read: pixels (N, 3, H, W) or a list, later their embeddings (N, E)
+    failed: dict[str, str]
+
+
+def _decoded(store: ImageStore, encoder: ImageTextEncoder, names: Sequence[str]) -> _Batch:
+    prepare = getattr(encoder, "preprocess", lambda image: image)
+    images: Any = []
+    failed: dict[str, str] = {}
     for name in names:
         try:
-            image = store.open(name)
-            found.append(prepare(image) if prepare else image)
+            images.append(prepare(store.open(name)))
         except BrokenImage as error:
-            found.append(error)
-    return found
-
-
-def _gathered(names: Sequence[str], jobs: Sequence[Future[list[Any]]], pinned: bool) -> ImageBatch:
-    results = [result for job in jobs for result in job.result()]
-    failed = {
-        name: str(result)
-        for name, result in zip(names, results, strict=True)
-        if isinstance(result, BrokenImage)
-    }
-    images: Any = [result for result in results if not isinstance(result, BrokenImage)]
+            failed[name] = str(error)
     if images and isinstance(images[0], Tensor):
         images = torch.stack(images)
-        images = images.pin_memory() if pinned else images
-    return ImageBatch(names, images, failed)
+        if isinstance(encoder, CLIP) and encoder.device.type == "cuda":
+            images = images.pin_memory()  # lets the copy to the device overlap with the computation
+    return _Batch(len(names), images, failed)
+
+
+def _encoded(encoder: ImageTextEncoder, batch: _Batch) -> _Batch:
+    if len(batch.images) == 0:  # all failed: embed anything, to know the dimension
+        return batch._replace(images=encoder.encode_images([Image.new("RGB", (64, 64))])[:0])
+    return batch._replace(images=encoder.encode_images(batch.images))
+
+
+def _parallel(encoder: ImageTextEncoder) -> bool:
+    """Whether several threads may encode at once; a user's own encoder need not bear it."""
+    return isinstance(encoder, CLIP) and encoder.device.type == "cpu"
+
+
+def _ahead(work: Callable[[Any], T], items: Iterable[Any], workers: int) -> Iterator[T]:
+    """Yield `work(item)` in order, with as many threads and at most twice as many results waiting."""
+    pending: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _threads_in_torch(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
