@@ -181,7 +181,7 @@ def _merge(config: DictConfig, extra: DictConfig, source: str) -> DictConfig:
     except (OmegaConfBaseException, TypeError) as error:
         key = getattr(error, "full_key", None)
         where = f"{source}, {key}" if key else source
-        raise InputError(f"{where}: {_first_line(error)}") from error
+        raise InputError(f"{where}: {_first_line(error)}; --help lists all settings") from error
 
 
 def _forget_replaced(config: DictConfig, extra: dict[Any, Any], prefix: str = "") -> None:

@@ -44,6 +44,7 @@ def descend(
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
             direction = slope(point, *data)
         moved = point - lr * direction
-        going = (steps > step).unsqueeze(-1) if isinstance(steps, Tensor) else None
-        point = moved if going is None else torch.where(going, moved, point)
+        if isinstance(steps, Tensor):  # a task that has had its steps stays where it is
+            moved = torch.where((steps > step).unsqueeze(-1), moved, point)
+        point = moved
     return point

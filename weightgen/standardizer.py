@@ -1,5 +1,7 @@
 """Mean and standard deviation as buffers, so that they are saved with the weights they belong to."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ class Standardizer(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(self, values: Tensor, scalar: bool = False, floor: float = 1e-6) -> "Standardizer":
+    def fit(self, values: Tensor, scalar: bool = False, floor: float = 1e-6) -> Self:
         """Take the statistics of `values`, with shape (*, D).
 
         Args:
