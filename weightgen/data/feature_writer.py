@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightgen.data.features import FORMAT, KINDS, partial_folder
+from weightgen.data.features import FORMAT, KINDS, partial_folder, shard_names
 from weightgen.errors import InputError
-from weightgen.files import StrPath, read_json, read_metadata, write_json, write_tensors, written_beside
+from weightgen.files import StrPath, read_json, write_json, write_tensors, written_beside
 
 __all__ = ["FeaturePlan", "FeatureWriter"]
 
@@ -121,7 +121,7 @@ class FeatureWriter:
         if not path.exists():
             return False
         try:
-            names, failed = _contents(path)
+            names, failed = shard_names(path)
         except InputError:  # damaged after it was written: make it again
             return False
         return names == [name for name in self.plan.shards(kind)[number] if name not in failed]
@@ -151,7 +151,8 @@ class FeatureWriter:
                 f"the embedding of {names[broken[0]]!r} is not finite in {self.plan.dtype} precision: "
                 "use precision=fp32 and dtype=single"
             )
-        metadata = {"names": json.dumps(names), "failed": json.dumps(dict(failed or {}))}
+        # One entry, because safetensors writes several in no fixed order.
+        metadata = {"shard": json.dumps({"names": names, "failed": dict(failed or {})})}
         write_tensors(self.path(kind, number), {"embeds": embeds}, metadata)
 
     def fail(self, kind: str, number: int, failed: Mapping[str, str]) -> None:
@@ -188,7 +189,7 @@ class FeatureWriter:
             for number in range(len(self.plan.shards(kind))):
                 if not self.is_done(kind, number):
                     raise InputError(f"{self.path(kind, number)} is missing: run the same command again")
-                failed |= _contents(self.path(kind, number))[1]
+                failed |= shard_names(self.path(kind, number))[1]
                 shards[kind].append(self.path(kind, number).name)
         for path in self.partial.iterdir():  # temporary files of killed runs
             if path.name not in ["plan.json", *sum(shards.values(), [])]:
@@ -201,8 +202,3 @@ class FeatureWriter:
         else:
             self.partial.rename(self.folder)
         return failed
-
-
-def _contents(path: Path) -> tuple[list[str], dict[str, str]]:
-    metadata = read_metadata(path)
-    return json.loads(metadata["names"]), json.loads(metadata["failed"])

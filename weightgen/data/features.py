@@ -18,7 +18,7 @@ from torch import Tensor
 from weightgen.errors import InputError
 from weightgen.files import StrPath, read_json, read_metadata, read_tensors
 
-__all__ = ["FORMAT", "KINDS", "FeatureStore", "find_features", "partial_folder"]
+__all__ = ["FORMAT", "KINDS", "FeatureStore", "find_features", "partial_folder", "shard_names"]
 
 FORMAT = "weightgen-features-1"
 KINDS = ("images", "questions", "answers")
@@ -54,7 +54,7 @@ class FeatureStore:
         self._shards: dict[str, list[Tensor]] = {}
         for kind in KINDS:
             paths = [self.folder / name for name in self.index["shards"][kind]]
-            self._names[kind] = [name for path in paths for name in json.loads(read_metadata(path)["names"])]
+            self._names[kind] = [name for path in paths for name in shard_names(path)[0]]
             self._shards[kind] = [read_tensors(path)["embeds"] for path in paths]
 
     def __repr__(self) -> str:
@@ -105,6 +105,19 @@ class FeatureStore:
             here = which == number
             found[here] = shards[number][rows[here] - (ends[number] - len(shards[number]))]
         return found
+
+
+def shard_names(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The names of a shard's rows, and those that could not be read with the reasons.
+
+    Raises:
+        InputError: it is no shard, or damaged.
+    """
+    try:
+        shard = json.loads(read_metadata(path)["shard"])
+    except KeyError as error:
+        raise InputError(f"{path} is not a shard of features: run embed_clip again") from error
+    return shard["names"], shard["failed"]
 
 
 def partial_folder(folder: StrPath) -> Path:

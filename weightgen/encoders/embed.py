@@ -1,8 +1,8 @@
 """Embedding all images, questions and answers of a Meta-VQA data set, once.
 
 A pool of threads works some batches ahead, one batch to a thread. With an accelerator the threads decode and
-prepare images, which leaves Python's lock to others, while the encoder runs. On a CPU each thread also encodes
-its batch, with one thread inside torch: none waits for another, and the bits do not depend on their number.
+prepare images, which leaves Python's lock to others, while the encoder runs. On a CPU each thread encodes its
+batch too, with one thread inside torch: none waits for another, and the bits do not depend on their number.
 """
 
 from __future__ import annotations
