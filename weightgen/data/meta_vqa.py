@@ -54,31 +54,37 @@ def save_meta_vqa(
         raise InputError(
             f"{output_dir} exists and is not {ABOUT}: it will not be overwritten, choose another place"
         )
-    facts = {**FORMAT, **figures(splits, origin)}
-    with written_beside(output_dir, overwrite) as partial:
-        _write_splits(splits, partial)
-        header = f"---\nlicense: {origin.licence_id}\ntags: [few-shot, visual-question-answering]\n---\n\n"
-        text = header + card(facts) + "\n![Sizes of the tasks](histogram.png)\n"
-        (partial / "README.md").write_text(text, encoding="utf-8")
-        draw_histogram(splits, partial / "histogram.png")
-        (partial / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        # Last, because a folder without it does not load: no interrupted build leaves one that does.
-        (partial / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
+    try:
+        with written_beside(output_dir, overwrite) as partial:
+            _write(splits, {**FORMAT, **figures(splits, origin)}, partial)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{output_dir}: a text of the data set is not valid Unicode: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot write {output_dir}: {error}") from error
+
+
+def _write(splits: Mapping[str, Sequence[Task]], facts: Mapping[str, Any], folder: Path) -> None:
+    _write_splits(splits, folder)
+    header = f"---\nlicense: {facts['licence_id']}\ntags: [few-shot, visual-question-answering]\n---\n\n"
+    text = header + card(facts) + "\n![Sizes of the tasks](histogram.png)\n"
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    draw_histogram(splits, folder / "histogram.png")
+    (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    # Last, because a folder without it does not load: no interrupted build leaves one that does.
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
 
 
 def _write_splits(splits: Mapping[str, Sequence[Task]], folder: Path) -> None:
     from datasets import Dataset
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    columns = list(_features())
     quiet = are_progress_bars_disabled()
     disable_progress_bars()  # they flash by once per split
     try:
         for name, tasks in splits.items():
-            table = {column: [getattr(task, column) for task in tasks] for column in columns}
+            table = {column: [getattr(task, column) for task in tasks] for column in _features()}
+            # One shard even for no tasks at all, or the split would not load.
             Dataset.from_dict(table, features=_features()).save_to_disk(str(folder / name), num_shards=1)
-    except UnicodeEncodeError as error:
-        raise InputError(f"a question, answer or image name is not valid Unicode: {error}") from error
     finally:
         if not quiet:
             enable_progress_bars()

@@ -150,7 +150,7 @@ def draw_histogram(splits: Mapping[str, Sequence[Task]], path: Path) -> None:
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, (title, sizes) in zip(figure.subplots(1, 3), panels.items(), strict=True):
         most = max((size for values in sizes.values() for size in values), default=2)
-        edges = np.geomspace(1, most + 1, 25)
+        edges = np.unique(np.geomspace(1, most + 1, 25).round()) - 0.5  # whole numbers fall between edges
         axes.hist(list(sizes.values()), bins=edges, stacked=True, label=list(sizes))
         axes.set(xscale="log", xlabel=f"{title} per task", ylabel="tasks")
     axes.legend(frameon=False)

@@ -118,11 +118,14 @@ def export_release(
         raise InputError(
             f"{folder} holds more than an earlier export: it will not be overwritten, choose another"
         )
-    with written_beside(folder, overwrite) as partial:
-        partial.mkdir()
-        for name, tasks in merged.items():
-            content = {task.question: _released(task) for task in tasks}
-            (partial / f"meta_{name}.json").write_text(json.dumps(content), encoding="ascii")
+    try:
+        with written_beside(folder, overwrite) as partial:
+            partial.mkdir()
+            for name, tasks in merged.items():
+                content = {task.question: _released(task) for task in tasks}
+                (partial / f"meta_{name}.json").write_text(json.dumps(content), encoding="ascii")
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error}") from error
 
 
 def _released(task: Task) -> dict[str, list[list[str]] | list[str]]:

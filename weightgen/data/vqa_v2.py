@@ -163,7 +163,7 @@ def _split(data: bytes | bytearray, source: SourceFile, key: str, subtype: str) 
 def _mismatch(record: _Annotation, known: _Question | None, questions: SourceFile) -> str:
     """Why an annotation does not fit the questions."""
     if known is None:
-        return f"answers a question that is not in {questions}"
+        return f"answers a question that is not in {questions}; expected one of those"
     if known.image_id != record.image_id:
-        return f"is about image {record.image_id}, but {questions} asks about image {known.image_id}"
+        return f"is about image {record.image_id}; expected image {known.image_id}, as {questions} says"
     return "annotates this question for the second time; expected one annotation per question"
