@@ -1,0 +1,5 @@
+"""Guidance: wraps what it guides, and is one."""
+
+from weightgen.guidance.classifier_free import ClassifierFreeGuidance
+
+__all__ = ["ClassifierFreeGuidance"]

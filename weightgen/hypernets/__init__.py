@@ -1,0 +1,7 @@
+"""Hypernetworks: condition → weights of the base network."""
+
+from weightgen.hypernets.hnet import HNet
+from weightgen.hypernets.hvae import HVAE
+from weightgen.hypernets.shared import SharedWeights
+
+__all__ = ["HNet", "HVAE", "SharedWeights"]

@@ -1,0 +1,74 @@
+"""HNet: an MLP that writes weights, conditioned on a latent or directly on the embedding of a question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.standardizer import Standardizer
+from weightgen.weight_space import WeightSpace
+
+
+def kaiming_mlp(dims: Sequence[int]) -> nn.Sequential:
+    """ReLU MLP through `dims`: Kaiming-normal weights (ReLU gain; gain 1 in the last layer), zero biases, as the authors' code has it."""
+    layers: list[nn.Module] = []
+    for i, (fan_in, fan_out) in enumerate(zip(dims, dims[1:], strict=False)):
+        last = i == len(dims) - 2
+        linear = nn.Linear(fan_in, fan_out)
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="linear" if last else "relu")
+        nn.init.zeros_(linear.bias)
+        layers += [linear] if last else [linear, nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+    """Weights as an MLP of the condition: h(c) = w⁰ + MLP(standardised c + σ noise).
+
+    The noise is drawn in training only: question embeddings are few, and without it the network learns them by heart.
+
+    References:
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 3.1 and appendix A.2
+        (one hidden layer of 256; a learned z of 64 numbers, or the question embedding).
+
+    Args:
+        space: the weight space of the base network.
+        input_dim: length of the condition (Z or E).
+        hidden_dims: widths of the hidden layers.
+        input_noise: σ, in standard deviations of the condition; 0 as in the paper.
+    """
+
+    def __init__(
+        self, space: WeightSpace, input_dim: int, hidden_dims: Sequence[int] = (256,), input_noise: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.latent_dim = input_dim
+        self.input_noise = input_noise
+        self.condition = Standardizer(input_dim)
+        self.base = nn.Parameter(torch.zeros(space.size))
+        self.mlp = kaiming_mlp([input_dim, *hidden_dims, space.size])
+
+    @torch.no_grad()
+    def start_at(self, weights: Tensor) -> HNet:
+        """Make every condition give `weights`, with shape (P,), to begin with: training then starts at a known point."""
+        self.base.copy_(weights)
+        self.mlp[-1].weight.zero_()  # type: ignore[operator, union-attr]
+        return self
+
+    def forward(self, condition: Tensor) -> Tensor:
+        """Write weights.
+
+        Args:
+            condition: with shape (*, Z).
+
+        Returns:
+            Weights, with shape (*, P).
+        """
+        inputs = self.condition(condition)
+        if self.training and self.input_noise:
+            inputs = inputs + self.input_noise * torch.randn_like(inputs)
+        return self.base + self.mlp(inputs)

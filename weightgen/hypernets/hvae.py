@@ -1,0 +1,99 @@
+"""HVAE: a variational autoencoder of adapted weights, whose decoder is the hypernetwork.
+
+Letters: w weights (P), z latent (Z), q(z | w) the encoder's posterior, h the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.distributions import Normal
+
+from weightgen.hypernets.hnet import kaiming_mlp
+from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.standardizer import Standardizer
+from weightgen.weight_space import WeightSpace
+
+
+class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+    """q(z | w) = N(μ, σ²) with (μ, log σ² + 1) = MLP(ŵ) + A ŵ, and h(z) = unstandardise(MLP(z) + B z).
+
+    ŵ are the weights, standardised with statistics kept as buffers. The linear paths A and B (not in the paper) start as the
+    principal components of the adapted weights, so that the autoencoder begins where the best linear one ends.
+
+    References:
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 3.2 and appendix A.3
+        (hidden layers 512, 256; latent of 32). The "+ 1" is the released code's: it starts σ at e^(-1/2).
+
+    Args:
+        space: the weight space of the base network.
+        latent_dim: Z.
+        hidden_dims: widths of the encoder's hidden layers; the decoder has them in reverse.
+        linear: whether there are linear paths beside the MLPs.
+    """
+
+    def __init__(
+        self,
+        space: WeightSpace,
+        latent_dim: int = 32,
+        hidden_dims: Sequence[int] = (512, 256),
+        linear: bool = True,
+    ) -> None:
+        super().__init__()
+        self.space = space
+        self.latent_dim = latent_dim
+        self.standardizer = Standardizer(space.size)
+        self.encoder = kaiming_mlp([space.size, *hidden_dims, 2 * latent_dim])
+        self.decoder = kaiming_mlp([latent_dim, *reversed(hidden_dims), space.size])
+        self.encoder_path = nn.Linear(space.size, latent_dim, bias=False) if linear else None
+        self.decoder_path = nn.Linear(latent_dim, space.size, bias=False) if linear else None
+
+    @torch.no_grad()
+    def fit(self, weights: Tensor) -> HVAE:
+        """Take the statistics, and the principal components for the linear paths, from adapted weights (M, P), M > Z.
+
+        Directions are scaled so that every latent dimension has variance 1 over `weights`.
+        """
+        self.standardizer.fit(weights, scalar=True)  # one scale for all: the weights' own geometry is kept
+        if self.encoder_path is None or self.decoder_path is None:
+            return self
+        scaled = self.standardizer(weights)
+        _, singular, directions = torch.svd_lowrank(scaled, q=self.latent_dim, niter=4)
+        spread = singular / len(scaled) ** 0.5
+        self.encoder_path.weight.copy_(directions.T / spread[:, None])
+        self.decoder_path.weight.copy_(directions * spread)
+        for network in (self.encoder, self.decoder):
+            network[-1].weight.zero_()  # type: ignore[operator, union-attr]
+        return self
+
+    def encode(self, weights: Tensor) -> Normal:
+        """The posterior q(z | w).
+
+        Args:
+            weights: with shape (*, P).
+
+        Returns:
+            A normal distribution over latents, with shape (*, Z).
+        """
+        scaled = self.standardizer(weights)
+        mean, log_variance = self.encoder(scaled).chunk(2, dim=-1)
+        if self.encoder_path is not None:
+            mean = mean + self.encoder_path(scaled)
+        return Normal(mean, ((log_variance - 1) / 2).exp())
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decode latents into weights.
+
+        Args:
+            latents: with shape (*, Z).
+
+        Returns:
+            Weights, with shape (*, P).
+        """
+        scaled = self.decoder(latents)
+        if self.decoder_path is not None:
+            scaled = scaled + self.decoder_path(latents)
+        return self.standardizer.inverse(scaled)

@@ -1,0 +1,45 @@
+"""One learned weight vector for every task: what unconditional multitask training and MAML learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.weight_space import WeightSpace
+
+
+class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+    """The hypernetwork that ignores its condition: h(·) = w⁰.
+
+    References:
+        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017 (w⁰ is what MAML learns).
+
+    Args:
+        space: the weight space of the base network.
+    """
+
+    def __init__(self, space: WeightSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.weights = nn.Parameter(torch.zeros(space.size))
+
+    @torch.no_grad()
+    def start_at(self, weights: Tensor) -> SharedWeights:
+        """Set w⁰ to `weights`, with shape (P,)."""
+        self.weights.copy_(weights)
+        return self
+
+    def forward(self, condition: Any) -> Tensor:
+        """Repeat w⁰ for each of B conditions.
+
+        Args:
+            condition: anything with a leading dimension B.
+
+        Returns:
+            Weights, with shape (B, P).
+        """
+        return self.weights.expand(len(condition), -1)

@@ -1,0 +1,58 @@
+"""ELBO: what the HVAE is trained on. It sees how far the weights are off, and what that does to the task.
+
+Letters: w adapted weights (P), z latent (Z), ŵ standardised weights.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from weightgen.hypernets import HVAE
+from weightgen.protocols import Outcome
+from weightgen.scores import resplit, task_accuracy, task_loss
+from weightgen.tasks import TaskBatch
+
+
+class ELBO(nn.Module):
+    """L = (‖ŵ − ŵ'‖² + β KL(q(z | w) ‖ N(0, I))) / √P + γ · task loss of the decoded weights w'.
+
+    The first part is the paper's, with the released code's 1/√P; the second (γ = 0 in the paper) is cross-entropy on the examples of
+    the task that w was adapted to. Squared error treats all P directions alike; the task does not.
+
+    References:
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 3 and algorithm 7.
+
+    Args:
+        hvae: the autoencoder.
+        network: the base network.
+        kl_weight: β; 1 in the released code, not given in the paper.
+        function_weight: γ.
+    """
+
+    def __init__(self, hvae: HVAE, network: nn.Module, kl_weight: float = 1.0, function_weight: float = 0.0) -> None:
+        super().__init__()
+        self.hvae = hvae
+        self._network = (network,)  # not trained: hidden from the optimiser and from data parallelism
+        self.kl_weight = kl_weight
+        self.function_weight = function_weight
+
+    def forward(self, batch: tuple[Tensor, TaskBatch]) -> Outcome:
+        """Loss of adapted weights (B, P) and the tasks they were adapted to."""
+        weights, tasks = batch
+        posterior = self.hvae.encode(weights)
+        decoded = self.hvae(posterior.rsample())
+        scale = self.hvae.standardizer
+        squared = (scale(weights) - scale(decoded)).square().sum(dim=-1).mean()
+        kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=-1).mean()
+        loss = (squared + self.kl_weight * kl) / weights.shape[-1] ** 0.5
+        metrics = {"squared_error": squared.detach() / weights.shape[-1], "kl": kl.detach()}
+        if self.function_weight:
+            asked = resplit(tasks, 0.0).query
+            (network,) = self._network
+            logits = self.hvae.space.call_batch(network, decoded, asked.inputs, **tasks.context)
+            task = task_loss(logits, asked.labels).mean()
+            right, count = task_accuracy(logits, asked.labels)
+            metrics |= {"task_loss": task.detach(), "accuracy": (right / count).mean()}
+            loss = loss + self.function_weight * task
+        return Outcome(loss, {"loss": loss.detach(), **metrics})

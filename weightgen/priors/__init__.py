@@ -1,0 +1,6 @@
+"""Priors: embedding of a task → latents of its weights."""
+
+from weightgen.priors.denoiser import MLPDenoiser, null_embeds
+from weightgen.priors.diffusion import DiffusionPrior, check_scheduler
+
+__all__ = ["DiffusionPrior", "MLPDenoiser", "check_scheduler", "null_embeds"]
