@@ -66,9 +66,11 @@ class MetaVQATasks(Dataset[TaskBatch]):
     def __init__(
         self, split: datasets.Dataset, store: FeatureStore, device: str | torch.device = "cpu"
     ) -> None:
+        import pyarrow as pa
+
         small = set(too_small(split, store.failed, Fewest(**store.index.get("fewest", {}))))
         self.kept = [row for row in range(split.num_rows) if row not in small]
-        table = split.with_format("arrow")[:].take(self.kept)
+        table = split.with_format("arrow")[:].take(pa.array(self.kept, pa.int64()))
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         templates = table["template"].to_pylist()

@@ -184,8 +184,9 @@ def _tokenizer(folder: Path, text: Mapping[str, Any]) -> tuple[Any, str]:
     if text.get("hf_tokenizer_name"):
         try:
             tokenize = open_clip.get_tokenizer(f"local-dir:{folder}", local_files_only=True)
+            tokenize(["a"])
         except (OSError, ValueError) as error:
-            raise InputError(f"{folder} lacks the files of its tokenizer: {brief(error)}") from error
+            raise InputError(f"{folder} has no tokenizer that can be used: {brief(error)}") from error
         return tokenize, tokenize.tokenizer.backend_tokenizer.to_str()
     if path.is_file():
         from tokenizers import Tokenizer

@@ -40,6 +40,8 @@ def load(folder: Path) -> Towers:
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "clip":
         raise InputError(f"{folder / 'config.json'} is of model_type {kind!r}: expected 'clip'")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise InputError(f"{folder}: expected a tokenizer, as tokenizer.json or vocab.json and merges.txt")
     if not (folder / "model.safetensors").is_file():
         raise InputError(f"{folder}: expected model.safetensors; weights in other formats are not read")
     from safetensors import SafetensorError
