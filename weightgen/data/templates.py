@@ -128,11 +128,8 @@ def read_templates(path: str | Path) -> dict[str, str]:
 
 def check_template(template: object, where: str) -> None:
     """Raise `InputError` unless `template.format(answer)` puts the answer in exactly one place."""
-    if (
-        not isinstance(template, str)
-        or re.sub(r"\{\}", "", template, count=1).count("{")
-        or template.count("}") != 1
-    ):
+    braces = ("{}", "{", "}")
+    if not isinstance(template, str) or any(template.count(brace) != 1 for brace in braces):
         raise InputError(f"{where} must have exactly one {{}} and no other braces, got {template!r}")
 
 
