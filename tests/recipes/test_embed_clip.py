@@ -208,6 +208,14 @@ def test_wrong_input(recipe, work, clip, more, message):
     assert not (work / "data" / "features").exists()
 
 
+def test_every_configuration_fits(recipe, root):
+    paths = sorted((root / "recipes" / "configs" / "embed_clip").glob("*.yaml"))
+    for path in paths:
+        config = parse(recipe.Config, "", ["--config", str(path), "dataset=a", "images=b"])
+        assert config.dataset == "a" and config.model
+    assert len(paths) == 3
+
+
 def test_two_processes_write_the_same_bytes(recipe, root, work, clip):
     run(recipe, work, clip, "name=one")
     two = command(root, work, clip, "name=two", "workers=2", processes=2)
