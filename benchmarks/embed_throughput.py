@@ -4,9 +4,9 @@
 
 The bare model gets pixels that are ready in memory, and is run in the two ways there are to use all CPUs: all
 threads inside torch ("inside"), or one batch to a thread ("beside"). The recipe decodes and writes besides.
-Rounds alternate between the three, so that what else the machine does disturbs all. `ratio` is the median over
-rounds of the recipe's images per second over those of the faster bare run; `cpu_ratio` is the processor time of
-the cheaper bare run over the recipe's, which a busy machine disturbs less. Three minutes on 2 idle cores.
+Rounds alternate between the three, so that what else the machine does disturbs all. `ratio` is the median
+over rounds of the recipe's images per second over those of the faster bare run; `cpu_ratio` is the processor
+time of the cheaper bare run over the recipe's, which a busy machine disturbs less. Three minutes on 2 cores.
 """
 
 import argparse
