@@ -24,7 +24,6 @@ FORMS = (
     "Is the {} to the left or right?",
 )
 SIZE_WORDS = ("big", "small", "old", "new", "")
-COLORS = ("red", "green", "striped", "shiny", "")
 NOUNS = """
 airplane apple bag ball banana bat bed bench bicycle bike bird boat book bottle bowl boy bridge building bus
 cake camera car cat chair child clock cloud coat couch cow cup curtain desk dog door dress elephant fence
@@ -72,8 +71,8 @@ def _make_subtype(folder: Path, subtype: str, count: int, images: int, seed: int
 
 
 def _wordings() -> tuple[list[str], list[float]]:
-    """Questions with a long tail of frequencies: about a thousand are asked more than twenty times."""
-    things = [f"{size} {color} {noun}" for size in SIZE_WORDS for color in COLORS for noun in NOUNS]
+    """Questions with a long tail: about a thousand asked more than twenty times, most once, as in VQA v2."""
+    things = [f"{size} {color} {noun}" for size in SIZE_WORDS for color in (*HUES, "") for noun in NOUNS]
     texts = [" ".join(form.format(thing).split()) for thing in things for form in FORMS]
     Random(0).shuffle(texts)
     return texts, [1 / (rank + 20) for rank in range(len(texts))]

@@ -61,7 +61,7 @@ def test_other_types_on_request():
 
 def test_rare_answers_go_and_then_small_questions():
     assert only_task(rows("Q", "rrbbx")).answers == ["r", "b"]
-    with pytest.raises(InputError, match="the fullest has 3 images; lower min_examples"):
+    with pytest.raises(InputError, match="the one asked most has 4 images"):
         build_meta_vqa(rows("Q", "rrrx"), SMALL)
 
 

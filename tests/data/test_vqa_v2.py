@@ -148,7 +148,10 @@ def record(name, place, **values):
             ["'test2015', whose questions have no annotations"],
         ),
         (spoiled(TRAIN_QUESTIONS, lambda c: c.pop("data_subtype")), ["got data_subtype None"]),
-        (spoiled(TRAIN_QUESTIONS, lambda c: c.update(questions={})), ["Expected `array`, got `object`"]),
+        (
+            spoiled(TRAIN_QUESTIONS, lambda c: c.update(questions={})),
+            ["Expected `array | null`, got `object`"],
+        ),
         (
             spoiled(TRAIN_QUESTIONS, lambda c: c.pop("questions")),
             ["questions of train2014", "got a JSON object without 'questions'"],

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple, TypeVar
 
@@ -118,20 +119,20 @@ def build_meta_vqa(
         InputError: if a row is not one, or no question passes the rules.
     """
     kept: dict[str, dict[str, list[str]]] = {}
-    most = 0
     answers_by_question = _first_answers(rows, rules)
     for question, answer_of_image in answers_by_question.items():
-        images_of_answer = _frequent_answers(answer_of_image, rules)
-        size = sum(map(len, images_of_answer.values()))
-        most = max(most, size)
-        if size >= rules.min_examples and len(images_of_answer) >= rules.min_answers:
-            kept[question] = images_of_answer
+        if len(answer_of_image) >= rules.min_examples:  # most questions are asked only once or twice
+            images_of_answer = _frequent_answers(answer_of_image, rules)
+            size = sum(map(len, images_of_answer.values()))
+            if size >= rules.min_examples and len(images_of_answer) >= rules.min_answers:
+                kept[question] = images_of_answer
     if not kept:
+        most = max(map(len, answers_by_question.values()), default=0)
         raise InputError(
             f"no question became a task: of {len(answers_by_question)} questions with admitted answers, the "
-            f"fullest "
-            f"has {most} images; lower min_examples ({rules.min_examples}) or min_answers "
-            f"({rules.min_answers})"
+            f"one asked most has {most} images, rare answers included; lower min_examples "
+            f"({rules.min_examples}), min_per_answer ({rules.min_per_answer}) or "
+            f"min_answers ({rules.min_answers})"
         )
     questions = list(kept)
     Random(rules.seed).shuffle(questions)
@@ -166,22 +167,24 @@ def _held_out(total: int, count: int, seed: int) -> set[int]:
 def _first_answers(rows: Iterable[tuple[str, ...]], rules: Rules) -> dict[str, dict[str, str]]:
     """The admitted rows as question -> image -> answer, where the first answer for an image wins."""
     questions: dict[str, dict[str, str]] = {}
-    excluded: dict[str, bool] = {}
+    excluded: set[str] = set()
     words, types = frozenset(rules.excluded_words), frozenset(rules.answer_types)
     for position, row in enumerate(rows):
-        question, image, answer, answer_type = _checked(row, position)
+        question, image, answer, answer_type = row if type(row) is Row else _checked(row, position)
         if answer_type is not None and answer_type not in types:
             continue
-        if question not in excluded:
-            excluded[question] = not words.isdisjoint(question.split())
-        if not excluded[question]:
-            questions.setdefault(question, {}).setdefault(image, answer)
+        answer_of_image = questions.get(question)
+        if answer_of_image is not None:
+            answer_of_image.setdefault(image, answer)
+        elif question not in excluded:
+            if words.isdisjoint(question.split()):
+                questions[question] = {image: answer}
+            else:
+                excluded.add(question)
     return questions
 
 
 def _checked(row: tuple[str, ...], position: int) -> Row:
-    if type(row) is Row:
-        return row
     if (
         not isinstance(row, tuple | list)
         or len(row) not in (3, 4)
@@ -208,11 +211,10 @@ def _task(question: str, images_of_answer: dict[str, list[str]], rules: Rules, t
     support: list[tuple[str, int]] = []
     query: list[tuple[str, int]] = []
     for label, images in enumerate(images_of_answer.values()):
-        shuffled = images.copy()
-        Random(rules.seed).shuffle(shuffled)
-        cut = round(rules.support_fraction * len(shuffled))  # round half to even, as the authors' Python did
-        support += [(image, label) for image in shuffled[:cut]]
-        query += [(image, label) for image in shuffled[cut:]]
+        order = _shuffled(len(images), rules.seed)
+        cut = round(rules.support_fraction * len(images))  # round half to even, as the authors' Python did
+        support += [(images[i], label) for i in order[:cut]]
+        query += [(images[i], label) for i in order[cut:]]
     if not support or not query:
         raise InputError(
             f"support_fraction {rules.support_fraction} leaves {question!r} without "
@@ -227,3 +229,12 @@ def _task(question: str, images_of_answer: dict[str, list[str]], rules: Rules, t
         query_labels=[label for _, label in query],
         template=template,
     )
+
+
+@lru_cache(
+    maxsize=1024
+)  # a shuffle with a given seed depends on the length alone, and few lengths are frequent
+def _shuffled(count: int, seed: int) -> tuple[int, ...]:
+    order = list(range(count))
+    Random(seed).shuffle(order)
+    return tuple(order)

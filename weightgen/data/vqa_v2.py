@@ -24,6 +24,7 @@ __all__ = ["VqaV2"]
 
 SUBTYPES = ("train2014", "val2014")
 NAMES = {"questions": "v2_OpenEnded_mscoco_{}_questions.json", "annotations": "v2_mscoco_{}_annotations.json"}
+OTHER = {"questions": "annotations", "annotations": "questions"}
 FOLDERS = (".", "Questions", "Annotations")  # where the official tools unpack the files
 UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
@@ -47,6 +48,14 @@ class _Annotation(msgspec.Struct, gc=False):
     answer_type: str
     multiple_choice_answer: str
     answers: list[_HumanAnswer] = []  # looked at only to refuse a file in which they are not strings
+
+
+class _File(msgspec.Struct):
+    """Either kind of file, its records not decoded yet: a file given for the other kind can be told."""
+
+    data_subtype: str | None = None
+    questions: list[msgspec.Raw] | None = None
+    annotations: list[msgspec.Raw] | None = None
 
 
 R = TypeVar("R", _Question, _Annotation)
@@ -84,14 +93,13 @@ class VqaV2:
                 )
         answered: set[int] = set()
         for place, record in enumerate(self._records(annotations, "annotations", _Annotation, subtype)):
-            known = asked.get(record.question_id)
-            if known is None or known.image_id != record.image_id or record.question_id in answered:
+            question_id, image_id = record.question_id, record.image_id
+            known = asked.get(question_id)
+            if known is None or known.image_id != image_id or question_id in answered:
                 fault = _mismatch(record, known, questions)
-                raise InputError(
-                    f"{annotations}: annotations[{place}] (question_id {record.question_id}) {fault}"
-                )
-            answered.add(record.question_id)
-            image = f"COCO_{subtype}_{record.image_id:012d}"
+                raise InputError(f"{annotations}: annotations[{place}] (question_id {question_id}) {fault}")
+            answered.add(question_id)
+            image = f"COCO_{subtype}_{image_id:012d}"
             yield Row(known.question, image, record.multiple_choice_answer, record.answer_type)
         if len(answered) < len(asked):
             lost = next(question_id for question_id in asked if question_id not in answered)
@@ -141,23 +149,20 @@ def _split(data: bytes | bytearray, source: SourceFile, key: str, subtype: str) 
     """The undecoded records of a file, once it has proved to be the file it is named for."""
     expected = f"expected the VQA v2 {key} of {subtype}"
     try:
-        content = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        file = msgspec.json.decode(data, type=_File)
     except UNREADABLE as error:
-        raise InputError(
-            f"{source}: {error}; {expected}, a JSON object (is the file cut off, or not JSON?)"
-        ) from error
-    other = "annotations" if key == "questions" else "questions"
-    if key not in content:
-        found = f"a file of {other}" if other in content else f"a JSON object without {key!r}"
+        hint = "" if isinstance(error, msgspec.ValidationError) else " (is it cut off, or not JSON?)"
+        raise InputError(f"{source}: {error}; {expected}{hint}") from error
+    records, others = file.questions, file.annotations
+    if key == "annotations":
+        records, others = others, records
+    if records is None:
+        found = f"a JSON object without {key!r}" if others is None else f"a file of {OTHER[key]}"
         raise InputError(f"{source}: {expected}, got {found}")
-    try:
-        given = msgspec.json.decode(content.get("data_subtype", b"null"), type=str | None)
-        if given != subtype:
-            hint = ", whose questions have no annotations" if str(given).startswith("test") else ""
-            raise InputError(f"{source}: {expected}, got data_subtype {given!r}{hint}")
-        return msgspec.json.decode(content[key], type=list[msgspec.Raw])
-    except UNREADABLE as error:
-        raise InputError(f"{source}: {error}; {expected}") from error
+    if file.data_subtype != subtype:
+        hint = ", whose questions have no annotations" if str(file.data_subtype).startswith("test") else ""
+        raise InputError(f"{source}: {expected}, got data_subtype {file.data_subtype!r}{hint}")
+    return records
 
 
 def _mismatch(record: _Annotation, known: _Question | None, questions: SourceFile) -> str:
