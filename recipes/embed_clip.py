@@ -22,7 +22,7 @@ from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
 from weightgen.data.image_store import ImageStore
 from weightgen.data.meta_vqa import FACTS, load_meta_vqa
 from weightgen.data.task_features import Fewest, too_small
-from weightgen.encoders.clip import load_clip
+from weightgen.encoders.clip import ImageTextEncoder, load_clip
 from weightgen.encoders.embed import embed_images, embed_texts, names_to_embed
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import read_json, write_json
@@ -54,6 +54,8 @@ def make_encoder(config: Config, device: Any) -> tuple[Any, str]:
         raise InputError("give one of model=... and encoder={_component_: ...}")
     if config.encoder is not None:
         encoder = build(config.encoder, ("",))  # any module: it is the user's own
+        if not isinstance(encoder, ImageTextEncoder):
+            raise InputError("the encoder lacks a method: expected encode_images and encode_texts")
         name = config.name or getattr(encoder, "name", None)
         if not name:
             raise InputError("the encoder has no attribute `name`: say name=... for the features")

@@ -199,6 +199,10 @@ def test_an_encoder_of_ones_own(recipe, work, clip):
         (["images=nowhere"], "no image folder nowhere"),
         (["model=null"], "give one of model=... and encoder="),
         (["model=ViT-L-14-336"], "without weights"),
+        (
+            ["model=null", "encoder={_component_: torch.nn.Identity}"],
+            "expected encode_images and encode_texts",
+        ),
         (["dtype=fp8"], "unknown dtype 'fp8'"),
     ],
 )

@@ -71,7 +71,8 @@ class ImageStore:
         if len(matches) > 1:
             raise BrokenImage(f"ambiguous: {matches[0][0]} and {matches[1][0]}")
         try:
-            return Image.open(self._source(*matches[0])).convert("RGB")
+            with Image.open(self._source(*matches[0])) as image:
+                return image.convert("RGB")
         except Exception as error:  # decoders fail in many ways on broken files
             raise BrokenImage(
                 f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"
