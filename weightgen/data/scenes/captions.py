@@ -1,101 +1,163 @@
-"""Scene → caption, for contrastive training: descriptions of objects, plain statements, and questions with their answer.
+"""Short captions with their truth: each is a text and a predicate, so it is known of every scene whether the caption fits.
 
-The held-out compositions of `questions` are never asked in a caption either.
+A caption names two or three attributes of one object ("a striped red star"), a relation ("a red object left of a star"), a number
+("two stars"), the background, or asks and answers ("what color is the star? red"). The held-out compositions of `questions` are never
+asked in a caption. Nothing is stated as "the star is red", which is how answers are put to CLIP later.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from weightgen.data.scenes.language import (
-    ADJECTIVES, PLACES, SHAPE_NOUNS, SIDES, THINGS, Referent, plural, relational_referents, simple_referents,
-)  # fmt: skip
+import numpy as np
+
+from weightgen.data.scenes.language import ADJECTIVES, PLACES, SHAPE_NOUNS, SIDES, THINGS, Referent
 from weightgen.data.scenes.questions import Meaning, all_meanings, novel_compositions
-from weightgen.data.scenes.world import DIRECTIONS, Object, Scene
+from weightgen.data.scenes.world import ATTRIBUTES, BACKGROUNDS, DIRECTIONS, POSITIONS, Scene
 
-_REFERENTS = simple_referents()
-_RELATIONS = relational_referents()
-_ASKED = sorted(set(all_meanings()) - set(novel_compositions()), key=str)
-_QUESTIONS: dict[Meaning, list[str]] = {meaning: [question for question, _ in meaning.paraphrases()] for meaning in _ASKED}
+_LOOKS = ("shape", "color", "size", "pattern")  # attributes with a column of the grid; the position is the grid's own place
+_CODES = {name: {value: i for i, value in enumerate(ATTRIBUTES[name])} for name in _LOOKS}
+_BACKGROUND_CODES = {value: i for i, value in enumerate(BACKGROUNDS)}
+_NOVEL = set(novel_compositions())
+_ASKED = [m for m in all_meanings() if m not in _NOVEL and m.referent and m.attribute in ATTRIBUTES]
+_QUESTIONS = {meaning: [question.lower() for question, _ in meaning.paraphrases()] for meaning in _ASKED}
 _COUNTS = ("no", "one", "two", "three", "four")
-_STATEMENTS = {
-    "color": ("{x} is {v}", "the color of {x} is {v}", "{x} is {v} in color", "{x} has a {v} hue"),
-    "shape": ("{x} is a {v}", "the shape of {x} is a {v}", "{x} has the form of a {v}"),
-    "size": ("{x} is {v}", "the size of {x} is {v}", "{x} is {v} in size"),
-    "pattern": ("{x} is {v}", "the pattern of {x} is {v}", "{x} has a {v} pattern", "the texture on {x} is {v}"),
-    "position": ("{x} is in the {v}", "the position of {x} is {v}", "{x} can be seen in the {v}"),
-}
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text and when it is true: some object has `wanted`; or `number` objects have it; or the background is `background`.
+
+    With `beside` = (direction, looks), the object with `wanted` must lie in that direction of an object with those looks.
+    """
+
+    text: str
+    wanted: tuple[tuple[str, str], ...] = ()
+    number: int | None = None
+    background: str | None = None
+    beside: tuple[str, tuple[tuple[str, str], ...]] | None = None
+
+
+class Grid:
+    """N scenes as arrays, on which captions are checked all at once: looks (N, 4 quarters, 4 looks), -1 where a quarter is empty."""
+
+    def __init__(self, scenes: Sequence[Scene]) -> None:
+        self.looks = np.full((len(scenes), len(POSITIONS), len(_LOOKS)), -1, dtype=np.int8)
+        self.background = np.array([_BACKGROUND_CODES[scene.background] for scene in scenes], dtype=np.int8)
+        for row, scene in enumerate(scenes):
+            for item in scene.objects:
+                codes = [_CODES[name][getattr(item, name)] for name in _LOOKS]
+                self.looks[row, POSITIONS.index(item.position)] = codes
+
+    def __getitem__(self, rows: Sequence[int]) -> Grid:
+        part = object.__new__(Grid)
+        part.looks, part.background = self.looks[rows], self.background[rows]
+        return part
+
+    def _having(self, wanted: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Which quarters hold an object with these attributes, with shape (N, 4)."""
+        found = self.looks[:, :, 0] >= 0
+        for name, value in wanted:
+            if name == "position":
+                found = found & (np.arange(len(POSITIONS)) == POSITIONS.index(value))
+            else:
+                found = found & (self.looks[:, :, _LOOKS.index(name)] == _CODES[name][value])
+        return found
+
+    def fits(self, caption: Caption) -> np.ndarray:
+        """Of which scenes the caption is true, with shape (N,)."""
+        if caption.background is not None:
+            return self.background == _BACKGROUND_CODES[caption.background]
+        found = self._having(caption.wanted)
+        if caption.number is not None:
+            return found.sum(axis=1) == caption.number
+        if caption.beside is None:
+            return found.any(axis=1)
+        direction, landmark = caption.beside
+        columns, rows = DIRECTIONS[direction]
+        marks, true = self._having(landmark), np.zeros(len(found), dtype=bool)
+        for column in (0, 1):
+            for row in (0, 1):
+                x, y = column + columns, row + rows
+                if x in (0, 1) and y in (0, 1):
+                    true |= marks[:, 2 * row + column] & found[:, 2 * y + x]
+        return true
 
 
 def _word(value: str, rng: random.Random) -> str:
-    # The plain word most of the time: answers are asked in plain words.
-    return value if rng.random() < 0.6 else rng.choice(ADJECTIVES.get(value, (value,)))
+    return rng.choice(ADJECTIVES.get(value, (value,)))
 
 
-def describe_object(item: Object, rng: random.Random) -> str:
-    """One object as a noun phrase, naming its shape and a random part of its other attributes."""
-    words = [_word(getattr(item, name), rng) for name in ("size", "pattern", "color") if rng.random() < 0.85]
+def _phrase(wanted: dict[str, str], rng: random.Random) -> str:
+    """A noun phrase with exactly these attributes."""
+    words = [_word(wanted[name], rng) for name in ("size", "pattern", "color") if name in wanted]
     rng.shuffle(words)
-    noun = rng.choice(SHAPE_NOUNS[item.shape]) if rng.random() < 0.9 else rng.choice(THINGS)
-    place = f" in the {rng.choice(PLACES[item.position])}" if rng.random() < 0.5 else ""
+    noun = rng.choice(SHAPE_NOUNS[wanted["shape"]]) if "shape" in wanted else rng.choice(THINGS)
+    place = f" in the {rng.choice(PLACES[wanted['position']])}" if "position" in wanted else ""
     return " ".join(["a", *words, noun]) + place
 
 
-def _description(scene: Scene, rng: random.Random) -> str:
-    objects = rng.sample(scene.objects, len(scene.objects))
-    parts = [describe_object(item, rng) for item in objects]
-    if rng.random() < 0.5:
-        parts[-1] += f" on a {scene.background} background"
-    return ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
-def state_fact(scene: Scene, rng: random.Random) -> str:
-    """One true statement about the scene: an attribute of a referent, a relation, a count or the background."""
-    kind = rng.random()
-    if kind < 0.12:
-        referent = rng.choice([r for r in _REFERENTS if r.kind != "position"])
-        number = len(scene.where(**{referent.kind: referent.value}))
-        name = rng.choice(referent.plurals())
-        return f"there {'is' if number == 1 else 'are'} {rng.choice((_COUNTS[number], str(number)))} {name}"
-    if kind < 0.17:
-        total = len(scene.objects)
-        return f"there are {rng.choice((_COUNTS[total], str(total)))} {plural(rng.choice(THINGS))}"
-    if kind < 0.25:
-        return f"the background is {scene.background}"
-    if kind < 0.4:
-        return _relation(scene, rng)
+def describe(scene: Scene, rng: random.Random) -> Caption:
+    """Two or three attributes of one object."""
     item = rng.choice(scene.objects)
-    # Only a referent that points at this object alone makes a true statement.
-    candidates = [r for r in _REFERENTS if getattr(item, r.kind) == r.value and r.find(scene) is item]
-    referent = rng.choice(candidates) if candidates else Referent("position", item.position)  # type: ignore[arg-type]
-    attribute = rng.choice([name for name in _STATEMENTS if name != referent.kind])
-    value = getattr(item, attribute)
-    said = value if attribute == "position" else _word(value, rng)
-    return rng.choice(_STATEMENTS[attribute]).format(x=rng.choice(referent.phrases()), v=said)
+    names = rng.sample(tuple(ATTRIBUTES), rng.choice((2, 2, 3)))
+    wanted = {name: getattr(item, name) for name in names}
+    return Caption(_phrase(wanted, rng), tuple(wanted.items()))
 
 
-def _relation(scene: Scene, rng: random.Random) -> str:
+def relate(scene: Scene, rng: random.Random) -> Caption:
+    """An object beside another one, named by its color, its shape or both."""
     pairs = [(item, side, other) for item in scene.objects for side in DIRECTIONS if (other := scene.neighbour(item, side))]
     if not pairs:  # two objects on a diagonal
-        return f"the background is {scene.background}"
-    landmark, side, other = rng.choice(pairs)
-    color = f"{other.color} " if rng.random() < 0.5 else ""
-    return f"a {color}{rng.choice(SHAPE_NOUNS[other.shape])} is {rng.choice(SIDES[side])} the {rng.choice(SHAPE_NOUNS[landmark.shape])}"
+        return describe(scene, rng)
+    mark, side, other = rng.choice(pairs)
+    wanted = {name: getattr(other, name) for name in rng.choice((("shape",), ("color",), ("color", "shape")))}
+    landmark = {"shape": mark.shape}
+    text = f"{_phrase(wanted, rng)} {rng.choice(SIDES[side])} {_phrase(landmark, rng)}"
+    return Caption(text, tuple(wanted.items()), beside=(side, tuple(landmark.items())))
 
 
-def ask_and_answer(scene: Scene, rng: random.Random) -> str:
-    """A question that is not held out, in small letters, with its answer: "what color is the star? red"."""
+def count(scene: Scene, rng: random.Random) -> Caption:
+    """How many objects there are, of all or with one attribute value that some object has."""
+    if rng.random() < 0.2:
+        total = len(scene.objects)
+        return Caption(f"{rng.choice((_COUNTS[total], str(total)))} {rng.choice(THINGS)}s", number=total)
+    name = rng.choice(_LOOKS)
+    value = getattr(rng.choice(scene.objects), name) if rng.random() < 0.8 else rng.choice(ATTRIBUTES[name])
+    number = len(scene.where(**{name: value}))
+    names = Referent(name, value).plurals()  # type: ignore[arg-type]
+    return Caption(f"{rng.choice((_COUNTS[number], str(number)))} {rng.choice(names)}", ((name, value),), number)
+
+
+def ask_and_answer(scene: Scene, rng: random.Random) -> Caption:
+    """A question that is not held out, in small letters, with its answer."""
     while True:
         meaning = rng.choice(_ASKED)
         answer = meaning.answer(scene)
         if answer is not None:
-            return f"{rng.choice(_QUESTIONS[meaning]).lower()} {answer}"
+            return _answered(meaning, answer, rng)
 
 
-def caption(scene: Scene, rng: random.Random) -> str:
-    """A caption of the scene: a description of its objects, two to four statements, or two to four answered questions."""
+def _answered(meaning: Meaning, answer: str, rng: random.Random) -> Caption:
+    assert meaning.referent is not None
+    text = f"{rng.choice(_QUESTIONS[meaning])} {answer}"
+    kind, value = meaning.referent.kind, meaning.referent.value
+    if kind in DIRECTIONS:
+        return Caption(text, ((meaning.attribute, answer),), beside=(kind, (("shape", value),)))
+    return Caption(text, ((kind, value), (meaning.attribute, answer)))
+
+
+def caption(scene: Scene, rng: random.Random) -> Caption:
+    """A caption that is true of the scene."""
     kind = rng.random()
     if kind < 0.5:
-        return _description(scene, rng)
-    say = state_fact if kind < 0.75 else ask_and_answer
-    return ", ".join(say(scene, rng) for _ in range(rng.randint(2, 4)))
+        return describe(scene, rng)
+    if kind < 0.6:
+        return relate(scene, rng)
+    if kind < 0.68:
+        return count(scene, rng)
+    if kind < 0.71:
+        return Caption(f"a {scene.background} background", background=scene.background)
+    return ask_and_answer(scene, rng)

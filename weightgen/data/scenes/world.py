@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon")
 COLORS = {
@@ -103,29 +103,3 @@ def draw_scene(rng: random.Random) -> Scene:
         objects.append(_draw_object(rng, position, objects))
     background = rng.choice(tuple(BACKGROUNDS))
     return Scene(tuple(objects), background, _jitter(BACKGROUNDS[background], rng, 14), rng.getrandbits(32))
-
-
-def draw_sibling(scene: Scene, rng: random.Random, keep: float = 0.6) -> Scene:
-    """Draw a scene that differs from `scene` in some attributes of some objects: a hard negative for contrastive training.
-
-    Each shape, color, size and pattern is kept with chance `keep`, the background always; half of the siblings swap two places.
-    """
-    objects = []
-    for old in scene.objects:
-        new = _draw_object(rng, old.position, [])
-        kept = {name: rng.random() < keep for name in ("shape", "color", "size", "pattern")}
-        objects.append(
-            replace(
-                new,
-                shape=old.shape if kept["shape"] else new.shape,
-                pattern=old.pattern if kept["pattern"] else new.pattern,
-                **({"color": old.color, "rgb": _jitter(COLORS[old.color], rng, 16)} if kept["color"] else {}),
-                **({"size": old.size, "radius": old.radius} if kept["size"] else {}),
-            )
-        )
-    if rng.random() < 0.5:
-        i, j = rng.sample(range(len(objects)), 2)
-        a, b = objects[i], objects[j]
-        objects[i] = replace(a, position=b.position, x=b.x, y=b.y)
-        objects[j] = replace(b, position=a.position, x=a.x, y=a.y)
-    return replace(scene, objects=tuple(objects), noise_seed=rng.getrandbits(32))
