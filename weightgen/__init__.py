@@ -9,13 +9,24 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "CLIPAdapter": "weightgen.networks",
+    "Classifier": "weightgen.classifier",
+    "ClassifierFreeGuidance": "weightgen.guidance",
+    "DiffusionPrior": "weightgen.priors",
     "Examples": "weightgen.tasks",
+    "GeneratedWeights": "weightgen.pipeline",
+    "HNet": "weightgen.hypernets",
+    "HVAE": "weightgen.hypernets",
     "InputError": "weightgen.errors",
+    "MLPDenoiser": "weightgen.priors",
     "Outcome": "weightgen.protocols",
+    "SharedWeights": "weightgen.hypernets",
     "Standardizer": "weightgen.standardizer",
     "TaskBatch": "weightgen.tasks",
+    "WeightPipeline": "weightgen.pipeline",
     "WeightSpace": "weightgen.weight_space",
     "descend": "weightgen.descent",
+    "load_clip": "weightgen.encoders.clip",
 }
 
 __all__ = sorted(_HOME)

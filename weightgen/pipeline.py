@@ -1,0 +1,318 @@
+"""Text in, weights out: the whole of HyperLDM behind one call.
+
+    prompt ─ CLIP text tower ─► embeds (B, E) ─ DiffusionPrior ─► latents (B, K, Z) ─ hypernetwork ─► weights (B, K, P)
+
+Letters: B prompts, K samples of each, Z latent, P weights.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from weightgen import __version__
+from weightgen.classifier import Classifier
+from weightgen.components import class_named, class_path, load_part
+from weightgen.data.task_features import answer_texts
+from weightgen.data.templates import check_template, make_template
+from weightgen.encoders.clip import CLIP, load_clip
+from weightgen.errors import InputError
+from weightgen.files import StrPath, read_json, read_metadata, read_tensors, write_json, write_tensors, written_beside
+from weightgen.guidance import ClassifierFreeGuidance
+from weightgen.priors import DiffusionPrior
+from weightgen.weight_space import WeightSpace
+
+FORMAT = {"format": "weightgen-pipeline", "version": 1}
+PARTS = ("prior", "hypernet", "network")
+
+
+@dataclass
+class GeneratedWeights:
+    """What a pipeline returns.
+
+    Attributes:
+        weights: flat weights, with shape (B, K, P).
+        latents: what they were decoded from, with shape (B, K, Z).
+        prompts: the B prompts; empty texts where embeddings were given.
+        templates: B statements with one `{}`, in which the answers are embedded.
+        answers: the answers of each prompt, or None.
+        info: how they were sampled.
+    """
+
+    weights: Tensor
+    latents: Tensor
+    prompts: list[str]
+    templates: list[str]
+    answers: list[list[str]] | None
+    pipeline: WeightPipeline = field(repr=False)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def classifier(self, prompt: int = 0, sample: int = 0) -> Classifier:
+        """The classifier with sample `sample` of prompt `prompt`.
+
+        Raises:
+            InputError: the pipeline was called without answers.
+        """
+        if self.answers is None:
+            raise InputError("a classifier needs answers to choose from: call the pipeline with answers=[...]")
+        pipe, answers = self.pipeline, self.answers[prompt]
+        network = pipe.space.load_into(pipe.network, self.weights[prompt, sample])
+        embeds = pipe.clip.encode_texts(answer_texts(self.templates[prompt], answers))
+        return Classifier(network, pipe.clip, answers, embeds.clone())
+
+    def state_dict(self, prompt: int = 0, sample: int = 0) -> dict[str, Tensor]:
+        """The parameters of the base network by name, for `network.load_state_dict`."""
+        return self.pipeline.space.state_dict(self.weights[prompt, sample])
+
+    def save(self, path: StrPath, prompt: int = 0) -> None:
+        """Write the K samples of one prompt: `weights` (K, P) and `latents` (K, Z), with all else as metadata."""
+        record = {
+            "prompt": self.prompts[prompt], "template": self.templates[prompt], "clip": self.pipeline.clip.digest,
+            "answers": self.answers[prompt] if self.answers else None, **self.info,
+        }  # fmt: skip
+        tensors = {"weights": self.weights[prompt], "latents": self.latents[prompt]}
+        write_tensors(path, tensors, metadata={"weightgen": json.dumps(record)})
+
+
+class WeightPipeline:
+    """Sample the weights of a classifier from a question.
+
+    References:
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2 (HyperLDM).
+
+    Args:
+        clip: embeds prompts, answers and images.
+        prior: embeds → latents.
+        hypernet: latents → weights.
+        network: the base network whose weights are generated.
+        clip_source: how to get the CLIP again: {"model", "pretrained", "preprocess"}.
+    """
+
+    def __init__(
+        self, clip: CLIP, prior: DiffusionPrior, hypernet: nn.Module, network: nn.Module, clip_source: dict[str, Any]
+    ) -> None:
+        self.clip = clip
+        self.prior = prior.eval()
+        self.hypernet = hypernet.eval()
+        self.network = network
+        self.space: WeightSpace = WeightSpace.of(network)
+        self.clip_source = clip_source
+        if self.space != hypernet.space:
+            raise InputError("the hypernetwork writes weights of another network than the base network given")
+
+    @property
+    def scheduler(self) -> Any:
+        """The diffusers scheduler that sampling uses; assign another to sample differently."""
+        return self.prior.scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: Any) -> None:
+        self.prior.scheduler = scheduler
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `pipeline.json` holds."""
+        parts = {name: class_path(getattr(self, name)) for name in PARTS}
+        sizes = {"embed_dim": self.clip.text_dim, "latent_dim": self.prior.denoiser.latent_dim, "weights": self.space.size}
+        return {**FORMAT, "weightgen": __version__, "parts": parts, "sizes": sizes, "clip": self.clip_source}
+
+    def save_pretrained(self, folder: StrPath, overwrite: bool = False) -> None:
+        """Write a folder of safetensors and JSON; a CLIP that came from a folder is copied into it.
+
+        Raises:
+            InputError: the folder exists.
+        """
+        with written_beside(folder, overwrite) as partial:
+            partial.mkdir()
+            for name in PARTS:
+                getattr(self, name).save_pretrained(partial / name)
+            description = self.description
+            if Path(self.clip_source["model"]).is_dir():
+                shutil.copytree(self.clip_source["model"], partial / "clip")
+                description["clip"] = {**self.clip_source, "model": "clip"}
+            write_json(partial / "pipeline.json", description)
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: StrPath, *, device: str | torch.device = "cpu", trust_remote_code: bool = False
+    ) -> WeightPipeline:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            folder: the folder.
+            device: where everything runs.
+            trust_remote_code: whether classes that are not weightgen's may be imported and run.
+
+        Raises:
+            InputError: the folder is missing, damaged, another library's, or names foreign classes.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline")
+        if not (folder / "pipeline.json").is_file():
+            raise InputError(f"{folder} has no pipeline.json: it is not a saved WeightPipeline")
+        record = read_json(folder / "pipeline.json")
+        if not isinstance(record, dict) or any(record.get(key) != value for key, value in FORMAT.items()):
+            raise InputError(f"{folder / 'pipeline.json'} is not of format {FORMAT['format']} version {FORMAT['version']}")
+        try:
+            kinds = {name: class_named(record["parts"][name], trust_remote_code) for name in PARTS}
+            source = dict(record["clip"])
+            inside = folder / source["model"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / 'pipeline.json'} lacks {error}") from error
+        if inside.is_dir():
+            source["model"] = str(inside)
+        clip = load_clip(source["model"], source.get("pretrained"), device=device, preprocess=source.get("preprocess", "center-crop"))
+        loaded = {name: load_part(kinds[name], folder / name) for name in ("hypernet", "network")}
+        prior = kinds["prior"].from_pretrained(folder / "prior")
+        return cls(clip, prior.to(device), loaded["hypernet"].to(device), loaded["network"].to(device), source)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        embeds: Tensor,
+        *,
+        num_samples: int = 1,
+        guidance_scale: float = 1.5,
+        num_inference_steps: int = 20,
+        generator: Generator | Sequence[Generator] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sample weights for embedded prompts.
+
+        Each sample draws from a stream of its own, seeded by the generator and by the sample's number alone: the same generator
+        gives the same weights whatever the batch, and prompts that share one generator share their noise.
+
+        Args:
+            embeds: with shape (B, E).
+            num_samples: K.
+            guidance_scale: 0 ignores the prompt, 1 is conditional, above 1 guided (`ClassifierFreeGuidance`).
+            num_inference_steps: denoising steps.
+            generator: one for all prompts, or one per prompt.
+
+        Returns:
+            Weights (B, K, P) and the latents (B, K, Z).
+
+        Raises:
+            InputError: a number out of range.
+        """
+        if num_samples < 1:
+            raise InputError(f"num_samples must be at least 1, got {num_samples}")
+        latents = self.prior.sample(
+            embeds.repeat_interleave(num_samples, dim=0),
+            num_inference_steps=num_inference_steps,
+            generator=_streams(generator, len(embeds), num_samples),
+            guide=lambda denoiser: ClassifierFreeGuidance(denoiser, guidance_scale),
+        )
+        weights: Tensor = self.hypernet(latents)
+        return weights.unflatten(0, (len(embeds), -1)), latents.unflatten(0, (len(embeds), -1))
+
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        answers: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        *,
+        num_samples: int = 1,
+        guidance_scale: float = 1.5,
+        num_inference_steps: int = 20,
+        generator: Generator | Sequence[Generator] | None = None,
+        template: str | None = None,
+        prompt_embeds: Tensor | None = None,
+    ) -> GeneratedWeights:
+        """Sample K networks for each of B prompts.
+
+        Args:
+            prompt: a question, or B of them.
+            answers: what the classifiers choose from; one list for all prompts, or one per prompt.
+            num_samples: K.
+            guidance_scale: see `sample`.
+            num_inference_steps: see `sample`.
+            generator: see `sample`.
+            template: statement with one `{}` for the answer; made from the question by default.
+            prompt_embeds: embeddings (B, E) in place of prompts.
+
+        Raises:
+            InputError: an empty prompt, answers given twice or fewer than two, or a number out of range.
+        """
+        if (prompt is None) == (prompt_embeds is None):
+            raise InputError("give either a prompt or prompt_embeds")
+        if prompt is None:
+            assert prompt_embeds is not None
+            embeds, prompts = prompt_embeds, [""] * len(prompt_embeds)
+        else:
+            prompts = _checked_prompts(prompt)
+            embeds = self.clip.encode_texts(prompts).clone()
+        choices = _checked_answers(answers, len(prompts)) if answers is not None else None
+        if template is not None:
+            check_template(template, "template")
+        if choices and template is None and prompt is None:
+            raise InputError("answers need a template when prompt_embeds are given, e.g. template='the star is {}'")
+        weights, latents = self.sample(
+            embeds, num_samples=num_samples, guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps, generator=generator,
+        )  # fmt: skip
+        templates = [template or make_template(text) for text in prompts]
+        info = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
+        return GeneratedWeights(weights, latents, prompts, templates, choices, self, info)
+
+    def load_weights(self, path: StrPath) -> GeneratedWeights:
+        """Read samples that `GeneratedWeights.save` wrote.
+
+        Raises:
+            InputError: not such a file, or one of another model.
+        """
+        tensors, text = read_tensors(path), read_metadata(path).get("weightgen")
+        if text is None or not {"weights", "latents"} <= tensors.keys():
+            raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
+        record = json.loads(text)
+        weights = tensors["weights"]
+        if weights.shape[-1] != self.space.size or record["clip"] != self.clip.digest:
+            raise InputError(f"{path} was sampled with another model: its weights do not fit this one")
+        info = {key: record[key] for key in ("guidance_scale", "num_inference_steps")}
+        answers = [record["answers"]] if record["answers"] else None
+        return GeneratedWeights(
+            weights[None], tensors["latents"][None], [record["prompt"]], [record["template"]], answers, self, info
+        )
+
+
+def _streams(
+    generator: Generator | Sequence[Generator] | None, prompts: int, samples: int
+) -> list[Generator]:
+    """One generator per (prompt, sample), in that order."""
+    if isinstance(generator, Sequence):
+        if len(generator) != prompts:
+            raise InputError(f"expected one generator, or one for each of {prompts} prompts, got {len(generator)}")
+        return [stream for one in generator for stream in _streams(one, 1, samples)]
+    # Drawn one by one: torch draws longer tensors in another order, and the first samples must not depend on their number.
+    seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(samples)]
+    return [Generator().manual_seed(seed) for _ in range(prompts) for seed in seeds]
+
+
+def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
+        raise InputError(f"expected a question such as 'What color is the star?', got {prompt!r}")
+    return prompts
+
+
+def _checked_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: int) -> list[list[str]]:
+    if isinstance(answers, str):
+        raise InputError(f"answers must be a list such as ['red', 'green'], got the text {answers!r}")
+    flat = all(isinstance(answer, str) for answer in answers)
+    lists = [list(answers)] * prompts if flat else [list(some) for some in answers]
+    if len(lists) != prompts:
+        raise InputError(f"expected one list of answers, or one for each of {prompts} prompts, got {len(lists)}")
+    for some in lists:
+        if len(some) < 2:
+            raise InputError(f"a classifier chooses among two answers or more, got {some}")
+        if len(set(some)) < len(some):
+            raise InputError(f"answers must differ, got {some}")
+        if not all(isinstance(answer, str) and answer.strip() for answer in some):
+            raise InputError(f"answers must be texts that are not empty, got {some}")
+    return lists  # type: ignore[return-value]
