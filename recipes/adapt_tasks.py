@@ -2,7 +2,7 @@
 
     accelerate launch recipes/adapt_tasks.py dataset=runs/demo/scenes/dataset start=runs/demo/maml output=runs/demo/adapted
 
-Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks) and `adapted.json`. The number of steps and the step size are those
+Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The number of steps and the step size are those
 with the best validation accuracy among the ones given. Paper: 50 steps, appendix A.6 (0.01 for MNet).
 """
 
@@ -89,6 +89,7 @@ def main(cfg: Config) -> None:
             write_tensors(folder / "adapted.safetensors", {"weights": weights})
             write_json(folder / "adapted.json", facts)
             network.save_pretrained(folder / "network")
+            shared.save_pretrained(folder / "hypernet")
         print(f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {steps} steps of {lr}, validation accuracy {accuracy:.3f}")
 
 
