@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from weightgen.components import load_part
 from weightgen.config import parse
-from weightgen.data.features import FeatureStore, find_features
+from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
@@ -51,7 +51,7 @@ def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
-    store = FeatureStore(find_features(cfg.dataset, cfg.features))
+    store = find_features(cfg.dataset, cfg.features)
     train, validation = (MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation"))
     network = load_part(CLIPAdapter, Path(cfg.start) / "network").to(accelerator.device)
     shared = load_part(SharedWeights, Path(cfg.start) / "hypernet").to(accelerator.device).requires_grad_(False)

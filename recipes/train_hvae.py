@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from weightgen.components import load_part
 from weightgen.config import build, parse
-from weightgen.data.features import FeatureStore, find_features
+from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import one_line_errors
@@ -54,7 +54,7 @@ def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
-    store = FeatureStore(find_features(cfg.dataset, cfg.features))
+    store = find_features(cfg.dataset, cfg.features)
     train, validation = (MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation"))
     facts = read_json(Path(cfg.adapted) / "adapted.json")
     adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(accelerator.device)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from weightgen.components import load_part
 from weightgen.config import build, parse
-from weightgen.data.features import FeatureStore, find_features
+from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.clip import load_clip
@@ -63,7 +63,7 @@ def main(cfg: Config) -> None:
     set_seed(cfg.seed)
     device = accelerator.device
     splits = load_meta_vqa(cfg.dataset)
-    store = FeatureStore(find_features(cfg.dataset, cfg.features))
+    store = find_features(cfg.dataset, cfg.features)
     train, validation = (MetaVQATasks(splits[name], store, device) for name in ("train", "validation"))
     embeds, validation_embeds = train.batch().embeds, validation.batch().embeds
     adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(device)
