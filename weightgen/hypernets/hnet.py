@@ -1,8 +1,7 @@
 """HNet: an MLP that writes weights, conditioned on a latent or directly on the embedding of a question."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -53,7 +52,7 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.mlp = kaiming_mlp([input_dim, *hidden_dims, space.size])
 
     @torch.no_grad()
-    def start_at(self, weights: Tensor) -> HNet:
+    def start_at(self, weights: Tensor) -> Self:
         """Make every condition give `weights`, with shape (P,), to begin with: training then starts at a known point."""
         self.base.copy_(weights)
         self.mlp[-1].weight.zero_()  # type: ignore[operator, union-attr]

@@ -3,9 +3,8 @@
 Letters: w weights (P), z latent (Z), q(z | w) the encoder's posterior, h the decoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -52,7 +51,7 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.decoder_path = nn.Linear(latent_dim, space.size, bias=False) if linear else None
 
     @torch.no_grad()
-    def fit(self, weights: Tensor) -> HVAE:
+    def fit(self, weights: Tensor) -> Self:
         """Take the statistics, and the principal components for the linear paths, from adapted weights (M, P), M > Z.
 
         Directions are scaled so that every latent dimension has variance 1 over `weights`.

@@ -1,8 +1,6 @@
 """One learned weight vector for every task: what unconditional multitask training and MAML learn."""
 
-from __future__ import annotations
-
-from typing import Any
+from typing import Any, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -28,7 +26,7 @@ class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", c
         self.weights = nn.Parameter(torch.zeros(space.size))
 
     @torch.no_grad()
-    def start_at(self, weights: Tensor) -> SharedWeights:
+    def start_at(self, weights: Tensor) -> Self:
         """Set w⁰ to `weights`, with shape (P,)."""
         self.weights.copy_(weights)
         return self
