@@ -46,6 +46,7 @@ class Config:
         "_component_": "diffusers.DDIMScheduler", "num_train_timesteps": 350, "beta_schedule": "linear", "beta_start": 1e-4,
         "beta_end": 0.06, "prediction_type": "epsilon", "clip_sample": False,
     })  # fmt: skip
+    posterior_noise: float = 1.0  # times the posterior's own; 1 as in the released code, 0 learns its means
     drop_rate: float = 0.2
     ema_decay: float = 0.9999
     steps: int = 6000
@@ -76,7 +77,7 @@ def main(cfg: Config) -> None:
     scheduler = build(cfg.scheduler)
     average = ema(denoiser, cfg.ema_decay)
     prior = DiffusionPrior(average.module, scheduler)
-    prior.latents.to(device).fit(posterior.sample())
+    prior.latents.to(device).fit(posterior.mean + cfg.posterior_noise * posterior.stddev * torch.randn_like(posterior.mean))
     source = {key: store.index["encoder"].get(key) for key in ("model", "pretrained", "preprocess")}
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
     pipe = WeightPipeline(clip, prior, hvae, network, source)
@@ -100,7 +101,7 @@ def main(cfg: Config) -> None:
         draws = torch.randint(len(adapted), (cfg.batch_size,), device=device)
         # A fresh posterior sample per use, as the released code does: it smooths the latents.
         noise = torch.randn(cfg.batch_size, hvae.latent_dim, device=device)
-        latents = posterior.mean[draws, rows] + posterior.stddev[draws, rows] * noise
+        latents = posterior.mean[draws, rows] + cfg.posterior_noise * posterior.stddev[draws, rows] * noise
         outcome = objective((prior.latents(latents), embeds[rows]))
         check_finite(outcome.loss, step, "denoising loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))

@@ -8,10 +8,10 @@ LAYERS = [
     {"errors"},
     {"files"},
     {"weight_space", "tasks", "descent", "standardizer"},
-    {"protocols", "scores"},
+    {"protocols", "scores", "components"},
     {"networks", "data"},
     {"hypernets", "encoders", "priors"},
-    {"guidance", "objectives", "evaluation"},
+    {"guidance", "objectives", "evaluation", "classifier", "reporting"},
     {"pipeline"},
     {"cli"},
 ]

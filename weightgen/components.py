@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,8 @@ def load_part(kind: Any, folder: StrPath) -> Any:
     read_json(folder / "config.json")
     read_tensors(folder / "model.safetensors")  # says in one line what is wrong with the file
     try:
-        return kind.from_pretrained(folder, strict=True).eval()
+        with contextlib.redirect_stdout(io.StringIO()):  # the hub library announces every local load
+            return kind.from_pretrained(folder, strict=True).eval()
     except (RuntimeError, TypeError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} is not a saved {kind.__name__}: {reason:.300}") from error

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
+from weightgen.components import load_part
 from weightgen.errors import InputError
 from weightgen.files import read_json, read_tensors, write_tensors
 from weightgen.priors.denoiser import MLPDenoiser
@@ -113,7 +114,7 @@ class DiffusionPrior(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> DiffusionPrior:
         """Read what `save_pretrained` wrote."""
         folder = Path(folder)
-        prior = cls(MLPDenoiser.from_pretrained(folder / "denoiser"), load_scheduler(folder / "scheduler"))
+        prior = cls(load_part(MLPDenoiser, folder / "denoiser"), load_scheduler(folder / "scheduler"))
         prior.latents.load_state_dict(read_tensors(folder / "latents.safetensors"))
         return prior.eval()
 

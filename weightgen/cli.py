@@ -1,0 +1,167 @@
+"""The command line: sample weights from a prompt, use them, score a model, describe a folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from weightgen.errors import InputError, one_line_errors
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def _sample(args: argparse.Namespace) -> None:
+    import torch
+
+    from weightgen.pipeline import WeightPipeline
+
+    pipe = WeightPipeline.from_pretrained(args.model)
+    out = pipe(
+        args.prompt,
+        [answer.strip() for answer in args.answers.split(",")],
+        num_samples=args.num_samples,
+        guidance_scale=args.guidance_scale,
+        num_inference_steps=args.steps,
+        generator=torch.Generator().manual_seed(args.seed),
+        template=args.template,
+    )
+    out.save(args.output)
+    print(f"{args.output}: {args.num_samples} x {out.weights.shape[-1]} weights for {args.prompt!r}")
+
+
+def _open_image(path: str) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path} is not an image that can be read: {error}") from error
+
+
+def _predict(args: argparse.Namespace) -> None:
+    import torch
+
+    from weightgen.pipeline import WeightPipeline
+
+    images = [_open_image(path) for path in args.images]
+    out = WeightPipeline.from_pretrained(args.model).load_weights(args.weights)
+    count = out.weights.shape[1]
+    if args.sample is not None and not 0 <= args.sample < count:
+        raise InputError(f"{args.weights} holds samples 0 to {count - 1}, got --sample {args.sample}")
+    samples = range(count) if args.sample is None else [args.sample]
+    classifiers = [out.classifier(0, sample) for sample in samples]
+    shares = torch.stack([classifier.probabilities(images) for classifier in classifiers]).mean(dim=0)
+    for path, row in zip(args.images, shares, strict=True):
+        best = int(row.argmax())
+        print(f"{path}\t{classifiers[0].answers[best]}\t{row[best]:.3f}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    import torch
+
+    from weightgen.data.features import find_features
+    from weightgen.data.meta_vqa import load_meta_vqa
+    from weightgen.data.task_features import MetaVQATasks
+    from weightgen.evaluation import chance_scores, clip_scores, evaluate
+    from weightgen.files import write_json
+    from weightgen.pipeline import WeightPipeline
+
+    pipe = WeightPipeline.from_pretrained(args.model)
+    splits = load_meta_vqa(args.dataset)
+    if args.split not in splits:
+        raise InputError(f"{args.dataset} has no split {args.split!r}, only {', '.join(splits)}")
+    tasks = MetaVQATasks(splits[args.split], find_features(args.dataset))
+    streams = [torch.Generator().manual_seed(args.seed + row) for row in range(len(tasks))]
+    weights, _ = pipe.sample(
+        tasks.batch().embeds,
+        guidance_scale=args.guidance_scale,
+        num_inference_steps=args.steps,
+        generator=streams,
+    )
+    rows = {
+        "chance": chance_scores(tasks),
+        "clip": clip_scores(tasks),
+        "sampled": evaluate(pipe.space, pipe.network, tasks, lambda _, index: weights[index, 0]),
+    }
+    report = {
+        "split": args.split,
+        "tasks": len(tasks),
+        "guidance_scale": args.guidance_scale,
+        "num_inference_steps": args.steps,
+        "seed": args.seed,
+        "accuracy": {
+            name: {"macro": scores.macro, "micro": scores.micro} for name, scores in rows.items()
+        },
+    }
+    write_json(args.output, report)
+    print(json.dumps(report["accuracy"], indent=2))
+
+
+def _info(args: argparse.Namespace) -> None:
+    from weightgen.data.meta_vqa import describe_meta_vqa
+    from weightgen.data.meta_vqa_card import FACTS
+    from weightgen.files import read_json, read_metadata
+
+    path = Path(args.path)
+    if path.is_file():
+        text = read_metadata(path).get("weightgen")
+        if text is None:
+            raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
+        print(json.dumps(json.loads(text), indent=2))
+    elif (path / "pipeline.json").is_file():
+        print(json.dumps(read_json(path / "pipeline.json"), indent=2))
+    elif (path / FACTS).is_file():
+        print(describe_meta_vqa(path))
+    else:
+        raise InputError(f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a file of weights")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="weightgen", description=__doc__)
+    commands = parser.add_subparsers(title="commands", required=True)
+
+    sample = commands.add_parser("sample", help="sample the weights of classifiers from a question")
+    sample.add_argument("prompt", help='the question, such as "What color is the star?"')
+    sample.add_argument("--model", required=True, help="folder of a saved pipeline")
+    sample.add_argument("--answers", required=True, help="what to choose from, with commas between")
+    sample.add_argument("--template", help='statement with one {} for the answer, such as "the star is {}"')
+    sample.add_argument("--num-samples", type=int, default=1, help="networks to sample (default: 1)")
+    sample.add_argument("--output", required=True, help="safetensors file to write")
+    sample.set_defaults(run=_sample)
+
+    predict = commands.add_parser("predict", help="answer the question about images, with sampled weights")
+    predict.add_argument("weights", help="file that `weightgen sample` wrote")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    predict.add_argument("--model", required=True, help="folder of the pipeline that sampled the weights")
+    predict.add_argument("--sample", type=int, help="use this sample alone (default: average over all)")
+    predict.set_defaults(run=_predict)
+
+    evaluate = commands.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
+    evaluate.add_argument("--model", required=True, help="folder of a saved pipeline")
+    evaluate.add_argument("--dataset", required=True, help="Meta-VQA folder with features of the model's CLIP")
+    evaluate.add_argument("--split", default="test", help="split to score (default: test)")
+    evaluate.add_argument("--output", required=True, help="JSON file to write")
+    evaluate.set_defaults(run=_evaluate)
+    for command in (sample, evaluate):
+        command.add_argument(
+            "--guidance-scale", type=float, default=1.5, help="0 ignores the question (default: 1.5)"
+        )
+        command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
+        command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+
+    info = commands.add_parser("info", help="describe a pipeline, a Meta-VQA data set or a file of weights")
+    info.add_argument("path")
+    info.set_defaults(run=_info)
+    return parser
+
+
+@one_line_errors()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command of the command line; bad input is one line on stderr and exit status 2."""
+    args = _parser().parse_args(argv)
+    args.run(args)
