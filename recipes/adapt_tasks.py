@@ -1,8 +1,9 @@
-"""Fine-tune the base network on every training task, many times, each time on a random part of its examples.
+r"""Fine-tune the base network on every training task, many times, each time on a random part of its examples.
 
     accelerate launch recipes/adapt_tasks.py dataset=runs/demo/scenes/dataset start=runs/demo/maml output=runs/demo/adapted
 
-Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The number of steps and the step size are those
+Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The
+number of steps and the step size are those
 with the best validation accuracy among the ones given. Paper: 50 steps, appendix A.6 (0.01 for MNet).
 """
 
@@ -52,15 +53,21 @@ def main(cfg: Config) -> None:
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
     store = find_features(cfg.dataset, cfg.features)
-    train, validation = (MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation"))
+    train, validation = (
+        MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")
+    )
     network = load_part(CLIPAdapter, Path(cfg.start) / "network").to(accelerator.device)
-    shared = load_part(SharedWeights, Path(cfg.start) / "hypernet").to(accelerator.device).requires_grad_(False)
+    shared = (
+        load_part(SharedWeights, Path(cfg.start) / "hypernet").to(accelerator.device).requires_grad_(False)
+    )
     space = shared.space
 
     tried: dict[tuple[int, float], float] = {}
     for steps, lr in product(cfg.steps, cfg.lrs):
         tune = partial(adapt, space, network, steps=steps, lr=lr)
-        score = evaluate(space, network, validation, lambda b, _, t=tune: t(shared(b.embeds), b.support, b.context))
+        score = evaluate(
+            space, network, validation, lambda b, _, t=tune: t(shared(b.embeds), b.support, b.context)
+        )
         tried[steps, lr] = score.macro
     (steps, lr), accuracy = max(tried.items(), key=lambda item: item[1])
 
@@ -73,9 +80,13 @@ def main(cfg: Config) -> None:
         seed_step(cfg.seed, number)
         part = torch.rand(len(rows)) / 3 + 2 / 3
         batch = resplit(train.batch(rows), part.to(accelerator.device))
-        adapted = adapt(space, network, shared(batch.embeds), batch.support, batch.context, steps=steps, lr=lr)
+        adapted = adapt(
+            space, network, shared(batch.embeds), batch.support, batch.context, steps=steps, lr=lr
+        )
         if not adapted.isfinite().all():
-            raise InputError(f"adaptation with {steps} steps of {lr} diverged: give a smaller step size, lrs=[{lr / 3:.2g}]")
+            raise InputError(
+                f"adaptation with {steps} steps of {lr} diverged: give a smaller step size, lrs=[{lr / 3:.2g}]"
+            )
         found.append((number, adapted.cpu()))
     for number, adapted in gather_object(found):
         draw, rows = jobs[number]
@@ -90,7 +101,9 @@ def main(cfg: Config) -> None:
             write_json(folder / "adapted.json", facts)
             network.save_pretrained(folder / "network")
             shared.save_pretrained(folder / "hypernet")
-        print(f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {steps} steps of {lr}, validation accuracy {accuracy:.3f}")
+        print(
+            f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {steps} steps of {lr}, validation accuracy {accuracy:.3f}"
+        )
 
 
 if __name__ == "__main__":

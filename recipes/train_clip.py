@@ -3,7 +3,8 @@
     accelerate launch recipes/train_clip.py output=data/scenes/clip
 
 Writes a folder that `weightgen.encoders.clip.load_clip` reads, with `training.json` (retrieval on held-out pictures) in it.
-Captions are short, so one is true of many pictures; the loss knows of which. About 20 minutes on 2 CPU cores. Its figures stand in data/scenes/README.md.
+Captions are short, so one is true of many pictures; the loss knows of which. About 20 minutes on 2 CPU cores. Its figures
+stand in data/scenes/README.md.
 """
 
 import random
@@ -102,7 +103,9 @@ class Matching(nn.Module):
     def forward(self, pictures: Tensor, tokens: Tensor) -> Tensor:
         """Logits of N pictures (N, 3, H, W) uint8 and M captions (M, L), with shape (N, M)."""
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        pixels = (pictures.float() / 255 - pictures.new_tensor(MEAN, dtype=torch.float32)[:, None, None]) / STD[0]
+        pixels = (
+            pictures.float() / 255 - pictures.new_tensor(MEAN, dtype=torch.float32)[:, None, None]
+        ) / STD[0]
         images = self.clip.encode_image(pixels, normalize=True)
         texts = self.clip.encode_text(tokens, normalize=True)
         return self.clip.logit_scale.exp() * images @ texts.T + self.clip.logit_bias
@@ -115,7 +118,9 @@ def retrieval(objective: Matching, pictures: Tensor, tokens: Tensor, truth: Tens
     ranked = objective(pictures, tokens).argsort(dim=0, descending=True)
     objective.train()
     right = truth.gather(0, ranked)
-    return {f"precision_at_{k}": right[:k].float().mean().item() for k in (1, 5)} | {"chance": truth.float().mean().item()}
+    return {f"precision_at_{k}": right[:k].float().mean().item() for k in (1, 5)} | {
+        "chance": truth.float().mean().item()
+    }
 
 
 def truth_of(grid: Grid, captions: list[Caption]) -> np.ndarray:
@@ -148,7 +153,9 @@ def main(cfg: Config) -> None:
     clip.visual.to(memory_format=torch.channels_last)  # a third faster on a CPU
     optimizer = make_optimizer(objective := Matching(clip), cfg.weight_decay)
     objective, optimizer = accelerator.prepare(objective, optimizer)
-    pictures, held_out = (render_all(part, cfg.processes).to(accelerator.device) for part in (scenes, validation))
+    pictures, held_out = (
+        render_all(part, cfg.processes).to(accelerator.device) for part in (scenes, validation)
+    )
     grid = Grid(scenes)
     asked = [caption(s, random.Random(i)) for i, s in enumerate(validation)]
     asked_tokens = tokenize([c.text for c in asked]).to(accelerator.device)
@@ -157,7 +164,15 @@ def main(cfg: Config) -> None:
     def save(step: int) -> None:
         found = retrieval(accelerator.unwrap_model(objective), held_out, asked_tokens, asked_truth)
         facts = {**found, "steps": step, "seconds": round(time.time() - started), **asdict(cfg)}
-        save_clip(clip, model_cfg, tokenizer, cfg.output, half=True, pixels={"mean": MEAN, "std": STD}, overwrite=True)
+        save_clip(
+            clip,
+            model_cfg,
+            tokenizer,
+            cfg.output,
+            half=True,
+            pixels={"mean": MEAN, "std": STD},
+            overwrite=True,
+        )
         write_json(Path(cfg.output) / "training.json", facts)
         tqdm.write(f"step {step}: {found}")
 

@@ -55,11 +55,15 @@ def main(cfg: Config) -> None:
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
     store = find_features(cfg.dataset, cfg.features)
-    train, validation = (MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation"))
+    train, validation = (
+        MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")
+    )
     facts = read_json(Path(cfg.adapted) / "adapted.json")
     adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(accelerator.device)
     network = load_part(CLIPAdapter, Path(cfg.adapted) / "network").to(accelerator.device)
-    shared = load_part(SharedWeights, Path(cfg.adapted) / "hypernet").to(accelerator.device).requires_grad_(False)
+    shared = (
+        load_part(SharedWeights, Path(cfg.adapted) / "hypernet").to(accelerator.device).requires_grad_(False)
+    )
     space = shared.space
     hvae = build(cfg.hypernet, space=space).to(accelerator.device).fit(adapted.flatten(0, 1))
     objective = ELBO(hvae, network, cfg.kl_weight, cfg.function_weight)
@@ -105,7 +109,10 @@ def main(cfg: Config) -> None:
         if accelerator.is_main_process:
             network.save_pretrained(folder / "network")
             hvae.save_pretrained(folder / "hypernet")
-            write_json(folder / "training.json", {**best, "adapted_accuracy": before, "steps": cfg.steps, "seed": cfg.seed})
+            write_json(
+                folder / "training.json",
+                {**best, "adapted_accuracy": before, "steps": cfg.steps, "seed": cfg.seed},
+            )
     print(
         f"{cfg.output}: adapted validation weights score {before:.3f}, after the autoencoder "
         f"{best['validation_accuracy']:.3f} (step {best['step']})"

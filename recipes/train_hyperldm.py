@@ -1,6 +1,7 @@
-"""Train HyperLDM, latent diffusion from questions to the HVAE's latents, and save the whole as a pipeline.
+r"""Train HyperLDM, latent diffusion from questions to the HVAE's latents, and save the whole as a pipeline.
 
-    accelerate launch recipes/train_hyperldm.py dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted hvae=runs/demo/hvae output=runs/demo/pipeline
+    accelerate launch recipes/train_hyperldm.py dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted hvae=runs/demo/hvae \
+        output=runs/demo/pipeline
 
 What samples is the exponential moving average. The state with the best zero-shot accuracy on validation tasks (at `validate_scale`) is
 kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, linear β from 1e-4 to 0.06, T = 350).
@@ -77,7 +78,9 @@ def main(cfg: Config) -> None:
     scheduler = build(cfg.scheduler)
     average = ema(denoiser, cfg.ema_decay)
     prior = DiffusionPrior(average.module, scheduler)
-    prior.latents.to(device).fit(posterior.mean + cfg.posterior_noise * posterior.stddev * torch.randn_like(posterior.mean))
+    prior.latents.to(device).fit(
+        posterior.mean + cfg.posterior_noise * posterior.stddev * torch.randn_like(posterior.mean)
+    )
     source = {key: store.index["encoder"].get(key) for key in ("model", "pretrained", "preprocess")}
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
     pipe = WeightPipeline(clip, prior, hvae, network, source)
@@ -88,7 +91,10 @@ def main(cfg: Config) -> None:
     def validate() -> float:
         rows = [torch.Generator().manual_seed(row) for row in range(len(validation))]
         weights, _ = pipe.sample(
-            validation_embeds, guidance_scale=cfg.validate_scale, num_inference_steps=cfg.num_inference_steps, generator=rows
+            validation_embeds,
+            guidance_scale=cfg.validate_scale,
+            num_inference_steps=cfg.num_inference_steps,
+            generator=rows,
         )
         return evaluate(hvae.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
 
@@ -121,7 +127,9 @@ def main(cfg: Config) -> None:
     if accelerator.is_main_process:
         pipe.save_pretrained(cfg.output)
         write_json(Path(cfg.output) / "training.json", {**best, "steps": cfg.steps, "seed": cfg.seed})
-        print(f"{cfg.output}: zero-shot validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}")
+        print(
+            f"{cfg.output}: zero-shot validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}"
+        )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ class Config:
     network: dict[str, Any] = field(
         default_factory=lambda: {"_component_": "weightgen.networks.CLIPAdapter", "hidden_dim": 256}
     )
-    hypernet: dict[str, Any] = field(default_factory=lambda: {"_component_": "weightgen.hypernets.SharedWeights"})
+    hypernet: dict[str, Any] = field(
+        default_factory=lambda: {"_component_": "weightgen.hypernets.SharedWeights"}
+    )
     least_steps: int = 0  # inner gradient steps, drawn for each task
     most_steps: int = 0
     inner_lr: float = 0.01
@@ -81,7 +83,9 @@ def main(cfg: Config) -> None:
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
     store = find_features(cfg.dataset, cfg.features)
-    train, validation = (MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation"))
+    train, validation = (
+        MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")
+    )
     network, hypernet = starting_point(cfg, train)
     network.to(accelerator.device)
     objective = Adaptation(network, hypernet, cfg.least_steps, cfg.most_steps, cfg.inner_lr, cfg.first_order)
@@ -92,7 +96,10 @@ def main(cfg: Config) -> None:
     def validate() -> float:
         hypernet.eval()
         score = evaluate(
-            hypernet.space, network, validation, lambda b, _: fine_tune(hypernet(b.embeds), b.support, b.context)
+            hypernet.space,
+            network,
+            validation,
+            lambda b, _: fine_tune(hypernet(b.embeds), b.support, b.context),
         )
         hypernet.train()
         return score.macro

@@ -94,17 +94,14 @@ def _evaluate(args: argparse.Namespace) -> None:
         "guidance_scale": args.guidance_scale,
         "num_inference_steps": args.steps,
         "seed": args.seed,
-        "accuracy": {
-            name: {"macro": scores.macro, "micro": scores.micro} for name, scores in rows.items()
-        },
+        "accuracy": {name: {"macro": scores.macro, "micro": scores.micro} for name, scores in rows.items()},
     }
     write_json(args.output, report)
     print(json.dumps(report["accuracy"], indent=2))
 
 
 def _info(args: argparse.Namespace) -> None:
-    from weightgen.data.meta_vqa import describe_meta_vqa
-    from weightgen.data.meta_vqa_card import FACTS
+    from weightgen.data.meta_vqa import FACTS, describe_meta_vqa
     from weightgen.files import read_json, read_metadata
 
     path = Path(args.path)
@@ -118,7 +115,9 @@ def _info(args: argparse.Namespace) -> None:
     elif (path / FACTS).is_file():
         print(describe_meta_vqa(path))
     else:
-        raise InputError(f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a file of weights")
+        raise InputError(
+            f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a file of weights"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
     evaluate.add_argument("--model", required=True, help="folder of a saved pipeline")
-    evaluate.add_argument("--dataset", required=True, help="Meta-VQA folder with features of the model's CLIP")
+    evaluate.add_argument(
+        "--dataset", required=True, help="Meta-VQA folder with features of the model's CLIP"
+    )
     evaluate.add_argument("--split", default="test", help="split to score (default: test)")
     evaluate.add_argument("--output", required=True, help="JSON file to write")
     evaluate.set_defaults(run=_evaluate)

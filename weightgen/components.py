@@ -29,7 +29,9 @@ def class_named(path: str, trust_remote_code: bool = False) -> Any:
     try:
         return getattr(importlib.import_module(home), name)
     except (ImportError, ValueError, AttributeError) as error:
-        raise InputError(f"the saved model names the class {path!r}, which is not installed here: {error}") from error
+        raise InputError(
+            f"the saved model names the class {path!r}, which is not installed here: {error}"
+        ) from error
 
 
 def class_path(part: object) -> str:

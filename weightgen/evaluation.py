@@ -25,11 +25,11 @@ class Scores(NamedTuple):
 
     Attributes:
         right: share of right predictions, averaged over K networks, with shape (T,).
-        count: query examples, with shape (T,).
+        examples: query examples, with shape (T,).
     """
 
     right: Tensor
-    count: Tensor
+    examples: Tensor
 
     @property
     def macro(self) -> float:
@@ -39,7 +39,7 @@ class Scores(NamedTuple):
     @property
     def micro(self) -> float:
         """Share of all examples of all tasks."""
-        return ((self.right * self.count).sum() / self.count.sum()).item()
+        return ((self.right * self.examples).sum() / self.examples.sum()).item()
 
 
 @torch.no_grad()
@@ -53,7 +53,11 @@ def evaluate(
         batch = tasks.batch(rows)
         weights = weights_of(batch, torch.tensor(rows))
         logits = space.call_batch(network, weights, batch.query.inputs, **batch.context)
-        labels = batch.query.labels if weights.ndim == 2 else batch.query.labels[:, None].expand(-1, weights.shape[1], -1)
+        labels = (
+            batch.query.labels
+            if weights.ndim == 2
+            else batch.query.labels[:, None].expand(-1, weights.shape[1], -1)
+        )
         hits, examples = task_accuracy(logits, labels)
         share = hits / examples.clamp_min(1)
         right[rows] = (share if share.ndim == 1 else share.mean(dim=1)).cpu()

@@ -24,7 +24,15 @@ from weightgen.data.task_features import answer_texts
 from weightgen.data.templates import check_template, make_template
 from weightgen.encoders.clip import CLIP, load_clip
 from weightgen.errors import InputError
-from weightgen.files import StrPath, read_json, read_metadata, read_tensors, write_json, write_tensors, written_beside
+from weightgen.files import (
+    StrPath,
+    read_json,
+    read_metadata,
+    read_tensors,
+    write_json,
+    write_tensors,
+    written_beside,
+)
 from weightgen.guidance import ClassifierFreeGuidance
 from weightgen.priors import DiffusionPrior
 from weightgen.weight_space import WeightSpace
@@ -61,7 +69,9 @@ class GeneratedWeights:
             InputError: the pipeline was called without answers.
         """
         if self.answers is None:
-            raise InputError("a classifier needs answers to choose from: call the pipeline with answers=[...]")
+            raise InputError(
+                "a classifier needs answers to choose from: call the pipeline with answers=[...]"
+            )
         pipe, answers = self.pipeline, self.answers[prompt]
         network = pipe.space.load_into(pipe.network, self.weights[prompt, sample])
         embeds = pipe.clip.encode_texts(answer_texts(self.templates[prompt], answers))
@@ -96,7 +106,12 @@ class WeightPipeline:
     """
 
     def __init__(
-        self, clip: CLIP, prior: DiffusionPrior, hypernet: nn.Module, network: nn.Module, clip_source: dict[str, Any]
+        self,
+        clip: CLIP,
+        prior: DiffusionPrior,
+        hypernet: nn.Module,
+        network: nn.Module,
+        clip_source: dict[str, Any],
     ) -> None:
         self.clip = clip
         self.prior = prior.eval()
@@ -120,7 +135,11 @@ class WeightPipeline:
     def description(self) -> dict[str, Any]:
         """What `pipeline.json` holds."""
         parts = {name: class_path(getattr(self, name)) for name in PARTS}
-        sizes = {"embed_dim": self.clip.text_dim, "latent_dim": self.prior.denoiser.latent_dim, "weights": self.space.size}
+        sizes = {
+            "embed_dim": self.clip.text_dim,
+            "latent_dim": self.prior.denoiser.latent_dim,
+            "weights": self.space.size,
+        }
         return {**FORMAT, "weightgen": __version__, "parts": parts, "sizes": sizes, "clip": self.clip_source}
 
     def save_pretrained(self, folder: StrPath, overwrite: bool = False) -> None:
@@ -155,12 +174,16 @@ class WeightPipeline:
         """
         folder = Path(folder)
         if not folder.is_dir():
-            raise InputError(f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline")
+            raise InputError(
+                f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline"
+            )
         if not (folder / "pipeline.json").is_file():
             raise InputError(f"{folder} has no pipeline.json: it is not a saved WeightPipeline")
         record = read_json(folder / "pipeline.json")
         if not isinstance(record, dict) or any(record.get(key) != value for key, value in FORMAT.items()):
-            raise InputError(f"{folder / 'pipeline.json'} is not of format {FORMAT['format']} version {FORMAT['version']}")
+            raise InputError(
+                f"{folder / 'pipeline.json'} is not of format {FORMAT['format']} version {FORMAT['version']}"
+            )
         try:
             kinds = {name: class_named(record["parts"][name], trust_remote_code) for name in PARTS}
             source = dict(record["clip"])
@@ -169,10 +192,17 @@ class WeightPipeline:
             raise InputError(f"{folder / 'pipeline.json'} lacks {error}") from error
         if inside.is_dir():
             source["model"] = str(inside)
-        clip = load_clip(source["model"], source.get("pretrained"), device=device, preprocess=source.get("preprocess", "center-crop"))
+        clip = load_clip(
+            source["model"],
+            source.get("pretrained"),
+            device=device,
+            preprocess=source.get("preprocess", "center-crop"),
+        )
         loaded = {name: load_part(kinds[name], folder / name) for name in ("hypernet", "network")}
         prior = kinds["prior"].from_pretrained(folder / "prior")
-        return cls(clip, prior.to(device), loaded["hypernet"].to(device), loaded["network"].to(device), source)
+        return cls(
+            clip, prior.to(device), loaded["hypernet"].to(device), loaded["network"].to(device), source
+        )
 
     @torch.no_grad()
     def sample(
@@ -252,7 +282,9 @@ class WeightPipeline:
         if template is not None:
             check_template(template, "template")
         if choices and template is None and prompt is None:
-            raise InputError("answers need a template when prompt_embeds are given, e.g. template='the star is {}'")
+            raise InputError(
+                "answers need a template when prompt_embeds are given, e.g. template='the star is {}'"
+            )
         weights, latents = self.sample(
             embeds, num_samples=num_samples, guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps, generator=generator,
@@ -277,7 +309,13 @@ class WeightPipeline:
         info = {key: record[key] for key in ("guidance_scale", "num_inference_steps")}
         answers = [record["answers"]] if record["answers"] else None
         return GeneratedWeights(
-            weights[None], tensors["latents"][None], [record["prompt"]], [record["template"]], answers, self, info
+            weights[None],
+            tensors["latents"][None],
+            [record["prompt"]],
+            [record["template"]],
+            answers,
+            self,
+            info,
         )
 
 
@@ -287,7 +325,9 @@ def _streams(
     """One generator per (prompt, sample), in that order."""
     if isinstance(generator, Sequence):
         if len(generator) != prompts:
-            raise InputError(f"expected one generator, or one for each of {prompts} prompts, got {len(generator)}")
+            raise InputError(
+                f"expected one generator, or one for each of {prompts} prompts, got {len(generator)}"
+            )
         return [stream for one in generator for stream in _streams(one, 1, samples)]
     # Drawn one by one: torch draws longer tensors in another order, and the first samples must not depend on their number.
     seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(samples)]
@@ -307,7 +347,9 @@ def _checked_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: 
     flat = all(isinstance(answer, str) for answer in answers)
     lists = [list(answers)] * prompts if flat else [list(some) for some in answers]
     if len(lists) != prompts:
-        raise InputError(f"expected one list of answers, or one for each of {prompts} prompts, got {len(lists)}")
+        raise InputError(
+            f"expected one list of answers, or one for each of {prompts} prompts, got {len(lists)}"
+        )
     for some in lists:
         if len(some) < 2:
             raise InputError(f"a classifier chooses among two answers or more, got {some}")

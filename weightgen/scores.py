@@ -26,7 +26,6 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return -(chosen * valid).sum(dim=-1) / valid.sum(dim=-1).clamp_min(1)
 
 
-
 def task_accuracy(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Right predictions and examples of each task.
 

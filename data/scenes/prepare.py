@@ -20,11 +20,17 @@ LICENCE = "MIT: rendered by this package; no photograph and no human annotation 
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to make")
     parser.add_argument("--images", type=int, default=9000, help="pictures to render (default: %(default)s)")
-    parser.add_argument("--paraphrases", type=int, default=6, help="questions per meaning (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of scenes and questions (default: %(default)s)")
+    parser.add_argument(
+        "--paraphrases", type=int, default=6, help="questions per meaning (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of scenes and questions (default: %(default)s)"
+    )
     parser.add_argument("--processes", type=int, default=2, help="renderers (default: %(default)s)")
     return parser.parse_args()
 

@@ -41,7 +41,11 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
     """
 
     def __init__(
-        self, space: WeightSpace, input_dim: int, hidden_dims: Sequence[int] = (256,), input_noise: float = 0.0
+        self,
+        space: WeightSpace,
+        input_dim: int,
+        hidden_dims: Sequence[int] = (256,),
+        input_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.space = space
@@ -55,7 +59,7 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
     def start_at(self, weights: Tensor) -> Self:
         """Make every condition give `weights`, with shape (P,), to begin with: training then starts at a known point."""
         self.base.copy_(weights)
-        self.mlp[-1].weight.zero_()  # type: ignore[operator, union-attr]
+        self.mlp[-1].weight.zero_()  # type: ignore[operator]
         return self
 
     def forward(self, condition: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.encoder_path.weight.copy_(directions.T / spread[:, None])
         self.decoder_path.weight.copy_(directions * spread)
         for network in (self.encoder, self.decoder):
-            network[-1].weight.zero_()  # type: ignore[operator, union-attr]
+            network[-1].weight.zero_()  # type: ignore[operator]
         return self
 
     def encode(self, weights: Tensor) -> Normal:

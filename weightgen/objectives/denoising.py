@@ -40,7 +40,9 @@ class Denoising(nn.Module):
         self.drop_rate = drop_rate
         known = ("epsilon", "sample", "v_prediction")
         if scheduler.config.prediction_type not in known:
-            raise InputError(f"prediction_type must be one of {known}, got {scheduler.config.prediction_type!r}")
+            raise InputError(
+                f"prediction_type must be one of {known}, got {scheduler.config.prediction_type!r}"
+            )
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> Outcome:
         """Loss of standardised latents (B, Z) with embeds (B, E)."""

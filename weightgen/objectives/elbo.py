@@ -30,7 +30,9 @@ class ELBO(nn.Module):
         function_weight: γ.
     """
 
-    def __init__(self, hvae: HVAE, network: nn.Module, kl_weight: float = 1.0, function_weight: float = 0.0) -> None:
+    def __init__(
+        self, hvae: HVAE, network: nn.Module, kl_weight: float = 1.0, function_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.hvae = hvae
         self._network = (network,)  # not trained: hidden from the optimiser and from data parallelism

@@ -36,7 +36,9 @@ class ConditionedBlock(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int, condition_dim: int, squeeze: bool) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(dim_in + condition_dim, dim_out), nn.LayerNorm(dim_out), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Linear(dim_in + condition_dim, dim_out), nn.LayerNorm(dim_out), nn.ReLU()
+        )
         self.excite = SqueezeExcitation(dim_out) if squeeze else nn.Identity()
         self.skip = nn.Linear(dim_in, dim_out, bias=False)
 

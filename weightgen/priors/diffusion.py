@@ -87,7 +87,9 @@ class DiffusionPrior(nn.Module):
         """
         trained_steps = self.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= trained_steps:
-            raise InputError(f"num_inference_steps must be from 1 to {trained_steps} (the schedule), got {num_inference_steps}")
+            raise InputError(
+                f"num_inference_steps must be from 1 to {trained_steps} (the schedule), got {num_inference_steps}"
+            )
         from diffusers.utils.torch_utils import randn_tensor
 
         denoiser: Denoiser = guide(self.denoiser) if guide else self.denoiser
@@ -132,7 +134,7 @@ def load_scheduler(folder: Path) -> Any:
     kind = getattr(diffusers, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise InputError(f"{folder} names {name!r}, which is no scheduler of diffusers")
-    return kind.from_config(config)
+    return kind.from_config(config)  # type: ignore[attr-defined]
 
 
 def _takes_generator(scheduler: Any) -> bool:

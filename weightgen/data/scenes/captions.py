@@ -17,7 +17,12 @@ from weightgen.data.scenes.language import ADJECTIVES, PLACES, SHAPE_NOUNS, SIDE
 from weightgen.data.scenes.questions import Meaning, all_meanings, novel_compositions
 from weightgen.data.scenes.world import ATTRIBUTES, BACKGROUNDS, DIRECTIONS, POSITIONS, Scene
 
-_LOOKS = ("shape", "color", "size", "pattern")  # attributes with a column of the grid; the position is the grid's own place
+_LOOKS = (
+    "shape",
+    "color",
+    "size",
+    "pattern",
+)  # attributes with a column of the grid; the position is the grid's own place
 _CODES = {name: {value: i for i, value in enumerate(ATTRIBUTES[name])} for name in _LOOKS}
 _BACKGROUND_CODES = {value: i for i, value in enumerate(BACKGROUNDS)}
 _NOVEL = set(novel_compositions())
@@ -69,12 +74,12 @@ class Grid:
     def fits(self, caption: Caption) -> np.ndarray:
         """Of which scenes the caption is true, with shape (N,)."""
         if caption.background is not None:
-            return self.background == _BACKGROUND_CODES[caption.background]
+            return np.equal(self.background, _BACKGROUND_CODES[caption.background])
         found = self._having(caption.wanted)
         if caption.number is not None:
-            return found.sum(axis=1) == caption.number
+            return np.equal(found.sum(axis=1), caption.number)
         if caption.beside is None:
-            return found.any(axis=1)
+            return np.asarray(found.any(axis=1))
         direction, landmark = caption.beside
         columns, rows = DIRECTIONS[direction]
         marks, true = self._having(landmark), np.zeros(len(found), dtype=bool)
@@ -109,7 +114,12 @@ def describe(scene: Scene, rng: random.Random) -> Caption:
 
 def relate(scene: Scene, rng: random.Random) -> Caption:
     """An object beside another one, named by its color, its shape or both."""
-    pairs = [(item, side, other) for item in scene.objects for side in DIRECTIONS if (other := scene.neighbour(item, side))]
+    pairs = [
+        (item, side, other)
+        for item in scene.objects
+        for side in DIRECTIONS
+        if (other := scene.neighbour(item, side))
+    ]
     if not pairs:  # two objects on a diagonal
         return describe(scene, rng)
     mark, side, other = rng.choice(pairs)
@@ -128,7 +138,9 @@ def count(scene: Scene, rng: random.Random) -> Caption:
     value = getattr(rng.choice(scene.objects), name) if rng.random() < 0.8 else rng.choice(ATTRIBUTES[name])
     number = len(scene.where(**{name: value}))
     names = Referent(name, value).plurals()  # type: ignore[arg-type]
-    return Caption(f"{rng.choice((_COUNTS[number], str(number)))} {rng.choice(names)}", ((name, value),), number)
+    return Caption(
+        f"{rng.choice((_COUNTS[number], str(number)))} {rng.choice(names)}", ((name, value),), number
+    )
 
 
 def ask_and_answer(scene: Scene, rng: random.Random) -> Caption:

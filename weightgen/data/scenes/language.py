@@ -67,8 +67,15 @@ class Referent:
             return [f"the {thing} in the {place}" for thing in THINGS for place in PLACES[self.value]]
         if self.kind in DIRECTIONS:
             nouns = SHAPE_NOUNS[self.value]
-            return [f"the {thing} {side} the {noun}" for thing in THINGS for side in SIDES[self.kind] for noun in nouns]
-        return [f"the {word} {thing}" for word in ADJECTIVES.get(self.value, (self.value,)) for thing in THINGS]
+            return [
+                f"the {thing} {side} the {noun}"
+                for thing in THINGS
+                for side in SIDES[self.kind]
+                for noun in nouns
+            ]
+        return [
+            f"the {word} {thing}" for word in ADJECTIVES.get(self.value, (self.value,)) for thing in THINGS
+        ]
 
     def plurals(self) -> list[str]:
         """All ways to name several of them: "stars", "red objects", …"""

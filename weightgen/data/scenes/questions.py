@@ -72,7 +72,9 @@ class Meaning:
     def paraphrases(self) -> list[tuple[str, str]]:
         """Every (question, declarative answer template with one `{}`) of this meaning, in a fixed order."""
         one = self.referent.phrases() if self.referent else ["the picture"]
-        many = self.referent.plurals() if self.referent else ["objects", "shapes", "things", "items", "figures"]
+        many = (
+            self.referent.plurals() if self.referent else ["objects", "shapes", "things", "items", "figures"]
+        )
         names = many if self.attribute == "count" else one
         pairs = {}
         for form, name in product(_FORMS[self.attribute], names):

@@ -1,9 +1,9 @@
 """Scenes as a VQA v2 download: picture folders, question and annotation files, with the official names and fields.
 
-    <folder>/images/{train,val}2014/COCO_{train,val}2014_<12 digits>.png
-    <folder>/vqa/v2_OpenEnded_mscoco_{train,val}2014_questions.json, v2_mscoco_{train,val}2014_annotations.json
-    <folder>/vqa_novel_compositions/…   the same four files, for the compositions that are held out of training
-    <folder>/templates.json             question → declarative answer template with one `{}`
+<folder>/images/{train,val}2014/COCO_{train,val}2014_<12 digits>.png
+<folder>/vqa/v2_OpenEnded_mscoco_{train,val}2014_questions.json, v2_mscoco_{train,val}2014_annotations.json
+<folder>/vqa_novel_compositions/…   the same four files, for the compositions that are held out of training
+<folder>/templates.json             question → declarative answer template with one `{}`
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def ask(scenes: Sequence[Scene], meanings: Sequence[Meaning], paraphrases: int, 
     return rows
 
 
-def _draw_images(by_answer: dict[str, list[int]], number: int, rng: random.Random) -> Iterable[tuple[str, int]]:
+def _draw_images(
+    by_answer: dict[str, list[int]], number: int, rng: random.Random
+) -> Iterable[tuple[str, int]]:
     """Take images out of `by_answer`, an answer's chance being the square root of how many it has left."""
     for _ in range(number):
         answers = [answer for answer, images in by_answer.items() if images]
@@ -96,8 +98,12 @@ def write_vqa(folder: Path, rows: Sequence[Row]) -> None:
         info = {"description": "Scenes: synthetic pictures and questions in VQA v2 format", "version": "1.0"}
         head = {"info": info, "data_type": "mscoco", "data_subtype": split, "license": _LICENSE}
         task = {**head, "task_type": "Open-Ended"}
-        _write_compact(folder / f"v2_OpenEnded_mscoco_{split}_questions.json", {**task, "questions": questions[split]})
-        _write_compact(folder / f"v2_mscoco_{split}_annotations.json", {**head, "annotations": annotations[split]})
+        _write_compact(
+            folder / f"v2_OpenEnded_mscoco_{split}_questions.json", {**task, "questions": questions[split]}
+        )
+        _write_compact(
+            folder / f"v2_mscoco_{split}_annotations.json", {**head, "annotations": annotations[split]}
+        )
 
 
 def _write_compact(path: Path, obj: Any) -> None:
@@ -117,7 +123,9 @@ def write_images(folder: Path, scenes: Sequence[Scene], processes: int = 2) -> N
         (folder / split).mkdir(parents=True, exist_ok=True)
     jobs = [(i, scene, str(folder)) for i, scene in enumerate(scenes)]
     with ProcessPoolExecutor(processes) as pool:
-        for _ in tqdm(pool.map(_render_to, jobs, chunksize=200), total=len(jobs), desc="rendering", unit="image"):
+        for _ in tqdm(
+            pool.map(_render_to, jobs, chunksize=200), total=len(jobs), desc="rendering", unit="image"
+        ):
             continue
 
 
