@@ -1,0 +1,162 @@
+"""The whole path on Scenes, with small settings: from rendered pictures to a classifier sampled for your prompt.
+
+    make demo PROMPT="What color is the star?"        or        python recipes/demo.py prompt="What color is the star?"
+
+Stages whose output is there already are reused. A stage that is interrupted leaves nothing behind and is done again the next time.
+"""
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from weightgen.config import parse
+from weightgen.data.features import find_features
+from weightgen.data.image_store import ImageStore
+from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.errors import InputError, one_line_errors
+from weightgen.files import read_json, write_json
+from weightgen.pipeline import WeightPipeline
+from weightgen.reporting import contact_sheet
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = "recipes/configs"
+
+
+@dataclass
+class Config:
+    prompt: str = "What color is the star?"
+    output: str = "runs/demo"
+    num_samples: int = 8
+    guidance_scale: float = 1.5
+    seed: int = 0
+
+
+def stages(out: Path) -> dict[str, tuple[Path, list[str]]]:
+    """Name → (what it makes, its command), in order."""
+    scenes, data = out / "scenes", out / "scenes/dataset"
+
+    def recipe(name: str, variant: str, **settings: object) -> list[str]:
+        words = [f"{key}={value}" for key, value in settings.items()]
+        return [
+            f"recipes/{name}.py",
+            "--config",
+            f"{CONFIGS}/{name}/{variant}.yaml",
+            f"dataset={data}",
+            *words,
+        ]
+
+    hypernet, adapted, hvae = "train_hypernet", out / "adapted", out / "hvae"
+    pipeline, multitask, maml, conditional = (
+        out / n for n in ("pipeline", "multitask", "maml", "cond_multitask")
+    )
+    report = ["recipes/evaluate.py", f"dataset={data}", f"pipeline={pipeline}", f"multitask={multitask}"]
+    embed = [
+        "recipes/embed_clip.py",
+        f"dataset={data}",
+        f"images={scenes / 'images'}",
+        "model=data/scenes/clip",
+        "batch_size=256",
+    ]
+    return {
+        "scenes": (scenes, ["data/scenes/prepare.py", "--output-dir", str(scenes)]),
+        "features": (data / "features/clip", [*embed, "name=clip"]),
+        "multitask": (multitask, recipe(hypernet, "scenes", output=multitask)),
+        "maml": (maml, recipe(hypernet, "scenes_maml", start=multitask, output=maml)),
+        "cond_multitask": (
+            conditional,
+            recipe(hypernet, "scenes_conditional", start=multitask, output=conditional),
+        ),
+        "adapted": (adapted, recipe("adapt_tasks", "scenes", start=maml, output=adapted)),
+        "hvae": (hvae, recipe("train_hvae", "scenes", adapted=adapted, output=hvae)),
+        "hyperldm": (
+            pipeline,
+            recipe("train_hyperldm", "scenes", adapted=adapted, hvae=hvae, output=pipeline),
+        ),
+        "evaluate": (
+            out / "report.json",
+            [*report, f"cond_multitask={conditional}", f"adapted={adapted}", f"output={out / 'report.json'}"],
+        ),
+    }
+
+
+def run_stages(out: Path) -> None:
+    """Run what is not there yet; keep how long each took."""
+    clock = out / "seconds.json"
+    seconds = read_json(clock) if clock.is_file() else {}
+    for name, (made, command) in stages(out).items():
+        if made.exists():
+            print(f"[{name}] {made} is there already: reused", flush=True)
+            continue
+        print(f"[{name}] python {' '.join(command)}", flush=True)
+        started = time.time()
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
+        if done.returncode:
+            raise InputError(
+                f"the stage {name!r} failed (see above); mend it and start again: finished stages are reused"
+            )
+        seconds[name] = round(time.time() - started, 1)
+        write_json(clock, seconds)
+        print(f"[{name}] {seconds[name]} s", flush=True)
+    report = read_json(out / "report.json")
+    write_json(out / "report.json", {**report, "seconds": seconds})
+
+
+def answer_prompt(cfg: Config, out: Path) -> None:
+    """Sample classifiers for the prompt and try them on the pictures of the task that is nearest in meaning."""
+    pipe = WeightPipeline.from_pretrained(out / "pipeline")
+    splits = load_meta_vqa(out / "scenes/dataset")
+    rows = [row for name in ("test", "novel_composition", "validation") for row in splits[name]]
+    store = find_features(out / "scenes/dataset")
+    known = store.embeds("questions", store.rows("questions", [row["question"] for row in rows]))
+    closeness = torch.nn.functional.cosine_similarity(known, pipe.clip.encode_texts([cfg.prompt]))
+    exact = [i for i, row in enumerate(rows) if row["question"] == cfg.prompt]
+    task = rows[exact[0] if exact else int(closeness.argmax())]
+    generated = pipe(
+        cfg.prompt, task["answers"], num_samples=cfg.num_samples, guidance_scale=cfg.guidance_scale,
+        generator=torch.Generator().manual_seed(cfg.seed), template=task["template"],
+    )  # fmt: skip
+    generated.save(out / "weights.safetensors")
+    images = ImageStore(out / "scenes/images")
+    step = max(1, len(task["query_images"]) // 18)  # rows lie in blocks of one answer: take some of each
+    chosen = list(range(0, len(task["query_images"]), step))[:18]
+    pictures: list[Image.Image] = [images.open(task["query_images"][i]) for i in chosen]
+    classifiers = [generated.classifier(0, k) for k in range(cfg.num_samples)]
+    best = torch.stack([c.probabilities(pictures) for c in classifiers]).mean(dim=0).argmax(dim=1).tolist()
+    truths = [task["answers"][task["query_labels"][i]] for i in chosen]
+    answers = [task["answers"][i] for i in best]
+    right = sum(a == t for a, t in zip(answers, truths, strict=True))
+    title = f"{cfg.prompt}   {right} of {len(truths)} right, no gradient step"
+    contact_sheet(pictures, answers, truths, f"{title}   (pictures of: {task['question']})").save(
+        out / "contact_sheet.png"
+    )
+    if not exact:
+        print(
+            f"\nYour prompt is no question of the held-out tasks; answers and pictures are those of {task['question']!r}."
+        )
+    print(f"{title}: {out / 'contact_sheet.png'}")
+
+
+def main(cfg: Config) -> None:
+    if not cfg.prompt.strip():
+        raise InputError('expected a question: make demo PROMPT="What color is the star?"')
+    out = Path(cfg.output).resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    run_stages(out)
+    answer_prompt(cfg, out)
+    print((out / "report.md").read_text())
+    names = "report.md report.json accuracies.png guidance.png contact_sheet.png weights.safetensors"
+    print(f"In {out}: {names}; the model is in {out / 'pipeline'}")
+
+
+if __name__ == "__main__":
+    try:
+        with one_line_errors():
+            main(parse(Config, __doc__))
+    except KeyboardInterrupt:
+        print("\nstopped; finished stages are kept, run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
