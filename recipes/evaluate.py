@@ -138,7 +138,9 @@ def main(cfg: Config) -> None:
         },
         "share_of_the_way_to_few_shot": (zero_shot["hvae_hyperldm"]["1.5"] - floor) / (ceiling - floor) if ceiling != floor else None,
         "validation_guidance_curve": curve, "seconds": {}, "seeds": cfg.seeds, "steps": cfg.num_inference_steps,
-        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("weightgen", "torch", "diffusers", "open_clip_torch")}},
+        "versions": {
+            "python": platform.python_version(), **{n: version(n) for n in ("weightgen", "torch", "diffusers", "open_clip_torch")}
+        },
     }  # fmt: skip
     output = Path(cfg.output)
     draw_bars(report, output.with_name("accuracies.png"))
