@@ -5,6 +5,8 @@
 Stages whose output is there already are reused. A stage that is interrupted leaves nothing behind and is done again the next time.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from weightgen.data.features import find_features
 from weightgen.data.image_store import ImageStore
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json
+from weightgen.files import read_json, write_json, written_beside
 from weightgen.pipeline import WeightPipeline
 from weightgen.reporting import contact_sheet
 
@@ -84,6 +86,24 @@ def stages(out: Path) -> dict[str, tuple[Path, list[str]]]:
     }
 
 
+def run(command: list[str]) -> int:
+    """Run one stage to its end, with the terminal; return its exit status."""
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env={"OMP_NUM_THREADS": "2", **os.environ}
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # subprocess.run would kill the stage after a quarter of a second, before it has removed what it had half written.
+        # A terminal's Ctrl-C has reached the stage too; only where this process alone was signalled it is told here.
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+        raise
+
+
 def run_stages(out: Path) -> None:
     """Run what is not there yet; keep how long each took."""
     clock = out / "seconds.json"
@@ -94,11 +114,12 @@ def run_stages(out: Path) -> None:
             continue
         print(f"[{name}] python {' '.join(command)}", flush=True)
         started = time.time()
-        done = subprocess.run([sys.executable, *command], cwd=ROOT, check=False)
-        if done.returncode:
-            raise InputError(
-                f"the stage {name!r} failed (see above); mend it and start again: finished stages are reused"
+        if status := run(command):
+            print(
+                f"error: the stage {name!r} failed (see above); mend it and start again: finished stages are reused",
+                file=sys.stderr,
             )
+            raise SystemExit(status if status > 0 else 128 - status)
         seconds[name] = round(time.time() - started, 1)
         write_json(clock, seconds)
         print(f"[{name}] {seconds[name]} s", flush=True)
@@ -131,14 +152,19 @@ def answer_prompt(cfg: Config, out: Path) -> None:
     answers = [task["answers"][i] for i in best]
     right = sum(a == t for a, t in zip(answers, truths, strict=True))
     title = f"{cfg.prompt}   {right} of {len(truths)} right, no gradient step"
-    contact_sheet(pictures, answers, truths, f"{title}   (pictures of: {task['question']})").save(
-        out / "contact_sheet.png"
-    )
+    sheet = contact_sheet(pictures, answers, truths, f"{title}\npictures of the task: {task['question']}")
+    with written_beside(out / "contact_sheet.png", overwrite=True) as partial:
+        sheet.save(partial, format="PNG")
     if not exact:
         print(
             f"\nYour prompt is no question of the held-out tasks; answers and pictures are those of {task['question']!r}."
         )
     print(f"{title}: {out / 'contact_sheet.png'}")
+    print("\nTo go on in Python:\n")
+    print("    from weightgen import WeightPipeline")
+    print(f"    pipe = WeightPipeline.from_pretrained({str(out / 'pipeline')!r})")
+    print(f"    out = pipe({cfg.prompt!r}, answers={task['answers']}, num_samples={cfg.num_samples})")
+    print("    out.classifier(0, 0).predict([image])  # PIL images in, answers out\n")
 
 
 def main(cfg: Config) -> None:

@@ -81,13 +81,13 @@ def contact_sheet(
     images: Sequence[Image.Image], answers: Sequence[str], truths: Sequence[str], title: str, columns: int = 6
 ) -> Image.Image:
     """Pictures with the classifier's answer below each: green where right, red with the truth where wrong."""
-    side, line = 128, 34
+    side, line, top = 128, 34, 40
     rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (side + 8) + 8, 28 + rows * (side + line)), "white")
+    sheet = Image.new("RGB", (columns * (side + 8) + 8, top + rows * (side + line)), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((8, 8), title, fill="black")
     for number, (image, answer, truth) in enumerate(zip(images, answers, truths, strict=True)):
-        x, y = 8 + number % columns * (side + 8), 28 + number // columns * (side + line)
+        x, y = 8 + number % columns * (side + 8), top + number // columns * (side + line)
         sheet.paste(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC), (x, y))
         right = answer == truth
         draw.text(
