@@ -1,0 +1,241 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.tiny import tiny_pipeline
+from weightgen.cli import main
+from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
+from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
+from weightgen.encoders.embed import names_to_embed
+
+STAR = "What color is the star?"
+COMMANDS = ("sample", "predict", "evaluate", "info")
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    return tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def model(pipe, tmp_path_factory):
+    """The folder of a tiny pipeline."""
+    folder = tmp_path_factory.mktemp("model") / "pipe"
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def weights(model, tmp_path_factory):
+    """A file of three samples."""
+    path = tmp_path_factory.mktemp("weights") / "x.safetensors"
+    main(
+        [
+            "sample",
+            STAR,
+            "--model",
+            model,
+            "--answers",
+            "red, green,blue",
+            "--num-samples",
+            "3",
+            "--output",
+            str(path),
+        ]
+    )
+    return str(path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = []
+    for color in ("red", "blue"):
+        Image.new("RGB", (40, 32), color).save(tmp_path / f"{color}.png")
+        paths.append(str(tmp_path / f"{color}.png"))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def dataset(pipe, tmp_path_factory):
+    """The folder of a data set of two test tasks, of two answers and of four, with the features of the model's CLIP."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    tasks = [
+        Task(
+            f"{question} is the star?",
+            answers,
+            names[:4],
+            [i % 2 for i in range(4)],
+            names[4:],
+            labels,
+            "it is {}",
+        )
+        for question, answers, names, labels in [
+            ("What color", ["red", "green"], [f"a{i}" for i in range(10)], [0, 1, 0, 1, 0, 1]),
+            ("What shape", ["star", "moon", "red", "blue"], [f"b{i}" for i in range(6)], [2, 3]),
+        ]
+    ]
+    save_meta_vqa({"train": tasks, "test": tasks}, folder)
+    names = names_to_embed(load_meta_vqa(folder))
+    plan = FeaturePlan(pipe.clip.name, **names, dtype="single")
+    writer = FeatureWriter(folder / "features" / pipe.clip.name, plan)
+    writer.begin()
+    for kind, number in writer.unfinished():
+        shard = plan.shards(kind)[number]
+        rows = torch.randn(len(shard), pipe.clip.image_dim, generator=torch.Generator().manual_seed(0))
+        writer.write(kind, number, rows if kind == "images" else pipe.clip.encode_texts(shard))
+    writer.finish({"fewest": {"examples": 2, "answers": 2}})
+    return str(folder)
+
+
+def refused(capsys, *arguments):
+    """Run a command that must fail, and return its one line."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert caught.value.code == 2 and captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    return captured.err
+
+
+def sample(model, output, *more, prompt=STAR, answers="red,green"):
+    return ["sample", prompt, "--model", model, "--answers", answers, "--output", output, *more]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0 and "usage: weightgen " + command in capsys.readouterr().out
+
+
+def test_help_names_every_command_and_loads_nothing_heavy(root):
+    code = "import sys\nfrom weightgen.cli import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    usage, modules = done.stdout.rsplit("\n[", 1)
+    assert all(command in usage for command in COMMANDS)
+    assert not any(f"'{name}'" in modules for name in ("torch", "open_clip", "diffusers", "datasets", "PIL"))
+
+
+def test_no_command_is_wrong_use():
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert caught.value.code == 2
+
+
+def test_sample_writes_what_the_pipeline_gives(pipe, model, tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    options = ["--num-samples", "2", "--guidance-scale", "2", "--steps", "5", "--seed", "7"]
+    main(sample(model, str(path), *options, "--template", "the star looks {}"))
+    assert str(path) in capsys.readouterr().out
+    expected = pipe(
+        STAR,
+        num_samples=2,
+        guidance_scale=2.0,
+        num_inference_steps=5,
+        generator=torch.Generator().manual_seed(7),
+    )
+    assert torch.equal(load_file(path)["weights"], expected.weights[0])
+    back = pipe.load_weights(path)
+    assert back.answers == [["red", "green"]] and back.templates == ["the star looks {}"]
+    assert [each.name for each in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_predict_averages_the_samples_or_takes_one(pipe, model, weights, images, capsys):
+    out = pipe.load_weights(weights)
+    pictures = [Image.open(path) for path in images]
+    shares = torch.stack([out.classifier(0, k).probabilities(pictures) for k in range(3)])
+    for options, expected in (([], shares.mean(dim=0)), (["--sample", "1"], shares[1])):
+        main(["predict", weights, "--model", model, *options, *images])
+        lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        assert [path for path, _, _ in lines] == images
+        assert [answer for _, answer, _ in lines] == [out.answers[0][i] for i in expected.argmax(dim=1)]
+        assert [float(share) for *_, share in lines] == pytest.approx(expected.amax(dim=1).tolist(), abs=6e-4)
+
+
+def test_evaluate(model, dataset, tmp_path, capsys):
+    paths = [tmp_path / "a.json", tmp_path / "b.json", tmp_path / "c.json"]
+    for path, seed in zip(paths, "001", strict=True):
+        options = ["--seed", seed, "--steps", "5", "--guidance-scale", "1"]
+        main(["evaluate", "--model", model, "--dataset", dataset, "--output", str(path), *options])
+    first, again, other = (json.loads(path.read_text()) for path in paths)
+    assert first == again and other["seed"] == 1
+    assert {key: first[key] for key in ("split", "tasks", "guidance_scale", "num_inference_steps")} == {
+        "split": "test", "tasks": 2, "guidance_scale": 1.0, "num_inference_steps": 5
+    }  # fmt: skip
+    scores = first["accuracy"]
+    # Six images with two answers, two images with four: 1/2 and 1/4 by guessing.
+    assert scores["chance"] == pytest.approx({"macro": 3 / 8, "micro": 3.5 / 8})
+    for name in ("clip", "sampled"):
+        eighths = scores[name]["micro"] * 8
+        assert eighths == pytest.approx(round(eighths), abs=1e-5) and 0 <= scores[name]["macro"] <= 1
+    assert capsys.readouterr().out.startswith(json.dumps(scores, indent=2))
+
+
+def test_info(pipe, model, weights, dataset, capsys):
+    main(["info", model])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["sizes"] == pipe.description["sizes"] and shown["clip"]["model"] == "clip"
+    main(["info", weights])
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["prompt"] == STAR and shown["answers"] == ["red", "green", "blue"]
+    main(["info", dataset])
+    assert "test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prompt": " "}, "expected a question"),
+        ({"answers": "red"}, "two answers or more"),
+        ({"answers": "red,green,red"}, "must differ"),
+        ({"answers": "red,,green"}, "not empty"),
+        ({"more": ["--steps", "0"]}, "from 1 to 50"),
+        ({"more": ["--steps", "51"]}, "from 1 to 50"),
+        ({"more": ["--num-samples", "0"]}, "at least 1"),
+        ({"more": ["--template", "no place"]}, "exactly one"),
+    ],
+)
+def test_wrong_samples(model, tmp_path, capsys, options, message):
+    more = options.pop("more", [])
+    assert message in refused(capsys, *sample(model, tmp_path / "x.safetensors", *more, **options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_models(tmp_path, capsys):
+    output = tmp_path / "x.safetensors"
+    assert "no folder" in refused(capsys, *sample(tmp_path / "nothing", output))
+    assert "pipeline.json" in refused(capsys, *sample(tmp_path, output))
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_predictions(model, weights, images, tmp_path, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    for path in (broken, tmp_path / "nothing.png"):
+        line = refused(capsys, "predict", weights, "--model", model, images[0], path)
+        assert str(path) in line and "not an image" in line
+    assert "samples 0 to 2" in refused(capsys, "predict", weights, "--model", model, "--sample", "3", *images)
+    cut = tmp_path / "cut.safetensors"
+    with open(weights, "rb") as file:
+        cut.write_bytes(file.read()[:-9])
+    assert "truncated" in refused(capsys, "predict", cut, "--model", model, *images)
+
+
+def test_wrong_evaluations(model, dataset, tmp_path, capsys):
+    output = tmp_path / "report.json"
+    more = ["--model", model, "--output", output, "--dataset"]
+    assert "no split 'other'" in refused(capsys, "evaluate", *more, dataset, "--split", "other")
+    assert "no folder" in refused(capsys, "evaluate", *more, tmp_path / "nothing")
+    assert not output.exists()
+
+
+def test_nothing_to_describe(tmp_path, capsys):
+    assert "neither" in refused(capsys, "info", tmp_path)
+    assert "neither" in refused(capsys, "info", tmp_path / "nothing")
+    (tmp_path / "x").write_text("text")
+    assert "not a safetensors file" in refused(capsys, "info", tmp_path / "x")
