@@ -52,11 +52,12 @@ def draw_bars(report: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharex=True)
+    figure.suptitle("Scenes (synthetic)")
     for axis, (name, title) in zip(axes, GROUPS.items(), strict=True):
         few_shot = report["few_shot"]["mnet_maml" if name == "zero_shot" else name]
         rows = {**flat_rows(report[name]), "few-shot mnet_maml": few_shot}
         axis.barh(list(rows)[::-1], [100 * value for value in rows.values()][::-1], color="#4477aa")
-        axis.set(title=f"Scenes (synthetic): {title}", xlabel="accuracy (%)")
+        axis.set(title=title, xlabel="accuracy (%)")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
