@@ -6,20 +6,23 @@ Stages whose output is there already are reused. A stage that is interrupted lea
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from weightgen.config import parse
-from weightgen.data.features import find_features
 from weightgen.data.image_store import ImageStore
 from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.scenes.questions import all_meanings
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import read_json, write_json, written_beside
 from weightgen.pipeline import WeightPipeline
@@ -127,16 +130,25 @@ def run_stages(out: Path) -> None:
     write_json(out / "report.json", {**report, "seconds": seconds})
 
 
+def nearest_task(prompt: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """The task whose pictures are shown: one of the prompt's own meaning if Scenes has one, else the one that shares most words."""
+    rows = [row for name in ("test", "novel_composition", "validation", "train") for row in splits[name]]
+    ways = ({question for question, _ in meaning.paraphrases()} for meaning in all_meanings())
+    same = next((questions for questions in ways if prompt in questions), set())
+
+    def likeness(row: dict[str, Any]) -> tuple[bool, bool, float]:
+        a, b = (set(re.findall(r"\w+", text.lower())) for text in (prompt, row["question"]))
+        return row["question"] == prompt, row["question"] in same, len(a & b) / len(a | b)
+
+    return max(rows, key=likeness)
+
+
 def answer_prompt(cfg: Config, out: Path) -> None:
-    """Sample classifiers for the prompt and try them on the pictures of the task that is nearest in meaning."""
+    """Sample classifiers for the prompt and try them on the pictures of the task that shares most words with it."""
     pipe = WeightPipeline.from_pretrained(out / "pipeline")
     splits = load_meta_vqa(out / "scenes/dataset")
-    rows = [row for name in ("test", "novel_composition", "validation") for row in splits[name]]
-    store = find_features(out / "scenes/dataset")
-    known = store.embeds("questions", store.rows("questions", [row["question"] for row in rows]))
-    closeness = torch.nn.functional.cosine_similarity(known, pipe.clip.encode_texts([cfg.prompt]))
-    exact = [i for i, row in enumerate(rows) if row["question"] == cfg.prompt]
-    task = rows[exact[0] if exact else int(closeness.argmax())]
+    task = nearest_task(cfg.prompt, splits)
+    exact = task["question"] == cfg.prompt
     generated = pipe(
         cfg.prompt, task["answers"], num_samples=cfg.num_samples, guidance_scale=cfg.guidance_scale,
         generator=torch.Generator().manual_seed(cfg.seed), template=task["template"],
