@@ -20,6 +20,10 @@ def demo(root):
     return module
 
 
+# A shell lets what it starts in the background ignore SIGINT, and children inherit that.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def made_by(out, names, code="import sys; open(sys.argv[1], 'w').write('{}')"):
     return {name: (out / f"{name}.json", ["-c", code, str(out / f"{name}.json")]) for name in names}
 
@@ -56,12 +60,12 @@ def test_failing_stage_is_named_and_gives_the_exit_status(demo, monkeypatch, tmp
 def test_interrupted_stage_may_tidy_up(root, tmp_path):
     """A stage that needs a second to tidy up gets it."""
     stage = (
-        "import time, pathlib, sys\nfolder = pathlib.Path(sys.argv[1])\n"
+        HEED + "import time, pathlib, sys\nfolder = pathlib.Path(sys.argv[1])\n"
         "try:\n    (folder / 'begun').touch(); time.sleep(60)\n"
         "finally:\n    time.sleep(1); (folder / 'tidy').touch()"
     )
     driver = (
-        f"import sys; sys.path.insert(0, {str(root / 'recipes')!r}); import demo\n"
+        HEED + f"import sys; sys.path.insert(0, {str(root / 'recipes')!r}); import demo\n"
         f"try: demo.run(['-c', {stage!r}, {str(tmp_path)!r}])\nexcept KeyboardInterrupt: sys.exit(130)"
     )
     process = subprocess.Popen(
