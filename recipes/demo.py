@@ -169,7 +169,7 @@ def answer_prompt(cfg: Config, out: Path) -> None:
         sheet.save(partial, format="PNG")
     if not exact:
         print(
-            f"\nYour prompt is no question of the held-out tasks; answers and pictures are those of {task['question']!r}."
+            f"\nYour prompt is not a question of the data set; answers and pictures are those of {task['question']!r}."
         )
     print(f"{title}: {out / 'contact_sheet.png'}")
     print("\nTo go on in Python:\n")

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -79,9 +80,9 @@ def dataset(pipe, tmp_path_factory):
             ("What shape", ["star", "moon", "red", "blue"], [f"b{i}" for i in range(6)], [2, 3]),
         ]
     ]
-    save_meta_vqa({"train": tasks, "test": tasks}, folder)
+    save_meta_vqa({"train": tasks, "test": tasks, "empty": []}, folder)
     names = names_to_embed(load_meta_vqa(folder))
-    plan = FeaturePlan(pipe.clip.name, **names, dtype="single")
+    plan = FeaturePlan(f"{pipe.clip.digest} fp32", **names, dtype="single")
     writer = FeatureWriter(folder / "features" / pipe.clip.name, plan)
     writer.begin()
     for kind, number in writer.unfinished():
@@ -197,6 +198,8 @@ def test_info(pipe, model, weights, dataset, capsys):
         ({"more": ["--steps", "0"]}, "from 1 to 50"),
         ({"more": ["--steps", "51"]}, "from 1 to 50"),
         ({"more": ["--num-samples", "0"]}, "at least 1"),
+        ({"more": ["--guidance-scale", "nan"]}, "finite"),
+        ({"more": ["--seed", str(2**63)]}, "--seed"),
         ({"more": ["--template", "no place"]}, "exactly one"),
     ],
 )
@@ -216,7 +219,10 @@ def test_wrong_models(tmp_path, capsys):
 def test_wrong_predictions(model, weights, images, tmp_path, capsys):
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
-    for path in (broken, tmp_path / "nothing.png"):
+    half = tmp_path / "half.png"
+    with open(images[0], "rb") as file:
+        half.write_bytes(file.read()[:60])
+    for path in (broken, half, tmp_path / "nothing.png", tmp_path):
         line = refused(capsys, "predict", weights, "--model", model, images[0], path)
         assert str(path) in line and "not an image" in line
     assert "samples 0 to 2" in refused(capsys, "predict", weights, "--model", model, "--sample", "3", *images)
@@ -230,7 +236,12 @@ def test_wrong_evaluations(model, dataset, tmp_path, capsys):
     output = tmp_path / "report.json"
     more = ["--model", model, "--output", output, "--dataset"]
     assert "no split 'other'" in refused(capsys, "evaluate", *more, dataset, "--split", "other")
+    assert "no tasks" in refused(capsys, "evaluate", *more, dataset, "--split", "empty")
     assert "no folder" in refused(capsys, "evaluate", *more, tmp_path / "nothing")
+    other = shutil.copytree(dataset, tmp_path / "other")
+    plan = next(other.glob("features/*/plan.json"))
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), "encoder": "0123 fp32"}))
+    assert "another CLIP" in refused(capsys, "evaluate", *more, other)
     assert not output.exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+def _check_sampling(args: argparse.Namespace) -> None:
+    if not math.isfinite(args.guidance_scale):
+        raise InputError(f"--guidance-scale must be a finite number such as 1.5, got {args.guidance_scale}")
+    if not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed must be from 0 to 2^63 - 1, got {args.seed}")
+
+
 def _sample(args: argparse.Namespace) -> None:
     import torch
 
     from weightgen.pipeline import WeightPipeline
 
+    _check_sampling(args)
     pipe = WeightPipeline.from_pretrained(args.model)
     out = pipe(
         args.prompt,
@@ -34,12 +43,12 @@ def _sample(args: argparse.Namespace) -> None:
 
 
 def _open_image(path: str) -> Image.Image:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError) as error:
+    except Exception as error:  # decoders fail in many ways on broken files
         raise InputError(f"{path} is not an image that can be read: {error}") from error
 
 
@@ -71,11 +80,19 @@ def _evaluate(args: argparse.Namespace) -> None:
     from weightgen.files import write_json
     from weightgen.pipeline import WeightPipeline
 
+    _check_sampling(args)
     pipe = WeightPipeline.from_pretrained(args.model)
     splits = load_meta_vqa(args.dataset)
     if args.split not in splits:
         raise InputError(f"{args.dataset} has no split {args.split!r}, only {', '.join(splits)}")
-    tasks = MetaVQATasks(splits[args.split], find_features(args.dataset))
+    store = find_features(args.dataset)
+    if str(store.plan.get("encoder")).split()[0] != pipe.clip.digest:  # the recipe adds the precision
+        raise InputError(
+            f"{store.folder} was made with another CLIP than that of {args.model}: run embed_clip with it"
+        )
+    tasks = MetaVQATasks(splits[args.split], store)
+    if not len(tasks):
+        raise InputError(f"the split {args.split!r} of {args.dataset} has no tasks to score")
     streams = [torch.Generator().manual_seed(args.seed + row) for row in range(len(tasks))]
     weights, _ = pipe.sample(
         tasks.batch().embeds,
