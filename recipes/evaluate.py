@@ -25,9 +25,9 @@ from weightgen.config import parse
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
-from weightgen.errors import one_line_errors
+from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import Scores, chance_scores, clip_scores, evaluate
-from weightgen.files import read_json, write_json
+from weightgen.files import read_json, write_json, written_beside
 from weightgen.hypernets import HNet, SharedWeights
 from weightgen.objectives.adaptation import adapt
 from weightgen.pipeline import WeightPipeline
@@ -119,7 +119,9 @@ def main(cfg: Config) -> None:
     bench = Bench(cfg)
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
     tasks = {name: MetaVQATasks(split, store) for name, split in splits.items() if name != "train"}
-    novel = tasks.get("novel_composition", tasks["test"])
+    if "novel_composition" not in tasks:
+        raise InputError(f"{cfg.dataset} has no split novel_composition; make it with data/scenes/prepare.py")
+    novel = tasks["novel_composition"]
     zero_shot, novel_rows = bench.rows(tasks["test"]), bench.rows(novel)
     few_shot, few_shot_novel = bench.adapted(tasks["test"]), bench.adapted(novel)
     floor, ceiling = zero_shot["uncond_multitask"], few_shot.macro
@@ -143,9 +145,16 @@ def main(cfg: Config) -> None:
         },
     }  # fmt: skip
     output = Path(cfg.output)
-    draw_bars(report, output.with_name("accuracies.png"))
-    draw_guidance(curve, output.with_name("guidance.png"))
-    output.with_suffix(".md").write_text(markdown_table(report), encoding="utf-8")
+    drawings = {
+        "accuracies.png": lambda path: draw_bars(report, path),
+        "guidance.png": lambda path: draw_guidance(curve, path),
+        output.with_suffix(".md").name: lambda path: path.write_text(
+            markdown_table(report), encoding="utf-8"
+        ),
+    }
+    for name, draw in drawings.items():
+        with written_beside(output.with_name(name), overwrite=True) as partial:
+            draw(partial)
     write_json(output, report)
     print(markdown_table(report))
 

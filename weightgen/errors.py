@@ -11,7 +11,7 @@ class InputError(ValueError):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an `InputError` into `error: ...` on stderr and exit status 2; let everything else through.
+    """Turn an `InputError` into `error: ...` on stderr and exit status 2, and Ctrl-C into exit status 130; let all else through.
 
     Serves as a context (`with one_line_errors():`) and as a decorator (`@one_line_errors()`).
     """
@@ -20,3 +20,6 @@ def one_line_errors() -> Iterator[None]:
     except InputError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from error
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None

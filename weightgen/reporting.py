@@ -59,7 +59,7 @@ def draw_bars(report: Mapping[str, Any], path: Path) -> None:
         axis.barh(list(rows)[::-1], [100 * value for value in rows.values()][::-1], color="#4477aa")
         axis.set(title=title, xlabel="accuracy (%)")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
     plt.close(figure)
 
 
@@ -74,7 +74,7 @@ def draw_guidance(curve: Mapping[str, float], path: Path) -> None:
     axis.plot([float(scale) for scale in curve], [100 * value for value in curve.values()], "o-")
     axis.set(xlabel="guidance scale", ylabel="accuracy (%)", title="HVAE + HyperLDM, validation tasks")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, format="png")
     plt.close(figure)
 
 
