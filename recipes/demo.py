@@ -192,9 +192,5 @@ def main(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        with one_line_errors():
-            main(parse(Config, __doc__))
-    except KeyboardInterrupt:
-        print("\nstopped; finished stages are kept, run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+    with one_line_errors():
+        main(parse(Config, __doc__))
