@@ -214,3 +214,8 @@ def test_foreign_classes_load_only_when_asked(saved):
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match="trust_remote_code"):
         WeightPipeline.from_pretrained(saved)
+
+
+def test_a_guidance_scale_that_is_no_number(pipe):
+    with pytest.raises(InputError, match="guidance_scale must be a finite number"):
+        pipe(STAR, guidance_scale=float("nan"))

@@ -8,6 +8,7 @@ Letters: B prompts, K samples of each, Z latent, P weights.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -234,6 +235,8 @@ class WeightPipeline:
         """
         if num_samples < 1:
             raise InputError(f"num_samples must be at least 1, got {num_samples}")
+        if not math.isfinite(guidance_scale):
+            raise InputError(f"guidance_scale must be a finite number such as 1.5, got {guidance_scale}")
         latents = self.prior.sample(
             embeds.repeat_interleave(num_samples, dim=0),
             num_inference_steps=num_inference_steps,
