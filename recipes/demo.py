@@ -133,7 +133,7 @@ def run_stages(out: Path) -> None:
 def nearest_task(prompt: str, splits: Mapping[str, Any]) -> dict[str, Any]:
     """The task whose pictures are shown: one of the prompt's own meaning if Scenes has one, else the one that shares most words."""
     rows = [row for name in ("test", "novel_composition", "validation", "train") for row in splits[name]]
-    ways = ({question for question, _ in meaning.paraphrases()} for meaning in all_meanings())
+    ways = (set(meaning.paraphrases()) for meaning in all_meanings())
     same = next((questions for questions in ways if prompt in questions), set())
 
     def likeness(row: dict[str, Any]) -> tuple[bool, bool, float]:

@@ -83,7 +83,10 @@ def main(cfg: Config) -> None:
     )
     source = {key: store.index["encoder"].get(key) for key in ("model", "pretrained", "preprocess")}
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
-    pipe = WeightPipeline(clip, prior, hvae, network, source)
+    templates = set(splits["train"]["template"])
+    pipe = WeightPipeline(
+        clip, prior, hvae, network, source, templates.pop() if len(templates) == 1 else None
+    )
     objective = Denoising(denoiser, scheduler, cfg.drop_rate)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)

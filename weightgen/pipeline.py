@@ -104,6 +104,10 @@ class WeightPipeline:
         hypernet: latents → weights.
         network: the base network whose weights are generated.
         clip_source: how to get the CLIP again: {"model", "pretrained", "preprocess"}.
+        template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
+
+    Raises:
+        InputError: parts that do not fit each other.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class WeightPipeline:
         hypernet: nn.Module,
         network: nn.Module,
         clip_source: dict[str, Any],
+        template: str | None = None,
     ) -> None:
         self.clip = clip
         self.prior = prior.eval()
@@ -120,6 +125,7 @@ class WeightPipeline:
         self.network = network
         self.space: WeightSpace = WeightSpace.of(network)
         self.clip_source = clip_source
+        self.template = template
         if self.space != hypernet.space:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
 
@@ -141,7 +147,8 @@ class WeightPipeline:
             "latent_dim": self.prior.denoiser.latent_dim,
             "weights": self.space.size,
         }
-        return {**FORMAT, "weightgen": __version__, "parts": parts, "sizes": sizes, "clip": self.clip_source}
+        about = {"parts": parts, "sizes": sizes, "template": self.template, "clip": self.clip_source}
+        return {**FORMAT, "weightgen": __version__, **about}
 
     def save_pretrained(self, folder: StrPath, overwrite: bool = False) -> None:
         """Write a folder of safetensors and JSON; a CLIP that came from a folder is copied into it.
@@ -202,7 +209,12 @@ class WeightPipeline:
         loaded = {name: load_part(kinds[name], folder / name) for name in ("hypernet", "network")}
         prior = kinds["prior"].from_pretrained(folder / "prior")
         return cls(
-            clip, prior.to(device), loaded["hypernet"].to(device), loaded["network"].to(device), source
+            clip,
+            prior.to(device),
+            loaded["hypernet"].to(device),
+            loaded["network"].to(device),
+            source,
+            record.get("template"),
         )
 
     @torch.no_grad()
@@ -267,7 +279,7 @@ class WeightPipeline:
             guidance_scale: see `sample`.
             num_inference_steps: see `sample`.
             generator: see `sample`.
-            template: statement with one `{}` for the answer; made from the question by default.
+            template: statement with one `{}` for the answer; by default the pipeline's own, or else one made from the question.
             prompt_embeds: embeddings (B, E) in place of prompts.
 
         Raises:
@@ -282,6 +294,7 @@ class WeightPipeline:
             prompts = _checked_prompts(prompt)
             embeds = self.clip.encode_texts(prompts).clone()
         choices = _checked_answers(answers, len(prompts)) if answers is not None else None
+        template = template or self.template
         if template is not None:
             check_template(template, "template")
         if choices and template is None and prompt is None:

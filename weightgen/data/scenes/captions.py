@@ -27,7 +27,7 @@ _CODES = {name: {value: i for i, value in enumerate(ATTRIBUTES[name])} for name 
 _BACKGROUND_CODES = {value: i for i, value in enumerate(BACKGROUNDS)}
 _NOVEL = set(novel_compositions())
 _ASKED = [m for m in all_meanings() if m not in _NOVEL and m.referent and m.attribute in ATTRIBUTES]
-_QUESTIONS = {meaning: [question.lower() for question, _ in meaning.paraphrases()] for meaning in _ASKED}
+_QUESTIONS = {meaning: [question.lower() for question in meaning.paraphrases()] for meaning in _ASKED}
 _COUNTS = ("no", "one", "two", "three", "four")
 
 

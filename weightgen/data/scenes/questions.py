@@ -13,7 +13,7 @@ from itertools import product
 from weightgen.data.scenes.language import NUMBERS, Referent, relational_referents, simple_referents
 from weightgen.data.scenes.world import Scene
 
-# {x} is the referent's phrase, {xs} its plural. The last entry of each list of pairs is the declarative answer template.
+# {x} is the referent's phrase, {xs} its plural.
 _FORMS: dict[str, tuple[str, ...]] = {
     "color": (
         "What color is {x}?", "What is the color of {x}?", "Which color is {x}?", "What colour does {x} have?", "What hue is {x}?",
@@ -45,10 +45,6 @@ _FORMS: dict[str, tuple[str, ...]] = {
         "What color fills the background?", "The background is what color?",
     ),
 }  # fmt: skip
-_ANSWERS = {
-    "color": "{x} is {{}}", "shape": "{x} is a {{}}", "size": "{x} is {{}}", "pattern": "{x} is {{}}", "position": "{x} is in the {{}}",
-    "count": "there are {{}} {xs}", "background": "the background is {{}}",
-}  # fmt: skip
 _ASKABLE = ("color", "shape", "size", "pattern", "position")
 
 
@@ -69,18 +65,15 @@ class Meaning:
         item = self.referent.find(scene) if self.referent else None
         return getattr(item, self.attribute) if item else None
 
-    def paraphrases(self) -> list[tuple[str, str]]:
-        """Every (question, declarative answer template with one `{}`) of this meaning, in a fixed order."""
+    def paraphrases(self) -> list[str]:
+        """Every question of this meaning, in a fixed order."""
         one = self.referent.phrases() if self.referent else ["the picture"]
         many = (
             self.referent.plurals() if self.referent else ["objects", "shapes", "things", "items", "figures"]
         )
         names = many if self.attribute == "count" else one
-        pairs = {}
-        for form, name in product(_FORMS[self.attribute], names):
-            question = form.format(x=name, xs=name)
-            pairs[question[0].upper() + question[1:]] = _ANSWERS[self.attribute].format(x=name, xs=name)
-        return list(pairs.items())
+        questions = [form.format(x=name, xs=name) for form, name in product(_FORMS[self.attribute], names)]
+        return list(dict.fromkeys(question[0].upper() + question[1:] for question in questions))
 
 
 def all_meanings() -> list[Meaning]:

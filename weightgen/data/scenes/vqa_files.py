@@ -3,7 +3,6 @@
 <folder>/images/{train,val}2014/COCO_{train,val}2014_<12 digits>.png
 <folder>/vqa/v2_OpenEnded_mscoco_{train,val}2014_questions.json, v2_mscoco_{train,val}2014_annotations.json
 <folder>/vqa_novel_compositions/…   the same four files, for the compositions that are held out of training
-<folder>/templates.json             question → declarative answer template with one `{}`
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ class Row(NamedTuple):
     question: str
     image: int
     answer: str
-    template: str
 
 
 def split_of(image: int) -> str:
@@ -61,9 +59,9 @@ def ask(scenes: Sequence[Scene], meanings: Sequence[Meaning], paraphrases: int, 
             if answer is not None:
                 by_answer[answer].append(image)
         ways = meaning.paraphrases()
-        for question, template in rng.sample(ways, min(paraphrases, len(ways))):
+        for question in rng.sample(ways, min(paraphrases, len(ways))):
             for answer, image in _draw_images(by_answer, rng.randint(60, 100), rng):
-                rows.append(Row(question, image, answer, template))
+                rows.append(Row(question, image, answer))
     return rows
 
 
@@ -84,7 +82,7 @@ def write_vqa(folder: Path, rows: Sequence[Row]) -> None:
     questions: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     annotations: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     asked: dict[int, int] = defaultdict(int)
-    for question, image, answer, _ in sorted(rows, key=lambda row: row.image):
+    for question, image, answer in sorted(rows, key=lambda row: row.image):
         image_id, split = image + 1, split_of(image)
         question_id = image_id * 1000 + asked[image]
         asked[image] += 1
@@ -130,12 +128,10 @@ def write_images(folder: Path, scenes: Sequence[Scene], processes: int = 2) -> N
 
 
 def write_scenes(folder: Path, images: int, paraphrases: int, seed: int, processes: int = 2) -> None:
-    """Write the whole download: pictures, questions, annotations, held-out compositions and templates."""
+    """Write the whole download: pictures, questions, annotations and held-out compositions."""
     scenes = draw_scenes(images, seed)
     novel = novel_compositions()
     rows = ask(scenes, [m for m in all_meanings() if m not in novel], paraphrases, seed)
-    rows_novel = ask(scenes, novel, paraphrases, seed)
     write_vqa(folder / "vqa", rows)
-    write_vqa(folder / "vqa_novel_compositions", rows_novel)
-    _write_compact(folder / "templates.json", {row.question: row.template for row in [*rows, *rows_novel]})
+    write_vqa(folder / "vqa_novel_compositions", ask(scenes, novel, paraphrases, seed))
     write_images(folder / "images", scenes, processes)
