@@ -2,6 +2,7 @@
 
 from weightgen.hypernets.hnet import HNet
 from weightgen.hypernets.hvae import HVAE
+from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.hypernets.shared import SharedWeights
 
-__all__ = ["HNet", "HVAE", "SharedWeights"]
+__all__ = ["HNet", "HVAE", "HyperTransformer", "SharedWeights"]

@@ -3,5 +3,6 @@
 from weightgen.objectives.adaptation import Adaptation
 from weightgen.objectives.denoising import Denoising
 from weightgen.objectives.elbo import ELBO
+from weightgen.objectives.episodic import Episodic
 
-__all__ = ["ELBO", "Adaptation", "Denoising"]
+__all__ = ["ELBO", "Adaptation", "Denoising", "Episodic"]

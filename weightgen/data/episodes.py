@@ -1,0 +1,145 @@
+"""Few-shot episodes from a data set of images: n ways, k shots, q queries and u unlabelled samples per class.
+
+What a step holds is a function of (seed, step) alone. Support and query sets are disjoint, unless the published protocol is asked for,
+which draws them one by one from the same images.
+
+Letters: B tasks, N examples; K classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weightgen.data.few_shot_arrays import FewShotArrays
+from weightgen.errors import InputError
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+
+UNLABELED = -1  # the label of a support sample whose class is hidden
+
+
+@dataclass
+class Episodes:
+    """Batches of few-shot tasks.
+
+    A class of an episode takes its label slot at random. Rotations are by quarter turns, one for each class slot of an episode, the
+    same for all images of the class in it.
+
+    Args:
+        arrays: the images.
+        classes: numbers of the classes to draw from.
+        ways: classes in a task.
+        shots: labelled support samples per class.
+        queries: query samples per class.
+        unlabeled: further support samples per class, whose label is hidden.
+        batch_size: B.
+        seed: of all draws.
+        rotate: whether classes are turned.
+        overlap: draw the query set without regard to the support set, as the released HyperTransformer code does.
+        least_shots: if given, each class has a number of shots drawn from `least_shots` to `shots`; the rest is padding.
+        least_queries: likewise for queries.
+        mean: pixel value (0 to 255) that becomes 0.
+        std: pixel values per unit; 128 and 128 give the -1 to 1 of the released code.
+
+    Raises:
+        InputError: too few classes or images, or a number below its least.
+    """
+
+    arrays: FewShotArrays
+    classes: NDArray[np.int64]
+    ways: int = 20
+    shots: int = 1
+    queries: int = 3
+    unlabeled: int = 0
+    batch_size: int = 8
+    seed: int = 0
+    rotate: bool = False
+    overlap: bool = False
+    least_shots: int | None = None
+    least_queries: int | None = None
+    mean: float = 128.0
+    std: float = 128.0
+
+    def __post_init__(self) -> None:
+        least = (self.least_shots, self.least_queries)
+        if min(self.ways, self.shots, self.queries, self.batch_size) < 1 or self.unlabeled < 0:
+            raise InputError(
+                "expected ways, shots, queries and batch_size from 1 up, and unlabeled from 0 up"
+            )
+        if self.seed < 0:
+            raise InputError(f"expected a seed from 0 up, got {self.seed}")
+        for number, most in zip(least, (self.shots, self.queries), strict=True):
+            if number is not None and not 1 <= number <= most:
+                raise InputError(f"expected least_shots and least_queries from 1 to {most}, got {number}")
+        if len(self.classes) < self.ways:
+            raise InputError(f"{self.ways} ways need as many classes, and the split has {len(self.classes)}")
+        if self.rotate and self.arrays.images.shape[1] != self.arrays.images.shape[2]:
+            raise InputError("only square images can be turned: write rotate=false")
+        kept = self.shots + self.unlabeled
+        needed = max(kept, self.queries) if self.overlap else kept + self.queries
+        fewest = int(self.arrays.counts[self.classes].min())
+        if fewest < needed:
+            raise InputError(
+                f"{needed} images per class are needed and a class has only {fewest}: "
+                "lower shots, unlabeled or queries"
+            )
+
+    def batch(self, step: int, device: torch.device | str | None = None) -> TaskBatch:
+        """The B tasks of a step."""
+        rng = np.random.default_rng([self.seed, step])
+        order = rng.random((self.batch_size, len(self.classes))).argsort(axis=1)
+        chosen = self.classes[order[:, : self.ways]]  # (B, ways)
+        kept = self.shots + self.unlabeled
+        draws = self._draw(rng, chosen)
+        support = draws[:, :, :kept]
+        rest = self._draw(rng, chosen) if self.overlap else draws[:, :, kept:]
+        turns = rng.integers(4, size=chosen.shape) * self.rotate
+        support_labels = self._labels(rng, kept, self.least_shots, self.shots)
+        support_labels[:, :, self.shots :][support_labels[:, :, self.shots :] >= 0] = UNLABELED
+        query_labels = self._labels(rng, self.queries, self.least_queries, self.queries)
+        return TaskBatch(
+            support=self._examples(support, support_labels, turns, device),
+            query=self._examples(rest[:, :, : self.queries], query_labels, turns, device),
+            embeds=torch.zeros(self.batch_size, 0, device=device),
+            context={},
+        )
+
+    def _draw(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the images of each chosen class in a random order, with shape (B, ways, images of the largest class)."""
+        counts = self.arrays.counts[chosen]
+        keys = rng.random((*chosen.shape, int(counts.max())))
+        keys[np.arange(keys.shape[2]) >= counts[..., None]] = 2.0
+        return self.arrays.starts[chosen][..., None] + keys.argsort(axis=2)
+
+    def _labels(
+        self, rng: np.random.Generator, count: int, least: int | None, most: int
+    ) -> NDArray[np.int64]:
+        """Slots with shape (B, ways, count); where a class has fewer than `most`, the difference is padding."""
+        shape = (self.batch_size, self.ways, count)
+        labels = np.broadcast_to(np.arange(self.ways)[:, None], shape).copy()
+        if least is not None:
+            kept = rng.integers(least, most + 1, size=shape[:2])
+            place = np.arange(count)
+            labels[(place >= kept[..., None]) & (place < most)] = PADDING_LABEL
+        return labels
+
+    def _examples(
+        self,
+        rows: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        turns: NDArray[np.int64],
+        device: torch.device | str | None,
+    ) -> Examples:
+        images = self.arrays.images[rows]  # (B, ways, count, H, W, channels)
+        for turn in (1, 2, 3):
+            where = turns == turn
+            if where.any():
+                images[where] = np.rot90(images[where], turn, axes=(2, 3))
+        pixels = torch.from_numpy(images).to(device).flatten(1, 2).movedim(-1, 2).float()
+        return Examples((pixels - self.mean) / self.std, _tensor(labels, device))
+
+
+def _tensor(labels: NDArray[np.int64], device: torch.device | str | None) -> Tensor:
+    return torch.from_numpy(labels).to(device).flatten(1)

@@ -1,0 +1,78 @@
+"""Episodic training: write a network from the support set, and ask it the query set."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from weightgen.data.episodes import UNLABELED, Episodes
+from weightgen.hypernets.hypertransformer import HyperTransformer
+from weightgen.protocols import Outcome
+from weightgen.scores import task_accuracy, task_loss
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+
+
+class Episodic(nn.Module):
+    """L = mean over tasks of the cross-entropy on the query set of the CNN that the support set gives.
+
+    Unlabelled samples are hidden with a probability drawn uniformly from [0, `hide`] in every step, one per task. The paper says that this
+    must end as training goes on, or the model never leaves chance, and gives no schedule: here the caller lowers `hide` (`annealed`).
+
+    References:
+        Zhmoginov et al., "HyperTransformer", 2022, sections 3.2 and 4.3.
+
+    Args:
+        hypernet: support set → CNN.
+        transductive: whether the batch norms of the CNN use the statistics of the query set (as in the paper), or those of the support set.
+    """
+
+    def __init__(self, hypernet: HyperTransformer, transductive: bool = True) -> None:
+        super().__init__()
+        self.hypernet = hypernet
+        self.transductive = transductive
+        self.hide = 0.0
+
+    def logits(self, batch: TaskBatch) -> Tensor:
+        """Logits of the query set, with shape (B, N, C)."""
+        made = self.hypernet.generate(batch.support, moments=not self.transductive)
+        present = batch.query.labels != PADDING_LABEL
+        return self.hypernet.network.run_batch(
+            made.params,
+            batch.query.inputs,
+            None if bool(present.all()) else present,
+            None if self.transductive else made.moments,
+        )
+
+    def forward(self, batch: TaskBatch) -> Outcome:
+        """Loss of a batch of B tasks, and its query accuracy."""
+        if self.training and self.hide:
+            batch = batch._replace(support=hide_unlabeled(batch.support, self.hide))
+        logits = self.logits(batch)
+        loss = task_loss(logits, batch.query.labels).mean()
+        right, count = task_accuracy(logits, batch.query.labels)
+        return Outcome(loss, {"loss": loss.detach(), "accuracy": (right / count.clamp_min(1)).mean()})
+
+
+def hide_unlabeled(support: Examples, most: float) -> Examples:
+    """Drop each unlabelled sample with a probability drawn from [0, `most`] for its task, with torch's global randomness."""
+    labels = support.labels
+    rate = most * torch.rand(len(labels), 1, device=labels.device)
+    hidden = (labels == UNLABELED) & (torch.rand(labels.shape, device=labels.device) < rate)
+    return support._replace(labels=labels.masked_fill(hidden, PADDING_LABEL))
+
+
+def annealed(step: int, start: float, until: int) -> float:
+    """A straight line from `start` at step 0 to 0 at step `until`."""
+    return start * max(0.0, 1 - step / until) if until else 0.0
+
+
+@torch.no_grad()
+def episode_accuracies(objective: Episodic, episodes: Episodes, count: int) -> Tensor:
+    """Query accuracy of each of the first `count` episodes, with shape (count,)."""
+    device = next(objective.parameters()).device
+    found = []
+    for step in range(-(-count // episodes.batch_size)):
+        batch = episodes.batch(step, device)
+        right, asked = task_accuracy(objective.logits(batch), batch.query.labels)
+        found.append(right / asked.clamp_min(1))
+    return torch.cat(found)[:count]
