@@ -25,6 +25,7 @@ from weightgen.config import parse
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
+from weightgen.data.templates import make_template
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import Scores, chance_scores, clip_scores, evaluate
 from weightgen.files import read_json, write_json, written_beside
@@ -91,6 +92,7 @@ class Bench:
         fixed = {
             "chance": chance_scores(tasks),
             "clip": clip_scores(tasks),
+            "clip_with_question": clip_scores(tasks.restated(make_template, self.pipe.clip.encode_texts)),
             "uncond_multitask": self.score(tasks, lambda b, _: self.shared(b.embeds)),
             "cond_multitask": self.score(tasks, lambda b, _: self.conditional(b.embeds)),
         }

@@ -176,3 +176,17 @@ def test_answers_in_their_template():
     ]
     with pytest.raises(InputError, match="has no {}"):
         answer_texts("The cat.", ["red"])
+
+
+def test_answers_in_other_statements(tasks):
+    def embed(texts):
+        return torch.stack([text_embed(text, E) for text in texts])
+
+    same = tasks.restated(lambda _: "It is {}.", embed)
+    equal(same.batch(), tasks.batch())
+    other = tasks.restated(lambda question: question + " {}", embed)
+    expected = text_embed("What is it, 1? answer 2 of 1", E)
+    assert other[1].context["answers"][2].equal(expected)
+    assert not other[1].context["answers"].equal(tasks[1].context["answers"])  # which are left as they were
+    with pytest.raises(InputError, match=r"has no \{\}"):
+        tasks.restated(lambda _: "nothing", embed)

@@ -5,7 +5,9 @@ Letters: B tasks, N examples, C answers, E embedding (of images and answers, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import copy
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -97,6 +99,24 @@ class MetaVQATasks(Dataset[TaskBatch]):
         return TaskBatch(
             support, query, batch.embeds[0], {key: value[0] for key, value in batch.context.items()}
         )
+
+    def restated(
+        self, template_of: Callable[[str], str], embed: Callable[[Sequence[str]], Tensor]
+    ) -> MetaVQATasks:
+        """The same tasks with their answers embedded in other statements.
+
+        Args:
+            template_of: question → statement with one `{}`.
+            embed: M texts → embeddings (M, E).
+
+        Raises:
+            InputError: a statement without `{}`.
+        """
+        pairs = zip(self.questions, self.answers, strict=True)
+        texts = [text for question, answers in pairs for text in answer_texts(template_of(question), answers)]
+        other = copy.copy(self)
+        other._answers = embed(texts).float().to(self._answers.device)
+        return other
 
     def batch(self, tasks: Sequence[int] | Tensor | None = None) -> TaskBatch:
         """Put tasks into one batch, padded as `weightgen.tasks.collate` does it.
