@@ -56,6 +56,8 @@ class Config:
     unlabeled: int = 0
     least_shots: int | None = None  # unbalanced support sets
     rotate: bool = True
+    mirror: bool = False  # beyond the paper: more classes out of the same images
+    warp: float = 0.0  # likewise
     overlap: bool = False  # as the released code draws episodes
     mean: float = 128.0  # pixels are (value - mean) / std
     std: float = 128.0
@@ -81,8 +83,8 @@ def episodes(cfg: Config, arrays: FewShotArrays, process: int) -> tuple[Episodes
     common: dict[str, Any] = {"ways": cfg.ways, "shots": cfg.shots, "unlabeled": cfg.unlabeled,
                               "batch_size": cfg.batch_size, "mean": cfg.mean, "std": cfg.std}  # fmt: skip
     train = Episodes(
-        arrays, arrays.classes(*cfg.train_splits), queries=cfg.queries, rotate=cfg.rotate, overlap=cfg.overlap,
-        least_shots=cfg.least_shots, seed=2 * (cfg.seed * 4096 + process), **common,
+        arrays, arrays.classes(*cfg.train_splits), queries=cfg.queries, rotate=cfg.rotate, mirror=cfg.mirror,
+        warp=cfg.warp, overlap=cfg.overlap, least_shots=cfg.least_shots, seed=2 * (cfg.seed * 4096 + process), **common,
     )  # fmt: skip
     classes = arrays.classes(cfg.validation_split)
     return train, Episodes(arrays, classes, queries=cfg.validation_queries, seed=2 * cfg.seed + 1, **common)
