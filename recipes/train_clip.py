@@ -10,14 +10,15 @@ patterns and places hardly ever. About 10 minutes on 2 CPU cores. Its figures st
 
 import random
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
@@ -26,19 +27,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from weightgen.config import parse
-from weightgen.data.scenes.captions import Caption, Grid, caption
+from weightgen.data.scenes.captions import LOOKS, Grid, caption
 from weightgen.data.scenes.render import render
 from weightgen.data.scenes.vqa_files import draw_scenes
 from weightgen.data.scenes.world import ATTRIBUTES, POSITIONS, Scene
 from weightgen.encoders.clip_folder import FileTokenizer, new_clip, save_clip
 from weightgen.errors import one_line_errors
 from weightgen.files import write_json
+from weightgen.objectives import Matching
 from weightgen.training import check_finite, set_lr, warmup_cosine
 
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-LOOKS = [
-    len(ATTRIBUTES[name]) + 1 for name in ("shape", "color", "size", "pattern")
-]  # one more: an empty quarter
+MEAN, STD = 0.5, 0.25  # of every channel
 
 
 @dataclass
@@ -95,52 +94,49 @@ def train_tokenizer(captions: list[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-class Matching(nn.Module):
-    """Sigmoid loss over all pairs of a picture and a caption, with the truth of each pair as its label.
+class Captioned:
+    """Scenes with their pictures, and captions of them as they are asked for."""
 
-    As in SigLIP (Zhai et al., 2023), logits are scale · cosine + bias; there only a caption's own picture counts as a match.
-    """
+    def __init__(
+        self, scenes: list[Scene], processes: int, tokenize: FileTokenizer, device: torch.device
+    ) -> None:
+        self.scenes = scenes
+        self.tokenize = tokenize
+        self.device = device
+        self.grid = Grid(scenes)
+        self.pictures = render_all(scenes, processes).to(device)
 
-    def __init__(self, clip: nn.Module, embed_dim: int) -> None:
-        super().__init__()
-        self.clip = clip
-        self.reader = nn.Linear(embed_dim, len(POSITIONS) * sum(LOOKS))
-
-    def forward(self, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of N pictures (N, 3, H, W) uint8 and M captions (M, L), with shape (N, M); what is read: (N, 4, sum of LOOKS)."""
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        pixels = (
-            pictures.float() / 255 - pictures.new_tensor(MEAN, dtype=torch.float32)[:, None, None]
-        ) / STD[0]
-        images = self.clip.encode_image(pixels, normalize=True)
-        texts = self.clip.encode_text(tokens, normalize=True)
-        read = self.reader(images * images.shape[-1] ** 0.5).unflatten(1, (len(POSITIONS), -1))
-        return self.clip.logit_scale.exp() * images @ texts.T + self.clip.logit_bias, read
-
-
-def reading_loss(read: Tensor, looks: Tensor) -> Tensor:
-    """Cross-entropy of the looks (N, 4, 4) of the object in each quarter, -1 where there is none, summed over the four looks."""
-    parts = zip(read.split(LOOKS, dim=-1), looks.long().unbind(-1), strict=True)
-    return sum(
-        (F.cross_entropy(part.flatten(0, 1), look.flatten() + 1) for part, look in parts), read.new_zeros(())
-    )
+    def batch(self, rows: list[int], rngs: Iterable[random.Random]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What `Matching` takes: N scenes, and a caption of each, drawn by its own generator."""
+        captions = [caption(self.scenes[row], rng) for row, rng in zip(rows, rngs, strict=False)]
+        grid = self.grid[rows]
+        truth = torch.from_numpy(np.stack([grid.fits(c) for c in captions], axis=1))
+        tokens = self.tokenize([c.text for c in captions])
+        pictures = self.pictures[rows].contiguous(memory_format=torch.channels_last)
+        pixels = (pictures.float() / 255 - MEAN) / STD
+        looks = torch.from_numpy(grid.looks)
+        return pixels, tokens.to(self.device), truth.to(self.device), looks.to(self.device)
 
 
 @torch.inference_mode()
-def retrieval(objective: Matching, pictures: Tensor, tokens: Tensor, truth: Tensor) -> dict[str, float]:
-    """How often the picture that CLIP ranks first for a caption, or one of the first five, is one that the caption is true of."""
+def validate(objective: Matching, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
+    """How well held-out pictures are found and read.
+
+    How often the picture ranked first for a caption, or one of the first five, is one that the caption is true of; how often a look
+    of an object is read off right, given its quarter.
+    """
+    pixels, tokens, truth, looks = batch
     objective.eval()
-    ranked = objective(pictures, tokens)[0].argsort(dim=0, descending=True)
+    logits, read = objective.score(pixels, tokens)
     objective.train()
-    right = truth.gather(0, ranked)
-    return {f"precision_at_{k}": right[:k].float().mean().item() for k in (1, 5)} | {
-        "chance": truth.float().mean().item()
+    right = truth.gather(0, logits.argsort(dim=0, descending=True))
+    there = looks[..., 0] >= 0
+    read_right = {
+        f"read_{name}": (part.argmax(dim=-1) == look + 1)[there].float().mean().item()
+        for name, part, look in zip(LOOKS, read, looks.unbind(-1), strict=True)
     }
-
-
-def truth_of(grid: Grid, captions: list[Caption]) -> np.ndarray:
-    """Which of M captions are true of which of N scenes, with shape (N, M)."""
-    return np.stack([grid.fits(c) for c in captions], axis=1)
+    precision = {f"precision_at_{k}": right[:k].float().mean().item() for k in (1, 5)}
+    return {**precision, "chance": truth.float().mean().item(), **read_right}
 
 
 def make_optimizer(objective: nn.Module, weight_decay: float) -> torch.optim.Optimizer:
@@ -166,30 +162,21 @@ def main(cfg: Config) -> None:
     model_cfg = {**cfg.model, "text_cfg": {**cfg.model["text_cfg"], **sizes}}
     clip = new_clip(model_cfg, tokenizer)
     clip.visual.to(memory_format=torch.channels_last)  # a third faster on a CPU
-    optimizer = make_optimizer(objective := Matching(clip, cfg.model["embed_dim"]), cfg.weight_decay)
+    looks = [len(ATTRIBUTES[name]) for name in LOOKS]
+    objective = Matching(clip, cfg.model["embed_dim"], len(POSITIONS), looks, cfg.reading_weight)
+    optimizer = make_optimizer(objective, cfg.weight_decay)
     objective, optimizer = accelerator.prepare(objective, optimizer)
-    pictures, held_out = (
-        render_all(part, cfg.processes).to(accelerator.device) for part in (scenes, validation)
+    train, held_out = (
+        Captioned(part, cfg.processes, tokenize, accelerator.device) for part in (scenes, validation)
     )
-    grid = Grid(scenes)
-    looks = torch.from_numpy(grid.looks).to(accelerator.device)
-    asked = [caption(s, random.Random(i)) for i, s in enumerate(validation)]
-    asked_tokens = tokenize([c.text for c in asked]).to(accelerator.device)
-    asked_truth = torch.from_numpy(truth_of(Grid(validation), asked)).to(accelerator.device)
+    asked = held_out.batch(list(range(cfg.held_out)), map(random.Random, range(cfg.held_out)))
 
     def save(step: int) -> None:
-        found = retrieval(accelerator.unwrap_model(objective), held_out, asked_tokens, asked_truth)
+        found = validate(accelerator.unwrap_model(objective), asked)
         settings = {key: value for key, value in asdict(cfg).items() if key not in ("output", "processes")}
         facts = {**found, "step": step, "seconds": round(time.time() - started), **settings}
-        save_clip(
-            clip,
-            model_cfg,
-            tokenizer,
-            cfg.output,
-            half=True,
-            pixels={"mean": MEAN, "std": STD},
-            overwrite=True,
-        )
+        pixels = {"mean": [MEAN] * 3, "std": [STD] * 3}
+        save_clip(clip, model_cfg, tokenizer, cfg.output, half=True, pixels=pixels, overwrite=True)
         write_json(Path(cfg.output) / "training.json", facts)
         tqdm.write(f"step {step}: {found}")
 
@@ -197,20 +184,16 @@ def main(cfg: Config) -> None:
     bar = tqdm(range(cfg.steps), desc="training CLIP", disable=not accelerator.is_main_process, mininterval=5)
     for step in bar:
         rows = rng.sample(range(cfg.images), cfg.batch_size)
-        captions = [caption(scenes[i], rng) for i in rows]
-        truth = torch.from_numpy(truth_of(grid[rows], captions)).to(accelerator.device)
-        tokens = tokenize([c.text for c in captions]).to(accelerator.device)
-        logits, read = objective(pictures[rows], tokens)
-        matching = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / len(rows)
-        reading = reading_loss(read, looks[rows])
-        loss = matching + cfg.reading_weight * reading
-        check_finite(loss, step, "loss")
+        outcome = objective(train.batch(rows, repeat(rng)))
+        check_finite(outcome.loss, step, "loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, cfg.warmup))
         optimizer.zero_grad()
-        accelerator.backward(loss)
+        accelerator.backward(outcome.loss)
         accelerator.clip_grad_norm_(objective.parameters(), cfg.clip_norm)
         optimizer.step()
-        bar.set_postfix(matching=f"{matching.item():.2f}", reading=f"{reading.item():.2f}", refresh=False)
+        bar.set_postfix(
+            {name: f"{value.item():.2f}" for name, value in outcome.metrics.items()}, refresh=False
+        )
         if accelerator.is_main_process and ((step + 1) % cfg.checkpoint_every == 0 or step + 1 == cfg.steps):
             save(step + 1)
 

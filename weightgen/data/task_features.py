@@ -6,7 +6,6 @@ Letters: B tasks, N examples, C answers, E embedding (of images and answers, or 
 from __future__ import annotations
 
 import copy
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 

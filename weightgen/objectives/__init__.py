@@ -4,5 +4,6 @@ from weightgen.objectives.adaptation import Adaptation
 from weightgen.objectives.denoising import Denoising
 from weightgen.objectives.elbo import ELBO
 from weightgen.objectives.episodic import Episodic
+from weightgen.objectives.matching import Matching
 
-__all__ = ["ELBO", "Adaptation", "Denoising", "Episodic"]
+__all__ = ["ELBO", "Adaptation", "Denoising", "Episodic", "Matching"]

@@ -17,13 +17,13 @@ from weightgen.data.scenes.language import ADJECTIVES, PLACES, SHAPE_NOUNS, SIDE
 from weightgen.data.scenes.questions import Meaning, all_meanings, novel_compositions
 from weightgen.data.scenes.world import ATTRIBUTES, BACKGROUNDS, DIRECTIONS, POSITIONS, Scene
 
-_LOOKS = (
+LOOKS = (
     "shape",
     "color",
     "size",
     "pattern",
 )  # attributes with a column of the grid; the position is the grid's own place
-_CODES = {name: {value: i for i, value in enumerate(ATTRIBUTES[name])} for name in _LOOKS}
+_CODES = {name: {value: i for i, value in enumerate(ATTRIBUTES[name])} for name in LOOKS}
 _BACKGROUND_CODES = {value: i for i, value in enumerate(BACKGROUNDS)}
 _NOVEL = set(novel_compositions())
 _ASKED = [m for m in all_meanings() if m not in _NOVEL and m.referent and m.attribute in ATTRIBUTES]
@@ -49,11 +49,11 @@ class Grid:
     """N scenes as arrays, on which captions are checked all at once: looks (N, 4 quarters, 4 looks), -1 where a quarter is empty."""
 
     def __init__(self, scenes: Sequence[Scene]) -> None:
-        self.looks = np.full((len(scenes), len(POSITIONS), len(_LOOKS)), -1, dtype=np.int8)
+        self.looks = np.full((len(scenes), len(POSITIONS), len(LOOKS)), -1, dtype=np.int8)
         self.background = np.array([_BACKGROUND_CODES[scene.background] for scene in scenes], dtype=np.int8)
         for row, scene in enumerate(scenes):
             for item in scene.objects:
-                codes = [_CODES[name][getattr(item, name)] for name in _LOOKS]
+                codes = [_CODES[name][getattr(item, name)] for name in LOOKS]
                 self.looks[row, POSITIONS.index(item.position)] = codes
 
     def __getitem__(self, rows: Sequence[int]) -> Grid:
@@ -68,7 +68,7 @@ class Grid:
             if name == "position":
                 found = found & (np.arange(len(POSITIONS)) == POSITIONS.index(value))
             else:
-                found = found & (self.looks[:, :, _LOOKS.index(name)] == _CODES[name][value])
+                found = found & (self.looks[:, :, LOOKS.index(name)] == _CODES[name][value])
         return found
 
     def fits(self, caption: Caption) -> np.ndarray:
@@ -134,7 +134,7 @@ def count(scene: Scene, rng: random.Random) -> Caption:
     if rng.random() < 0.2:
         total = len(scene.objects)
         return Caption(f"{rng.choice((_COUNTS[total], str(total)))} {rng.choice(THINGS)}s", number=total)
-    name = rng.choice(_LOOKS)
+    name = rng.choice(LOOKS)
     value = getattr(rng.choice(scene.objects), name) if rng.random() < 0.8 else rng.choice(ATTRIBUTES[name])
     number = len(scene.where(**{name: value}))
     names = Referent(name, value).plurals()  # type: ignore[arg-type]
