@@ -1,11 +1,14 @@
 """Write Omniglot as memory-mapped few-shot images.
 
-python data/omniglot/prepare.py --npz omniglot28.npz --output-dir data/omniglot/arrays
+    python data/omniglot/prepare.py --npz omniglot28.npz --output-dir data/omniglot/arrays
+    python data/omniglot/prepare.py --images FOLDER --output-dir data/omniglot/arrays
+
+FOLDER holds images_background.zip and images_evaluation.zip, or the two unpacked, or torchvision's omniglot-py.
 """
 
 import argparse
 
-from weightgen.data.omniglot import prepare_from_npz
+from weightgen.data.omniglot import prepare_from_images, prepare_from_npz
 from weightgen.errors import one_line_errors
 
 
@@ -14,10 +17,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--npz", required=True, help="array file with the split of Vinyals et al.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--npz", help="array file with the split of Vinyals et al.")
+    source.add_argument("--images", help="folder with the official zip files, or what they unpack to")
     parser.add_argument("--output-dir", required=True, help="folder to make")
+    parser.add_argument("--size", type=int, default=28, help="side of the images made from --images")
     args = parser.parse_args()
-    prepare_from_npz(args.npz, args.output_dir)
+    if args.npz:
+        prepare_from_npz(args.npz, args.output_dir)
+    else:
+        prepare_from_images(args.images, args.output_dir, args.size)
 
 
 if __name__ == "__main__":
