@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,11 +22,10 @@ UNLABELED = -1  # the label of a support sample whose class is hidden
 
 
 class Look(NamedTuple):
-    """How the classes of each episode look, with shape (B, ways, ...): quarter turns, whether mirrored, and linear maps, if any."""
+    """How the classes of each episode look, with shape (B, ways): quarter turns, and whether mirrored."""
 
     turns: NDArray[np.int64]
     mirrored: NDArray[np.bool_]
-    maps: NDArray[np.float64] | None
 
 
 @dataclass
@@ -35,7 +33,8 @@ class Episodes:
     """Batches of few-shot tasks.
 
     A class of an episode takes its label slot at random. Rotations are by quarter turns, one for each class slot of an episode, the
-    same for all images of the class in it; so are mirroring and warping, which make further classes of the same images.
+    same for all images of the class in it. That tells classes apart which the test must tell apart without: `alike` turns all classes of
+    an episode together.
 
     Args:
         arrays: the images.
@@ -48,7 +47,7 @@ class Episodes:
         seed: of all draws.
         rotate: whether classes are turned.
         mirror: whether half of the classes are mirrored.
-        warp: standard deviation of what is added to the entries of the 2 × 2 identity, by which a class is then mapped.
+        alike: one rotation and mirroring for all classes of an episode.
         overlap: draw the query set without regard to the support set, as the released HyperTransformer code does.
         least_shots: if given, each class has a number of shots drawn from `least_shots` to `shots`; the rest is padding.
         least_queries: likewise for queries.
@@ -69,7 +68,7 @@ class Episodes:
     seed: int = 0
     rotate: bool = False
     mirror: bool = False
-    warp: float = 0.0
+    alike: bool = False
     overlap: bool = False
     least_shots: int | None = None
     least_queries: int | None = None
@@ -109,7 +108,7 @@ class Episodes:
         draws = self._draw(rng, chosen)
         support = draws[:, :, :kept]
         rest = self._draw(rng, chosen) if self.overlap else draws[:, :, kept:]
-        look = self._look(rng, chosen.shape)
+        look = self._look(rng, (self.batch_size, self.ways))
         support_labels = self._labels(rng, kept, self.least_shots, self.shots)
         support_labels[:, :, self.shots :][support_labels[:, :, self.shots :] >= 0] = UNLABELED
         query_labels = self._labels(rng, self.queries, self.least_queries, self.queries)
@@ -139,12 +138,11 @@ class Episodes:
             labels[(place >= kept[..., None]) & (place < most)] = PADDING_LABEL
         return labels
 
-    def _look(self, rng: np.random.Generator, shape: tuple[int, ...]) -> Look:
-        """How each class slot is turned, mirrored and warped."""
-        turns = rng.integers(4, size=shape) * self.rotate
-        mirrored = (rng.random(shape) < 0.5) & self.mirror
-        maps = np.eye(2) + self.warp * rng.standard_normal((*shape, 2, 2))
-        return Look(turns, mirrored, maps if self.warp else None)
+    def _look(self, rng: np.random.Generator, shape: tuple[int, int]) -> Look:
+        """How each class slot is turned and mirrored."""
+        drawn = (shape[0], 1) if self.alike else shape
+        turns = np.broadcast_to(rng.integers(4, size=drawn) * self.rotate, shape)
+        return Look(turns, np.broadcast_to((rng.random(drawn) < 0.5) & self.mirror, shape))
 
     def _examples(
         self,
@@ -160,18 +158,7 @@ class Episodes:
                 images[where] = np.rot90(images[where], turn, axes=(2, 3))
         images[look.mirrored] = images[look.mirrored][..., ::-1, :]
         pixels = torch.from_numpy(images).to(device).flatten(1, 2).movedim(-1, 2).float()
-        pixels = (pixels - self.mean) / self.std
-        if look.maps is not None:
-            pixels = _warped(pixels, look.maps.repeat(rows.shape[2], axis=1), -self.mean / self.std)
-        return Examples(pixels, _tensor(labels, device))
-
-
-def _warped(pixels: Tensor, maps: NDArray[np.float64], background: float) -> Tensor:
-    """Images (B, N, channels, H, W) mapped by one matrix each, (B, N, 2, 2), about their centres."""
-    theta = torch.from_numpy(maps).to(pixels).flatten(0, 1)
-    flat = pixels.flatten(0, 1) - background  # grid_sample pads with 0
-    grid = F.affine_grid(F.pad(theta, (0, 1)), list(flat.shape), align_corners=False)
-    return (F.grid_sample(flat, grid, align_corners=False) + background).unflatten(0, pixels.shape[:2])
+        return Examples((pixels - self.mean) / self.std, _tensor(labels, device))
 
 
 def _tensor(labels: NDArray[np.int64], device: torch.device | str | None) -> Tensor:

@@ -74,7 +74,7 @@ def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> Non
         InputError: a set is missing or damaged, or a character has not 20 drawings.
     """
     drawings: dict[Character, list[tuple[str, NDArray[np.uint8]]]] = {}
-    background = set()
+    background: set[Character] = set()
     for name in SETS:
         for alphabet, number, file, content in tqdm(_files(Path(folder), name), desc=name):
             drawings.setdefault((alphabet, number), []).append((file, _pixels(content, size, file)))
