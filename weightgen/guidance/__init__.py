@@ -1,5 +1,6 @@
 """Guidance: wraps what it guides, and is one."""
 
 from weightgen.guidance.classifier_free import ClassifierFreeGuidance
+from weightgen.guidance.hyperclip import HyperCLIPGuidance
 
-__all__ = ["ClassifierFreeGuidance"]
+__all__ = ["ClassifierFreeGuidance", "HyperCLIPGuidance"]

@@ -2,5 +2,6 @@
 
 from weightgen.priors.denoiser import MLPDenoiser, null_embeds
 from weightgen.priors.diffusion import DiffusionPrior, check_scheduler
+from weightgen.priors.gaussian import GaussianPrior
 
-__all__ = ["DiffusionPrior", "MLPDenoiser", "check_scheduler", "null_embeds"]
+__all__ = ["DiffusionPrior", "GaussianPrior", "MLPDenoiser", "check_scheduler", "null_embeds"]

@@ -1,0 +1,141 @@
+"""Train HyperCLIP on adapted weights and their questions; infer tasks with it.
+
+    accelerate launch recipes/train_hyperclip.py --config recipes/configs/train_hyperclip/scenes.yaml dataset=... adapted=... output=...
+
+Writes encoder/ and training.json, with how often the right question is ranked first, or among the first ten, of all questions of the
+held-out tasks, given the weights adapted to one of them. Paper: section 4.1, algorithm 9, appendix A.6.2.
+"""
+
+import copy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from omegaconf import MISSING
+from torch import Tensor
+from tqdm import tqdm
+
+from weightgen.components import load_part
+from weightgen.config import build, parse
+from weightgen.data.features import find_features
+from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.task_features import MetaVQATasks
+from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.errors import InputError, one_line_errors
+from weightgen.files import read_json, read_tensors, write_json, written_beside
+from weightgen.hypernets import HVAE, SharedWeights
+from weightgen.networks import CLIPAdapter
+from weightgen.objectives import Contrastive
+from weightgen.objectives.adaptation import adapt
+from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
+
+
+@dataclass
+class Config:
+    dataset: str = MISSING
+    adapted: str = MISSING  # output of adapt_tasks
+    output: str = MISSING  # folder to make
+    features: str | None = None
+    hvae: str | None = (
+        None  # an output of train_hvae: see weights as it decodes them, which is what guidance will show HyperCLIP
+    )
+    encoder: dict[str, Any] = field(
+        default_factory=lambda: {"_component_": "weightgen.encoders.hyperclip.HyperCLIP"}
+    )
+    logit_scale: float = 100.0
+    halved: bool = True
+    steps: int = 8400  # 600 epochs of 870 tasks in batches of 64
+    batch_size: int = 64
+    lr: float = 3e-4
+    validate_every: int = 200
+    seed: int = 0
+
+
+def inference(encoder: HyperCLIP, weights: Tensor, embeds: Tensor) -> dict[str, float]:
+    """How often the question of weights (B, P) is the first, or among the first ten, of B candidates; and chance."""
+    ranks = (-encoder.rank(weights, embeds)).argsort(dim=1).argsort(dim=1).diagonal()
+    count = len(embeds)
+    return {"top_1": (ranks < 1).float().mean().item(), "top_10": (ranks < 10).float().mean().item(),
+            "candidates": count, "chance_top_1": 1 / count, "chance_top_10": min(10 / count, 1.0)}  # fmt: skip
+
+
+class Held:
+    """Questions of held-out tasks and the weights adapted to them."""
+
+    def __init__(self, cfg: Config, tasks: MetaVQATasks) -> None:
+        folder = Path(cfg.adapted)
+        network = load_part(CLIPAdapter, folder / "network")
+        start = load_part(SharedWeights, folder / "hypernet").requires_grad_(False)
+        facts, batch = read_json(folder / "adapted.json"), tasks.batch()
+        self.embeds = batch.embeds
+        self.weights = adapt(
+            start.space, network.to(batch.embeds.device), start.to(batch.embeds.device)(batch.embeds),
+            batch.support, batch.context, steps=facts["steps"], lr=facts["lr"],
+        )  # fmt: skip
+
+
+def main(cfg: Config) -> None:
+    if Path(cfg.output).exists():
+        raise InputError(f"{cfg.output} exists: give another output, or remove it")
+    accelerator = Accelerator()
+    set_seed(cfg.seed)
+    device = accelerator.device
+    splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
+    embeds = MetaVQATasks(splits["train"], store, device).batch().embeds
+    held = {name: Held(cfg, MetaVQATasks(splits[name], store, device)) for name in ("validation", "test")}
+    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(device)
+    hvae = load_part(HVAE, Path(cfg.hvae) / "hypernet").to(device).requires_grad_(False) if cfg.hvae else None
+
+    @torch.no_grad()
+    def seen(weights: Tensor) -> Tensor:
+        return weights if hvae is None else hvae(hvae.encode(weights).mean)
+
+    encoder = build(cfg.encoder, weights=adapted.shape[-1], embed_dim=embeds.shape[-1]).to(device)
+    encoder.fit(seen(adapted.flatten(0, 1)), embeds)
+    objective = Contrastive(encoder, cfg.logit_scale, cfg.halved)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr)
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+
+    @torch.no_grad()
+    def validate(name: str) -> dict[str, float]:
+        encoder.eval()
+        found = inference(encoder, seen(held[name].weights), held[name].embeds)
+        encoder.train()
+        return found
+
+    best = {"step": 0, "top_10": -1.0}
+    kept = copy.deepcopy(encoder.state_dict())
+    bar = tqdm(range(cfg.steps), desc="training HyperCLIP", disable=not accelerator.is_main_process)
+    for step in bar:
+        seed_step(cfg.seed, step, accelerator.process_index)
+        rows = torch.randperm(len(embeds), device=device)[: cfg.batch_size]  # no question twice in a batch
+        draws = torch.randint(len(adapted), (len(rows),), device=device)
+        outcome = objective((seen(adapted[draws, rows]), embeds[rows]))
+        check_finite(outcome.loss, step, "contrastive loss")
+        set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))
+        optimizer.zero_grad()
+        accelerator.backward(outcome.loss)
+        optimizer.step()
+        if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
+            found = validate("validation")
+            bar.set_postfix(loss=f"{outcome.loss.item():.3f}", top_10=f"{found['top_10']:.3f}")
+            if found["top_10"] > best["top_10"]:
+                best = {"step": step + 1, **found}
+                kept = copy.deepcopy(encoder.state_dict())
+    encoder.load_state_dict(kept)
+    if accelerator.is_main_process:
+        scores = {"validation": best, "test": validate("test")}
+        with written_beside(cfg.output) as folder:
+            folder.mkdir()
+            encoder.save_pretrained(folder / "encoder")
+            write_json(folder / "training.json", {**scores, "settings": asdict(cfg)})
+        print(f"{cfg.output}: of {scores['test']['candidates']} test questions the right one is first for "
+              f"{scores['test']['top_1']:.3f}, among ten for {scores['test']['top_10']:.3f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(parse(Config, __doc__))
