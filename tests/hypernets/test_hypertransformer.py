@@ -1,0 +1,234 @@
+"""HyperTransformer: the published sizes, the symmetries of a set, export, and wrong use in one line each."""
+
+import pytest
+import torch
+
+from weightgen import InputError
+from weightgen.data.episodes import UNLABELED
+from weightgen.hypernets.hypertransformer import HyperTransformer
+from weightgen.networks.convnet import ConvNet, shallow
+from weightgen.tasks import PADDING_LABEL, Examples
+
+B, WAYS, SHOTS = 3, 5, 2
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}
+
+VARIANTS = [
+    {},
+    {"generated": [4]},
+    {"generated": [1, 3, 4]},
+    {"allocation": "spatial"},
+    {"generate_norms": True},
+    {"decoder": True},
+    {"layers": 1, "inner_fraction": 0.0},
+    {"local_features": 0},
+    {"shared_features": 0},
+    {"heads": 8, "key_fraction": 0.5, "value_fraction": 0.5, "inner_fraction": 0.5, "leak": 0.1},
+]
+
+
+def make(**options):
+    return HyperTransformer(ConvNet(4, WAYS), **options).eval()
+
+
+def support_sets(ways=WAYS, shots=SHOTS, batch=B):
+    labels = torch.arange(ways).repeat_interleave(shots).expand(batch, -1)
+    return Examples(torch.randn(batch, ways * shots, 1, 28, 28), labels)
+
+
+@pytest.mark.parametrize(
+    ("channels", "sizes", "all_layers", "logits_only"),
+    [
+        (4, [72, 72, 72, 68, 68], 491, 115),
+        (8, [80, 104, 104, 104, 72], 843, 127),
+        (16, [96, 176, 176, 176, 80], 2024, 154),
+        (32, [128, 320, 320, 320, 96], 6119, 227),
+    ],
+)
+def test_sizes_of_the_reference(channels, sizes, all_layers, logits_only):
+    """Token sizes, sequence lengths, and thousands of parameters, as read in the released code."""
+    hypernet = HyperTransformer(ConvNet(channels))
+    generators = list(hypernet.generators.values())
+    assert [g.dim for g in generators] == sizes
+    labels, images = torch.arange(20)[None], torch.randn(1, 20, 1, 28, 28)
+    lengths = [len(g.weight_tokens) + labels.shape[1] for g in generators]
+    assert lengths == [channels + 20] * 4 + [40]
+    tokens = generators[0].tokens(labels, torch.randn(1, 20, 32), images.transpose(0, 1).flatten(1, 2))
+    assert tokens.shape == (1, channels + 20, sizes[0])
+    assert round(sum(p.numel() for p in hypernet.parameters()) / 1000) in (all_layers, all_layers - 1)
+    few = HyperTransformer(ConvNet(channels), generated=[4])
+    assert round(sum(p.numel() for p in few.parameters()) / 1000) == logits_only
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_weights_depend_on_their_own_support_set_only(options):
+    hypernet, support = make(**options), support_sets()
+    weights = hypernet(support)
+    assert weights.shape == (B, hypernet.space.size)
+    for i in range(B):
+        alone = hypernet(Examples(support.inputs[i : i + 1], support.labels[i : i + 1]))
+        torch.testing.assert_close(alone[0], weights[i], **TOLERANCE)
+    assert not torch.allclose(weights[0], weights[1], atol=1e-2)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_the_order_of_the_support_set_does_not_matter(options):
+    hypernet, support = make(**options), support_sets()
+    order = torch.randperm(WAYS * SHOTS)
+    shuffled = Examples(support.inputs[:, order], support.labels[:, order])
+    torch.testing.assert_close(hypernet(shuffled), hypernet(support), **TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [{}, {"decoder": True}])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_hidden_sample_is_an_absent_one(options, stored):
+    hypernet, support = make(**options), support_sets()
+    extra = torch.randn(B, 2, 1, 28, 28)
+    inputs = torch.cat([support.inputs, extra], 1)
+
+    def with_label(label):
+        labels = torch.cat([support.labels, torch.full((B, 2), label)], 1)
+        return hypernet.generate(Examples(inputs, labels), moments=stored)
+
+    hidden, absent, seen = (
+        with_label(PADDING_LABEL),
+        hypernet.generate(support, moments=stored),
+        with_label(UNLABELED),
+    )
+    for name, value in absent.params.items():
+        torch.testing.assert_close(hidden.params[name], value, **TOLERANCE)
+    for one, other in zip(hidden.moments, absent.moments, strict=True):
+        torch.testing.assert_close(one, other, **TOLERANCE)
+    assert not torch.allclose(seen.params["head.weight"], absent.params["head.weight"], atol=1e-2)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_every_parameter_learns(options):
+    hypernet = make(**options)
+    made = hypernet.generate(support_sets())
+    hypernet.network.run_batch(made.params, torch.randn(B, 6, 1, 28, 28)).square().sum().backward()
+    for name, parameter in hypernet.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+        if (
+            not name.endswith("label_embeds") and "key.bias" not in name
+        ):  # a shift of all keys changes nothing
+            assert parameter.grad.abs().max() > 0, name
+    assert all(parameter.grad is None for parameter in hypernet.network.parameters())
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+@pytest.mark.parametrize("stored", [False, True])
+def test_export_gives_the_logits_of_the_graph(options, stored):
+    hypernet, support = make(**options), support_sets()
+    query = torch.randn(B, 7, 1, 28, 28)
+    made = hypernet.generate(support, moments=stored)
+    expected = hypernet.network.run_batch(made.params, query, moments=made.moments or None)
+    for i in range(B):
+        network = hypernet.export(Examples(support.inputs[i], support.labels[i]), stored_statistics=stored)
+        assert type(network) is ConvNet
+        torch.testing.assert_close(network(query[i]), expected[i], **TOLERANCE)
+        again = ConvNet(**network.settings).eval()
+        again.load_state_dict(network.state_dict())
+        assert torch.equal(again(query[i]), network(query[i]))
+
+
+def test_weights_run_in_the_weight_space():
+    hypernet, support, query = make(), support_sets(), torch.randn(B, 7, 1, 28, 28)
+    by_space = hypernet.space.call_batch(hypernet.network, hypernet(support), query)
+    by_name = hypernet.network.run_batch(hypernet.generate(support).params, query)
+    torch.testing.assert_close(by_space, by_name, **TOLERANCE)
+
+
+@pytest.mark.parametrize("options", VARIANTS)
+def test_save_and_load(options, tmp_path):
+    hypernet, support = make(**options), support_sets()
+    hypernet.save_pretrained(tmp_path)
+    loaded = HyperTransformer.from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(support), hypernet(support))
+    assert loaded.network.settings == hypernet.network.settings
+
+
+def test_output_slices_are_output_channels():
+    """What one placeholder gives becomes one output channel, with its inputs in their order."""
+    slices = make().generators["1"].slices
+    numbers = torch.randn(2, slices.number, slices.size)
+    kernel = slices.assemble(numbers)["convs.1.weight"]
+    assert torch.equal(kernel[1, 3].flatten(), numbers[1, 3])
+    spatial = make(allocation="spatial").generators["1"].slices
+    numbers = torch.randn(2, spatial.number, spatial.size)
+    kernel = spatial.assemble(numbers)["convs.1.weight"]
+    assert torch.equal(kernel[1, :, :, 2, 1].flatten(), numbers[1, 7])
+
+
+def test_generated_scale_starts_around_one():
+    made = make(generate_norms=True).generate(support_sets(batch=40))
+    assert made.params["norms.0.weight"].mean().item() == pytest.approx(1, abs=0.3)
+
+
+def test_biases_are_generated_where_the_network_has_them():
+    hypernet = HyperTransformer(ConvNet(4, WAYS, conv_bias=True))
+    assert hypernet(support_sets()).shape == (B, hypernet.space.size)
+    assert not any("convs" in name for name, _ in hypernet.named_parameters() if name.startswith("learned"))
+
+
+def test_shallow_network():
+    hypernet = HyperTransformer(shallow(16, WAYS), layers=1)
+    assert [g.slices.number for g in hypernet.generators.values()] == [16, 16, 5]
+    assert hypernet(support_sets()).shape == (B, hypernet.space.size)
+
+
+def test_colour_images_of_84_pixels():
+    network = ConvNet(8, WAYS, image_size=84, image_channels=3, leak=0.01)
+    hypernet = HyperTransformer(network, shared_features=16, heads=8, leak=0.1)
+    assert hypernet.generators["4"].slices.size == 25 * 8 + 1
+    support = Examples(torch.randn(1, 5, 3, 84, 84), torch.arange(5)[None])
+    assert torch.isfinite(hypernet(support)).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"generated": [0, 1]}, "logits must be generated: add 4"),
+        ({"generated": [4, 5]}, "layers from 0 to 4"),
+        ({"allocation": "input"}, "output or spatial, got 'input'"),
+        ({"allocation": "spatial", "generate_norms": True}, "allocation='output'"),
+        ({"layers": 0}, "layers and heads from 1 up"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(InputError, match=message):
+        make(**options)
+
+
+def changed(labels=None, inputs=None):
+    support = support_sets()
+    return Examples(
+        support.inputs if inputs is None else inputs(support.inputs.clone()),
+        support.labels if labels is None else labels(support.labels.clone()),
+    )
+
+
+def put(index, value):
+    def change(tensor):
+        tensor[index] = value
+        return tensor
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("support", "message"),
+    [
+        (changed(labels=put((1, slice(2, 4)), 0)), "class 1 of support set 1 has no labelled sample"),
+        (changed(labels=put((0, 0), 5)), "labels from 0 to 4, or -1 for no label, got 5.*5 label slots"),
+        (changed(labels=put((0, 0), -7)), "got -7"),
+        (changed(labels=put((2, slice(None)), UNLABELED)), "support set 2 has no labelled sample"),
+        (changed(labels=put((2, slice(None)), PADDING_LABEL)), "support set 2 has no labelled sample"),
+        (changed(inputs=put((0, 0, 0, 3, 3), float("nan"))), "NaN"),
+        (changed(inputs=lambda x: x[..., :27]), r"\(B, N, 1, 28, 28\).*\(3, 10, 1, 28, 27\)"),
+        (changed(inputs=lambda x: x[:, :9]), "labels"),
+    ],
+)
+def test_wrong_support_sets(support, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make()(support)
+    assert "\n" not in str(caught.value)
