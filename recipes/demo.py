@@ -5,12 +5,7 @@
 Stages whose output is there already are reused. A stage that is interrupted leaves nothing behind and is done again the next time.
 """
 
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +22,7 @@ from weightgen.errors import InputError, one_line_errors
 from weightgen.files import read_json, write_json, written_beside
 from weightgen.pipeline import WeightPipeline
 from weightgen.reporting import contact_sheet
+from weightgen.stages import Stage, run_stages
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = "recipes/configs"
@@ -41,8 +37,8 @@ class Config:
     seed: int = 0
 
 
-def stages(out: Path) -> dict[str, tuple[Path, list[str]]]:
-    """Name → (what it makes, its command), in order."""
+def stages(out: Path) -> dict[str, Stage]:
+    """The stages by name, in order."""
     scenes, data = out / "scenes", out / "scenes/dataset"
 
     def recipe(name: str, variant: str, **settings: object) -> list[str]:
@@ -68,66 +64,23 @@ def stages(out: Path) -> dict[str, tuple[Path, list[str]]]:
         "batch_size=256",
     ]
     return {
-        "scenes": (scenes, ["data/scenes/prepare.py", "--output-dir", str(scenes)]),
-        "features": (data / "features/clip", [*embed, "name=clip"]),
-        "multitask": (multitask, recipe(hypernet, "scenes", output=multitask)),
-        "maml": (maml, recipe(hypernet, "scenes_maml", start=multitask, output=maml)),
-        "cond_multitask": (
-            conditional,
-            recipe(hypernet, "scenes_conditional", start=multitask, output=conditional),
+        "scenes": Stage(scenes, ["data/scenes/prepare.py", "--output-dir", str(scenes)]),
+        "features": Stage(data / "features/clip", [*embed, "name=clip"]),
+        "multitask": Stage(multitask, recipe(hypernet, "scenes", output=multitask)),
+        "maml": Stage(maml, recipe(hypernet, "scenes_maml", start=multitask, output=maml)),
+        "cond_multitask": Stage(
+            conditional, recipe(hypernet, "scenes_conditional", start=multitask, output=conditional)
         ),
-        "adapted": (adapted, recipe("adapt_tasks", "scenes", start=maml, output=adapted)),
-        "hvae": (hvae, recipe("train_hvae", "scenes", adapted=adapted, output=hvae)),
-        "hyperldm": (
-            pipeline,
-            recipe("train_hyperldm", "scenes", adapted=adapted, hvae=hvae, output=pipeline),
+        "adapted": Stage(adapted, recipe("adapt_tasks", "scenes", start=maml, output=adapted)),
+        "hvae": Stage(hvae, recipe("train_hvae", "scenes", adapted=adapted, output=hvae)),
+        "hyperldm": Stage(
+            pipeline, recipe("train_hyperldm", "scenes", adapted=adapted, hvae=hvae, output=pipeline)
         ),
-        "evaluate": (
+        "evaluate": Stage(
             out / "report.json",
             [*report, f"cond_multitask={conditional}", f"adapted={adapted}", f"output={out / 'report.json'}"],
         ),
     }
-
-
-def run(command: list[str]) -> int:
-    """Run one stage to its end, with the terminal; return its exit status."""
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, env={"OMP_NUM_THREADS": "2", **os.environ}
-    )
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # subprocess.run would kill the stage after a quarter of a second, before it has removed what it had half written.
-        # A terminal's Ctrl-C has reached the stage too; only where this process alone was signalled it is told here.
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-        raise
-
-
-def run_stages(out: Path) -> None:
-    """Run what is not there yet; keep how long each took."""
-    clock = out / "seconds.json"
-    seconds = read_json(clock) if clock.is_file() else {}
-    for name, (made, command) in stages(out).items():
-        if made.exists():
-            print(f"[{name}] {made} is there already: reused", flush=True)
-            continue
-        print(f"[{name}] python {' '.join(command)}", flush=True)
-        started = time.time()
-        if status := run(command):
-            print(
-                f"error: the stage {name!r} failed (see above); mend it and start again: finished stages are reused",
-                file=sys.stderr,
-            )
-            raise SystemExit(status if status > 0 else 128 - status)
-        seconds[name] = round(time.time() - started, 1)
-        write_json(clock, seconds)
-        print(f"[{name}] {seconds[name]} s", flush=True)
-    report = read_json(out / "report.json")
-    write_json(out / "report.json", {**report, "seconds": seconds})
 
 
 def nearest_task(prompt: str, splits: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,7 +137,8 @@ def main(cfg: Config) -> None:
         raise InputError('expected a question: make demo PROMPT="What color is the star?"')
     out = Path(cfg.output).resolve()
     out.mkdir(parents=True, exist_ok=True)
-    run_stages(out)
+    seconds = run_stages(stages(out), ROOT, out / "seconds.json")
+    write_json(out / "report.json", {**read_json(out / "report.json"), "seconds": seconds})
     answer_prompt(cfg, out)
     print((out / "report.md").read_text())
     names = "report.md report.json accuracies.png guidance.png contact_sheet.png weights.safetensors"
