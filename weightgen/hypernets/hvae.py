@@ -11,6 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from weightgen.errors import InputError
 from weightgen.hypernets.hnet import kaiming_mlp
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.standardizer import Standardizer
@@ -55,13 +56,24 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         """Take the statistics, and the principal components for the linear paths, from adapted weights (M, P), M > Z.
 
         Directions are scaled so that every latent dimension has variance 1 over `weights`.
+
+        Raises:
+            InputError: too few weights, or more latent dimensions than a weight vector has numbers.
         """
+        if self.encoder_path is not None and not self.latent_dim < min(len(weights), self.space.size + 1):
+            raise InputError(
+                f"{self.latent_dim} principal components need more than {self.latent_dim} weight vectors, at least as long, "
+                f"got shape {tuple(weights.shape)}: write a smaller latent_dim, or give more weights"
+            )
         self.standardizer.fit(weights, scalar=True)  # one scale for all: the weights' own geometry is kept
         if self.encoder_path is None or self.decoder_path is None:
             return self
         scaled = self.standardizer(weights)
-        _, singular, directions = torch.svd_lowrank(scaled, q=self.latent_dim, niter=4)
-        spread = singular / len(scaled) ** 0.5
+        # Without directions to spare, the last of those that are kept would be found badly (Halko et al., 2011, section 4.2).
+        spare = min(self.latent_dim + 16, *scaled.shape)
+        _, singular, directions = torch.svd_lowrank(scaled, q=spare, niter=4)
+        directions = directions[:, : self.latent_dim]
+        spread = (singular[: self.latent_dim] / len(scaled) ** 0.5).clamp_min(1e-6)
         self.encoder_path.weight.copy_(directions.T / spread[:, None])
         self.decoder_path.weight.copy_(directions * spread)
         for network in (self.encoder, self.decoder):
