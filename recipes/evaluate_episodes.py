@@ -55,6 +55,13 @@ def interval(accuracies: torch.Tensor) -> dict[str, float]:
     return {"accuracy": round(100 * accuracies.mean().item(), 2), "interval": round(100 * spread, 2)}
 
 
+def phases(run: Path) -> list[dict[str, Any]]:
+    """The settings of a run, and those with which it went on later."""
+    later = sorted(run.glob("training_from_*.json"), key=lambda path: int(path.stem.rpartition("_")[2]))
+    first = {"from_step": 0} | read_json(run / "training.json")
+    return [first, *({"from_step": int(p.stem.rpartition("_")[2])} | read_json(p) for p in later)]
+
+
 def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> dict[str, dict[str, float]]:
     hypernet = load_part(HyperTransformer, Path(cfg.run) / "hypernet").to(cfg.device).eval()
     found = {}
@@ -93,7 +100,7 @@ def main(cfg: Config) -> None:
             results = evaluate(cfg, arrays, settings)
             report = {"step": seen, "episodes_trained": int(rows[-1]["episodes"]), "split": cfg.split,
                       "episodes": cfg.episodes, "queries_per_class": cfg.queries, "seed": cfg.seed, "results": results,
-                      "command": " ".join(["python", *sys.argv]), "training": settings}  # fmt: skip
+                      "command": " ".join(["python", *sys.argv]), "training": phases(run)}  # fmt: skip
             print(
                 json.dumps({key: report[key] for key in ("step", "episodes_trained", "results")}), flush=True
             )

@@ -21,12 +21,13 @@ from accelerate.utils import set_seed
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from weightgen.components import load_part
 from weightgen.config import build, parse
 from weightgen.data.episodes import Episodes
 from weightgen.data.few_shot_arrays import FewShotArrays
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import write_json, written_beside
-from weightgen.networks.convnet import ConvNet
+from weightgen.hypernets.hypertransformer import HyperTransformer, check_support
 from weightgen.objectives.episodic import Episodic, annealed, episode_accuracies
 from weightgen.training import (
     check_finite,
@@ -44,9 +45,10 @@ from weightgen.training import (
 class Config:
     data: str = MISSING  # folder of few-shot images, from a data/*/prepare.py
     output: str = MISSING  # folder to make
+    start: str | None = None  # an earlier output whose model to begin at, whatever its number of shots
     train_splits: list[str] = field(default_factory=lambda: ["train"])
     validation_split: str = "validation"
-    network: dict[str, Any] = field(default_factory=lambda: {"channels": 8})  # arguments of ConvNet
+    network: dict[str, Any] = field(default_factory=lambda: {"_component_": "weightgen.networks.ConvNet"})
     hypernet: dict[str, Any] = field(
         default_factory=lambda: {"_component_": "weightgen.hypernets.HyperTransformer"}
     )
@@ -96,11 +98,17 @@ def main(cfg: Config) -> None:
     output, device = Path(cfg.output), accelerator.device
     if output.exists() and not cfg.resume:
         raise InputError(f"{output} exists already: write resume=true to go on, or choose another output")
+    if cfg.decay_steps < 1 or cfg.warmup < 1 or cfg.validate_every < 1:
+        raise InputError("expected warmup, decay_steps and validate_every from 1 up")
     arrays = FewShotArrays(cfg.data)
     train, validation = episodes(cfg, arrays, accelerator.process_index)
-    side, _, image_channels = arrays.images.shape[1:]
-    shape = {"image_size": side, "image_channels": image_channels, "num_classes": cfg.ways}
-    hypernet = build(cfg.hypernet, network=ConvNet(**(cfg.network | shape))).to(device)
+    if cfg.start:
+        hypernet = load_part(HyperTransformer, Path(cfg.start) / "hypernet").to(device).train()
+    else:
+        shape = {"image_size": arrays.images.shape[1], "image_channels": arrays.images.shape[3]}
+        network = build(cfg.network, num_classes=cfg.ways, **shape)
+        hypernet = build(cfg.hypernet, network=network).to(device)
+    check_support(train.batch(0, device).support, hypernet.network)
     average = ema(hypernet, cfg.ema_decay)
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
     start = 0
@@ -117,9 +125,8 @@ def main(cfg: Config) -> None:
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     totals = torch.zeros(2, device=device)  # loss and accuracy since the last line of the log
 
-    bar = tqdm(
-        range(start, cfg.steps), initial=start, total=cfg.steps, disable=not accelerator.is_main_process
-    )
+    main_process = accelerator.is_main_process
+    bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, disable=not main_process)
     for step in bar:
         seed_step(cfg.seed, step, accelerator.process_index)
         objective.hide = annealed(step, cfg.hide, cfg.hide_steps)
@@ -133,7 +140,7 @@ def main(cfg: Config) -> None:
         average.update_parameters(hypernet)
         totals += torch.stack([outcome.metrics["loss"], outcome.metrics["accuracy"]])
         done = step + 1
-        if (done % cfg.validate_every == 0 or done == cfg.steps) and accelerator.is_main_process:
+        if (done % cfg.validate_every == 0 or done == cfg.steps) and main_process:
             loss, accuracy = (totals / ((done - 1) % cfg.validate_every + 1)).tolist()
             score = episode_accuracies(judged, validation, cfg.validation_episodes).mean()
             seen = done * cfg.batch_size * accelerator.num_processes
