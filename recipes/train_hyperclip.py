@@ -30,6 +30,7 @@ from weightgen.hypernets import HVAE, SharedWeights
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Contrastive
 from weightgen.objectives.adaptation import adapt
+from weightgen.tasks import described
 from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
 
 
@@ -51,6 +52,7 @@ class Config:
     batch_size: int = 64
     lr: float = 3e-4
     validate_every: int = 200
+    questions: float = 1.0  # share of the training tasks whose question is known
     seed: int = 0
 
 
@@ -84,9 +86,11 @@ def main(cfg: Config) -> None:
     set_seed(cfg.seed)
     device = accelerator.device
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
-    embeds = MetaVQATasks(splits["train"], store, device).batch().embeds
+    train = MetaVQATasks(splits["train"], store, device)
+    known = described(len(train), cfg.questions, cfg.seed)
+    embeds = train.batch().embeds[known]
     held = {name: Held(cfg, MetaVQATasks(splits[name], store, device)) for name in ("validation", "test")}
-    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(device)
+    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"][:, known].to(device)
     hvae = load_part(HVAE, Path(cfg.hvae) / "hypernet").to(device).requires_grad_(False) if cfg.hvae else None
 
     @torch.no_grad()

@@ -32,6 +32,7 @@ from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Denoising
 from weightgen.pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
+from weightgen.tasks import described
 from weightgen.training import check_finite, ema, seed_step, set_lr, warmup_cosine
 
 
@@ -57,6 +58,9 @@ class Config:
     validate_every: int = 500
     validate_scale: float = 1.5
     num_inference_steps: int = 20
+    questions: float = (
+        1.0  # share of the training tasks whose question is known; the others are learned from without one
+    )
     seed: int = 0
 
 
@@ -68,13 +72,15 @@ def main(cfg: Config) -> None:
     store = find_features(cfg.dataset, cfg.features)
     train, validation = (MetaVQATasks(splits[name], store, device) for name in ("train", "validation"))
     embeds, validation_embeds = train.batch().embeds, validation.batch().embeds
+    known = torch.tensor(described(len(train), cfg.questions, cfg.seed))
+    conditions = torch.zeros_like(embeds).index_copy(0, known.to(device), embeds[known])  # zero: no question
     adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(device)
     network = load_part(CLIPAdapter, Path(cfg.hvae) / "network").to(device)
     hvae = load_part(HVAE, Path(cfg.hvae) / "hypernet").to(device).requires_grad_(False)
     posterior = hvae.encode(adapted)
 
     denoiser = build(cfg.denoiser, latent_dim=hvae.latent_dim, embed_dim=embeds.shape[-1]).to(device)
-    denoiser.embeds.fit(embeds)
+    denoiser.embeds.fit(embeds[known])
     scheduler = build(cfg.scheduler)
     average = ema(denoiser, cfg.ema_decay)
     prior = DiffusionPrior(average.module, scheduler)
@@ -111,7 +117,7 @@ def main(cfg: Config) -> None:
         # A fresh posterior sample per use, as the released code does: it smooths the latents.
         noise = torch.randn(cfg.batch_size, hvae.latent_dim, device=device)
         latents = posterior.mean[draws, rows] + cfg.posterior_noise * posterior.stddev[draws, rows] * noise
-        outcome = objective((prior.latents(latents), embeds[rows]))
+        outcome = objective((prior.latents(latents), conditions[rows]))
         check_finite(outcome.loss, step, "denoising loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))
         optimizer.zero_grad()

@@ -31,7 +31,7 @@ from weightgen.hypernets import HNet, SharedWeights
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Adaptation
 from weightgen.objectives.adaptation import adapt
-from weightgen.tasks import TaskBatchSampler
+from weightgen.tasks import TaskBatchSampler, described
 from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
 from weightgen.weight_space import WeightSpace
 
@@ -58,6 +58,7 @@ class Config:
     lr: float = 1e-4
     clip_norm: float = 10.0
     validate_every: int = 100
+    questions: float = 1.0  # share of the training tasks to learn from: for conditional methods, those whose question is known
     seed: int = 0
 
 
@@ -82,6 +83,7 @@ def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
+    splits["train"] = splits["train"].select(described(len(splits["train"]), cfg.questions, cfg.seed))
     store = find_features(cfg.dataset, cfg.features)
     train, validation = (
         MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from weightgen import Examples, InputError, TaskBatch
-from weightgen.tasks import TaskBatchSampler, batches, collate
+from weightgen.tasks import TaskBatchSampler, batches, collate, described
 
 
 def task(support, query, answers):
@@ -108,3 +108,15 @@ def test_nonsense_is_refused():
             TaskBatchSampler(**arguments, steps=1)
     with pytest.raises(InputError, match="seed"):
         TaskBatchSampler([1], 1, steps=1, seed=-1)
+
+
+def test_described_tasks_are_exact_and_nested():
+    for count, share in ((870, 0.5), (646, 0.1), (7, 0.1), (5, 1.0)):
+        chosen = described(count, share, seed=3)
+        assert len(chosen) == len(set(chosen)) == round(share * count)
+        assert chosen == sorted(chosen) and set(chosen) <= set(range(count))
+    assert set(described(870, 0.1)) < set(described(870, 0.5))
+    assert described(870, 0.5) != list(range(435)) != described(870, 0.5, seed=1)
+    for share in (0, -0.1, 1.1, 1e-6):
+        with pytest.raises(InputError, match="share of 870 tasks"):
+            described(870, share)

@@ -84,6 +84,27 @@ def batches(sizes: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
+def described(tasks: int, share: float, seed: int = 0) -> list[int]:
+    """Choose the tasks whose question is known: exactly round(share · tasks) of them, in ascending order.
+
+    A smaller share of one seed is part of a larger one.
+
+    Args:
+        tasks: how many there are.
+        share: in (0, 1].
+        seed: of the choice.
+
+    Raises:
+        InputError: a share out of range, or so small that no task is left.
+    """
+    number = round(share * tasks)
+    if not 0 < share <= 1 or not number:
+        raise InputError(
+            f"expected a share of {tasks} tasks in (0, 1] that is at least one task, got {share}"
+        )
+    return sorted(np.random.default_rng(seed).permutation(tasks)[:number].tolist())
+
+
 class TaskBatchSampler(Sampler[list[int]]):
     """Batches of tasks of similar size, so that little of a batch is padding.
 
