@@ -7,6 +7,7 @@ Letters: M images; H × W pixels; K classes.
 """
 
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,3 +127,16 @@ def write_few_shot_arrays(
             stored[i : i + rows] = images[order[i : i + rows]]
         stored.flush()
         write_json(partial / "index.json", index)
+
+
+def read_npz(path: StrPath) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an .npz file, none of which may be a pickle.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"cannot read {path} as an .npz file of plain arrays: {error}") from error

@@ -9,14 +9,13 @@ import re
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from weightgen.data.few_shot_arrays import write_few_shot_arrays
+from weightgen.data.few_shot_arrays import read_npz, write_few_shot_arrays
 from weightgen.errors import InputError
 from weightgen.files import StrPath
 
@@ -26,19 +25,6 @@ VALIDATION = {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Geor
 TEST_CHARACTERS = 423
 DRAWINGS = 20
 Character = tuple[str, int]  # alphabet, and number in it
-
-
-def read_npz(path: StrPath) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an .npz file, none of which may be a pickle.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds Python objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"cannot read {path} as an .npz file of plain arrays: {error}") from error
 
 
 def prepare_from_npz(path: StrPath, output: StrPath) -> None:
