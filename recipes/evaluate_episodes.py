@@ -20,12 +20,11 @@ import torch
 from omegaconf import MISSING
 
 from weightgen.components import load_part
-from weightgen.config import parse
+from weightgen.config import component, parse
 from weightgen.data.episodes import Episodes
 from weightgen.data.few_shot_arrays import FewShotArrays
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import read_json, write_json
-from weightgen.hypernets import HyperTransformer
 from weightgen.objectives.episodic import Episodic, episode_accuracies
 from weightgen.training import read_metrics
 
@@ -63,7 +62,8 @@ def phases(run: Path) -> list[dict[str, Any]]:
 
 
 def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> dict[str, dict[str, float]]:
-    hypernet = load_part(HyperTransformer, Path(cfg.run) / "hypernet").to(cfg.device).eval()
+    kind = {"_component_": settings["hypernet"]["_component_"]}
+    hypernet = load_part(component(kind), Path(cfg.run) / "hypernet").to(cfg.device).eval()
     found = {}
     for transductive in cfg.transductive:
         for overlap in cfg.overlap:

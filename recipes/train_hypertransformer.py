@@ -22,12 +22,12 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen.components import load_part
-from weightgen.config import build, parse
+from weightgen.config import build, component, parse
 from weightgen.data.episodes import Episodes
 from weightgen.data.few_shot_arrays import FewShotArrays
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import write_json, written_beside
-from weightgen.hypernets.hypertransformer import HyperTransformer, check_support
+from weightgen.hypernets.support_sets import check_support
 from weightgen.objectives.episodic import Episodic, annealed, episode_accuracies
 from weightgen.training import (
     check_finite,
@@ -103,7 +103,7 @@ def main(cfg: Config) -> None:
     arrays = FewShotArrays(cfg.data)
     train, validation = episodes(cfg, arrays, accelerator.process_index)
     if cfg.start:
-        hypernet = load_part(HyperTransformer, Path(cfg.start) / "hypernet").to(device).train()
+        hypernet = load_part(component(cfg.hypernet), Path(cfg.start) / "hypernet").to(device).train()
     else:
         shape = {"image_size": arrays.images.shape[1], "image_channels": arrays.images.shape[3]}
         network = build(cfg.network, num_classes=cfg.ways, **shape)

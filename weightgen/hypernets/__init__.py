@@ -1,8 +1,10 @@
 """Hypernetworks: condition → weights of the base network."""
 
+from weightgen.hypernets.gradient_steps import GradientSteps
 from weightgen.hypernets.hnet import HNet
 from weightgen.hypernets.hvae import HVAE
 from weightgen.hypernets.hypertransformer import HyperTransformer
+from weightgen.hypernets.prototypes import PrototypeNetwork
 from weightgen.hypernets.shared import SharedWeights
 
-__all__ = ["HNet", "HVAE", "HyperTransformer", "SharedWeights"]
+__all__ = ["HNet", "HVAE", "GradientSteps", "HyperTransformer", "PrototypeNetwork", "SharedWeights"]

@@ -7,39 +7,22 @@ Letters: B tasks, N examples, C classes, P weights.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.data.episodes import UNLABELED
 from weightgen.errors import InputError
 from weightgen.hypernets.layer_generator import LayerGenerator, Slices
 from weightgen.hypernets.support_features import LocalFeatures, SharedFeatures
-from weightgen.networks.convnet import ConvNet, Moments, side_by_side
+from weightgen.hypernets.support_sets import NETWORK_CODER, Generated, check_support, export_network
+from weightgen.networks.convnet import ConvNet, side_by_side
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weight_space import WeightSpace
 
-# PyTorchModelHubMixin: how to write and read a constructor argument that JSON does not know.
-_NETWORK_CODER: dict[type, tuple[Any, Any]] = {
-    ConvNet: (lambda network: network.settings, lambda settings: ConvNet(**settings))
-}
 
-
-class Generated(NamedTuple):
-    """CNNs written from B support sets.
-
-    Attributes:
-        params: parameters by name, with shape (B, *).
-        moments: statistics of the support set in each convolutional layer, if they were asked for.
-    """
-
-    params: dict[str, Tensor]
-    moments: list[Moments]
-
-
-class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=_NETWORK_CODER):
+class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
     """Support set → weights of a `ConvNet`: w_i = transformer_i(placeholders, labels, features of images, features of activations).
 
     References:
@@ -182,7 +165,6 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
         check_support(condition, self.network)
         return self.space.flatten(self.generate(condition).params)
 
-    @torch.no_grad()
     def export(self, support: Examples, stored_statistics: bool = False) -> ConvNet:
         """The CNN of one support set, as a module of its own that needs nothing of this one.
 
@@ -197,15 +179,7 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
         Raises:
             InputError: see `check_support`.
         """
-        batch = Examples(support.inputs.unsqueeze(0), support.labels.unsqueeze(0))
-        check_support(batch, self.network)
-        made = self.generate(batch, moments=stored_statistics)
-        params = {name: made.params[name][0] for name, _ in self.space.shapes}
-        if stored_statistics:
-            return self.network.with_statistics(params, made.moments)
-        network = ConvNet(**self.network.settings)
-        network.load_state_dict(params)
-        return network.eval()
+        return export_network(self, support, stored_statistics)
 
 
 def _slices(
@@ -218,34 +192,3 @@ def _slices(
     names += [f"norms.{index}.weight", f"norms.{index}.bias"] if norms else []
     found = tuple((name, shapes[name]) for name in names if name in shapes)
     return Slices.by_output(found) if allocation == "output" else Slices.by_position(*found[0])
-
-
-def check_support(support: Examples, network: ConvNet) -> None:
-    """Refuse support sets that no CNN should be written from.
-
-    Raises:
-        InputError: wrong shapes, pixels that are not finite, labels outside the slots, or a task without labelled samples, or with a class
-            number below its largest that has none.
-    """
-    images, labels = support
-    expected = (network.image_channels, network.image_size, network.image_size)
-    if images.ndim != 5 or tuple(images.shape[2:]) != expected or images.shape[:2] != labels.shape:
-        raise InputError(
-            f"expected images (B, N, {', '.join(map(str, expected))}) with labels (B, N), "
-            f"got {tuple(images.shape)} with {tuple(labels.shape)}: resize the images"
-        )
-    if not torch.isfinite(images).all():
-        raise InputError("the support images hold NaN or infinite pixels: clean them first")
-    slots = network.num_classes
-    if bool(((labels < UNLABELED) & (labels != PADDING_LABEL)).any()) or bool((labels >= slots).any()):
-        wrong = labels[((labels < UNLABELED) & (labels != PADDING_LABEL)) | (labels >= slots)][0].item()
-        raise InputError(
-            f"expected labels from 0 to {slots - 1}, or {UNLABELED} for no label, got {wrong}: "
-            f"this model has {slots} label slots"
-        )
-    for task, row in enumerate(labels):
-        known = set(row[row >= 0].tolist())
-        if not known:
-            raise InputError(f"support set {task} has no labelled sample: label at least one per class")
-        if absent := sorted(set(range(max(known) + 1)) - known):
-            raise InputError(f"class {absent[0]} of support set {task} has no labelled sample: give it one")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from weightgen.data.episodes import UNLABELED, Episodes
-from weightgen.hypernets.hypertransformer import HyperTransformer
+from weightgen.hypernets.support_sets import SupportHypernetwork
 from weightgen.protocols import Outcome
 from weightgen.scores import task_accuracy, task_loss
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
@@ -22,11 +22,11 @@ class Episodic(nn.Module):
         Zhmoginov et al., "HyperTransformer", 2022, sections 3.2 and 4.3.
 
     Args:
-        hypernet: support set → CNN.
+        hypernet: support set → CNN: `HyperTransformer`, `PrototypeNetwork` or `GradientSteps` (MAML).
         transductive: whether the batch norms of the CNN use the statistics of the query set (as in the paper), or those of the support set.
     """
 
-    def __init__(self, hypernet: HyperTransformer, transductive: bool = True) -> None:
+    def __init__(self, hypernet: SupportHypernetwork, transductive: bool = True) -> None:
         super().__init__()
         self.hypernet = hypernet
         self.transductive = transductive
