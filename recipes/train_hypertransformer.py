@@ -60,6 +60,7 @@ class Config:
     rotate: bool = True
     mirror: bool = False  # beyond the paper: more classes out of the same images
     alike: bool = False  # beyond the paper: all classes of an episode turned together
+    groups: int | None = None  # beyond the paper: classes of an episode from so many alphabets
     overlap: bool = False  # as the released code draws episodes
     mean: float = 128.0  # pixels are (value - mean) / std
     std: float = 128.0
@@ -86,7 +87,8 @@ def episodes(cfg: Config, arrays: FewShotArrays, process: int) -> tuple[Episodes
                               "batch_size": cfg.batch_size, "mean": cfg.mean, "std": cfg.std}  # fmt: skip
     train = Episodes(
         arrays, arrays.classes(*cfg.train_splits), queries=cfg.queries, rotate=cfg.rotate, mirror=cfg.mirror,
-        alike=cfg.alike, overlap=cfg.overlap, least_shots=cfg.least_shots, seed=2 * (cfg.seed * 4096 + process), **common,
+        alike=cfg.alike, overlap=cfg.overlap, least_shots=cfg.least_shots,
+        groups=cfg.groups, seed=2 * (cfg.seed * 4096 + process), **common,
     )  # fmt: skip
     classes = arrays.classes(cfg.validation_split)
     return train, Episodes(arrays, classes, queries=cfg.validation_queries, seed=2 * cfg.seed + 1, **common)

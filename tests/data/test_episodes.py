@@ -1,5 +1,6 @@
 """Episodes: a pure function of (seed, step), disjoint unless asked otherwise, and array folders that are never half right."""
 
+import copy
 import json
 
 import numpy as np
@@ -133,6 +134,21 @@ def test_unbalanced_sets_are_padded(arrays):
 def test_pixels_are_scaled(arrays):
     raw, scaled = make(arrays).batch(2), make(arrays, mean=128.0, std=64.0).batch(2)
     torch.testing.assert_close(scaled.query.inputs, (raw.query.inputs - 128) / 64)
+
+
+def test_classes_of_few_groups_come_first(arrays):
+    grouped = copy.copy(arrays)
+    grouped.names = [
+        f"{'abcd'[i // 3]}/{i}" for i in range(12)
+    ]  # groups of 3, 3, 3 and 1 among the first ten
+    for step in range(5):
+        seen = classes_of(make(grouped, ways=3, groups=1, batch_size=20).batch(step).query.inputs) // 3
+        rows = [set(row) for row in seen.tolist()]
+        assert all(len(row) == 1 or 3 in row for row in rows)  # the group of one is filled up
+        assert {0, 1, 2} <= set().union(*rows)
+    assert make(grouped, ways=5, groups=2).batch(0).query.inputs.shape[1] == 15
+    with pytest.raises(InputError, match="groups from 1 up"):
+        make(grouped, groups=0)
 
 
 @pytest.mark.parametrize(

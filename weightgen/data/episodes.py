@@ -7,6 +7,7 @@ Letters: B tasks, N examples; K classes.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ class Episodes:
         rotate: whether classes are turned.
         mirror: whether half of the classes are mirrored.
         alike: one rotation and mirroring for all classes of an episode.
+        groups: if given, the classes of an episode come from so many groups (what stands before the "/" in their names: for Omniglot
+            the alphabet) as far as these suffice; they are harder to tell apart.
         overlap: draw the query set without regard to the support set, as the released HyperTransformer code does.
         least_shots: if given, each class has a number of shots drawn from `least_shots` to `shots`; the rest is padding.
         least_queries: likewise for queries.
@@ -69,6 +72,7 @@ class Episodes:
     rotate: bool = False
     mirror: bool = False
     alike: bool = False
+    groups: int | None = None
     overlap: bool = False
     least_shots: int | None = None
     least_queries: int | None = None
@@ -77,6 +81,8 @@ class Episodes:
 
     def __post_init__(self) -> None:
         least = (self.least_shots, self.least_queries)
+        if self.groups is not None and self.groups < 1:
+            raise InputError(f"expected groups from 1 up, got {self.groups}")
         if min(self.ways, self.shots, self.queries, self.batch_size) < 1 or self.unlabeled < 0:
             raise InputError(
                 "expected ways, shots, queries and batch_size from 1 up, and unlabeled from 0 up"
@@ -102,7 +108,8 @@ class Episodes:
     def batch(self, step: int, device: torch.device | str | None = None) -> TaskBatch:
         """The B tasks of a step."""
         rng = np.random.default_rng([self.seed, step])
-        order = rng.random((self.batch_size, len(self.classes))).argsort(axis=1)
+        keys = rng.random((self.batch_size, len(self.classes)))
+        order = (keys + self._outside(rng)).argsort(axis=1)
         chosen = self.classes[order[:, : self.ways]]  # (B, ways)
         kept = self.shots + self.unlabeled
         draws = self._draw(rng, chosen)
@@ -118,6 +125,19 @@ class Episodes:
             embeds=torch.zeros(self.batch_size, 0, device=device),
             context={},
         )
+
+    @cached_property
+    def _group_of(self) -> NDArray[np.int64]:
+        names = [self.arrays.names[k].rpartition("/")[0] for k in self.classes]
+        return np.unique(names, return_inverse=True)[1]
+
+    def _outside(self, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Which classes are outside the groups of each episode, with shape (B, classes)."""
+        if self.groups is None:
+            return np.zeros((1, 1), dtype=np.bool_)
+        count = int(self._group_of.max()) + 1
+        rank = rng.random((self.batch_size, count)).argsort(axis=1).argsort(axis=1)
+        return rank[:, self._group_of] >= self.groups
 
     def _draw(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the images of each chosen class in a random order, with shape (B, ways, images of the largest class)."""
