@@ -57,6 +57,6 @@ def load_part(kind: Any, folder: StrPath) -> Any:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the hub library announces every local load
             return kind.from_pretrained(folder, strict=True).eval()
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} is not a saved {kind.__name__}: {reason:.300}") from error
