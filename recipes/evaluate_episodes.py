@@ -25,6 +25,7 @@ from weightgen.data.episodes import Episodes
 from weightgen.data.few_shot_arrays import FewShotArrays
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import read_json, write_json
+from weightgen.hypernets.support_sets import check_support
 from weightgen.objectives.episodic import Episodic, episode_accuracies
 from weightgen.training import read_metrics
 
@@ -80,6 +81,7 @@ def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> di
                 std=settings["std"],
                 seed=cfg.seed,
             )
+            check_support(episodes.batch(0).support, hypernet.network)
             name = f"{'transductive' if transductive else 'support statistics'}, {'overlapping' if overlap else 'disjoint'}"
             found[name] = interval(
                 episode_accuracies(Episodic(hypernet, transductive), episodes, cfg.episodes)

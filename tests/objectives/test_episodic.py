@@ -110,7 +110,7 @@ def test_it_learns(arrays):
     assert before < 0.75
     drawn = Episodes(arrays, arrays.classes("train"), ways=WAYS, queries=4, batch_size=8, seed=1)
     optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
-    for step in range(120):
+    for step in range(80):
         optimizer.zero_grad()
         objective(drawn.batch(step)).loss.backward()
         optimizer.step()

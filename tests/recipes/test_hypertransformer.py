@@ -104,6 +104,26 @@ def test_wrong_settings_are_one_line(root, monkeypatch, data, tmp_path, capsys, 
     assert not (tmp_path / "out").exists()
 
 
+def test_images_of_another_size_are_one_line(root, monkeypatch, data, tmp_path, capsys):
+    train(root, monkeypatch, data, tmp_path / "run", "steps=1")
+    splits = {"train": range(6), "validation": range(3), "test": range(3, 6)}
+    images = np.zeros((60, 16, 16), np.uint8)
+    larger = tmp_path / "larger"
+    write_few_shot_arrays(larger, images, np.repeat(np.arange(6), 10), list("abcdef"), splits, {})
+    for name, words in (
+        ("evaluate_episodes.py", [f"run={tmp_path / 'run'}", f"data={larger}"]),
+        (
+            "train_hypertransformer.py",
+            [f"start={tmp_path / 'run'}", f"data={larger}", f"output={tmp_path / 'b'}", *SMALL],
+        ),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            run(root, monkeypatch, name, *words)
+        error = capsys.readouterr().err.strip().splitlines()
+        assert len(error) == 1 and "expected images (B, N, 1, 14, 14)" in error[0]
+
+
 def test_nothing_to_evaluate_is_one_line(root, monkeypatch, data, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(root, monkeypatch, "evaluate_episodes.py", f"run={tmp_path}", f"data={data}")

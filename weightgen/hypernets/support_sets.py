@@ -60,10 +60,10 @@ def export_network(
     made = hypernet.generate(batch, moments=stored_statistics)
     params = {name: made.params[name][0] for name, _ in hypernet.network.named_parameters()}
     if stored_statistics:
-        return hypernet.network.with_statistics(params, made.moments)
+        return hypernet.network.with_statistics(params, made.moments).to(support.inputs.device)
     network = ConvNet(**hypernet.network.settings)
     network.load_state_dict(params)
-    return network.eval()
+    return network.eval().to(support.inputs.device)
 
 
 def check_support(support: Examples, network: ConvNet) -> None:
