@@ -3,13 +3,13 @@
     accelerate launch recipes/train_hypernet.py dataset=runs/demo/scenes/dataset output=runs/demo/multitask
 
 Without inner steps and with `SharedWeights` (the default) this is unconditional multitask training; with inner steps MNet-MAML
-(`configs/train_hypernet/scenes_maml.yaml`); with an `HNet` on the question Cond. Multitask (`…/scenes_conditional.yaml`). The state with
-the best validation accuracy is kept. Paper: sections 3.1 and 5.2, table 3. About 10 to 30 seconds each on 2 CPU cores.
+(`configs/train_hypernet/scenes_maml.yaml`); with an `HNet` on the question Cond. Multitask (`…/scenes_conditional.yaml`). With
+`point=latents` the inner steps adapt the latent of an `HNet`: HNet-MAML (`…/scenes_hnet_maml.yaml`, `…/scenes_cond_hnet_maml.yaml`).
+The state with the best validation accuracy is kept. Paper: sections 3.1 and 5.2, table 3. About 10 to 30 seconds each on 2 CPU cores.
 """
 
 import copy
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
+from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.components import load_part
+from weightgen.components import class_path, load_part
 from weightgen.config import build, parse
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
@@ -27,11 +28,11 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import write_json, written_beside
-from weightgen.hypernets import HNet, SharedWeights
+from weightgen.hypernets import SharedWeights
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Adaptation
-from weightgen.objectives.adaptation import adapt
-from weightgen.tasks import TaskBatchSampler, described
+from weightgen.objectives.adaptation import adapt, starting_points
+from weightgen.tasks import TaskBatch, TaskBatchSampler, described
 from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
 from weightgen.weight_space import WeightSpace
 
@@ -52,6 +53,7 @@ class Config:
     most_steps: int = 0
     inner_lr: float = 0.01
     first_order: bool = False
+    point: str = "weights"  # what inner steps adapt: weights, or the latents of an HNet
     validate_at: int = 0  # inner steps in validation
     steps: int = 8400  # of the outer loop; 300 epochs of 870 tasks in batches of 32
     batch_size: int = 32
@@ -71,10 +73,10 @@ def starting_point(cfg: Config, train: MetaVQATasks) -> tuple[torch.nn.Module, A
     else:
         network = build(cfg.network, embed_dim=train.batch([0]).support.inputs.shape[-1])
         weights = WeightSpace.of(network).flatten(dict(network.named_parameters())).detach()
-    conditional = cfg.hypernet["_component_"].endswith("HNet")
-    extra = {"input_dim": dim} if conditional else {}
+    unconditional = cfg.hypernet["_component_"].endswith("SharedWeights") or cfg.hypernet.get("learned_start")
+    extra = {} if unconditional else {"input_dim": dim}
     hypernet = build(cfg.hypernet, space=WeightSpace.of(network), **extra).start_at(weights)
-    if isinstance(hypernet, HNet):
+    if not unconditional:
         hypernet.condition.fit(train.batch().embeds)
     return network, hypernet
 
@@ -90,19 +92,23 @@ def main(cfg: Config) -> None:
     )
     network, hypernet = starting_point(cfg, train)
     network.to(accelerator.device)
-    objective = Adaptation(network, hypernet, cfg.least_steps, cfg.most_steps, cfg.inner_lr, cfg.first_order)
+    objective = Adaptation(
+        network, hypernet, cfg.least_steps, cfg.most_steps, cfg.inner_lr, cfg.first_order, point=cfg.point
+    )
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
-    fine_tune = partial(adapt, hypernet.space, network, steps=cfg.validate_at, lr=cfg.inner_lr)
+
+    def fine_tuned(batch: TaskBatch) -> Tensor:
+        point, decode = starting_points(hypernet, batch.embeds, cfg.point)
+        point = adapt(
+            hypernet.space, network, point, batch.support, batch.context,
+            steps=cfg.validate_at, lr=cfg.inner_lr, decode=decode,
+        )  # fmt: skip
+        return point if decode is None else decode(point)
 
     def validate() -> float:
         hypernet.eval()
-        score = evaluate(
-            hypernet.space,
-            network,
-            validation,
-            lambda b, _: fine_tune(hypernet(b.embeds), b.support, b.context),
-        )
+        score = evaluate(hypernet.space, network, validation, lambda batch, _: fine_tuned(batch))
         hypernet.train()
         return score.macro
 
@@ -130,7 +136,10 @@ def main(cfg: Config) -> None:
         if accelerator.is_main_process:
             network.save_pretrained(folder / "network")
             hypernet.save_pretrained(folder / "hypernet")
-            write_json(folder / "training.json", {**best, "steps": cfg.steps, "seed": cfg.seed})
+            write_json(
+                folder / "training.json",
+                {**best, "steps": cfg.steps, "seed": cfg.seed, "hypernet": class_path(hypernet)},
+            )
     print(f"{cfg.output}: validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}")
 
 

@@ -1,220 +1,150 @@
-"""Adaptation: its gradients are those of a plain Python loop over tasks, and padding changes nothing."""
+"""Batched inner loops against a plain Python loop over tasks, and faults of the authors' code that concern them."""
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.testing import assert_close
 
-from weightgen.hypernets import HNet, SharedWeights
-from weightgen.networks.mlp import MLP
+from weightgen import CLIPAdapter, HNet, InputError, SharedWeights, WeightSpace
 from weightgen.objectives import Adaptation
-from weightgen.objectives.adaptation import adapt
+from weightgen.objectives.adaptation import adapt, starting_points
 from weightgen.scores import task_loss
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, collate
-from weightgen.weight_space import WeightSpace
+from weightgen.tasks import Examples, TaskBatch, collate
 
-D, C, E = 3, 4, 5
-SIZES = [(7, 4), (3, 9), (5, 5)]
-EXACT = {"rtol": 1e-9, "atol": 1e-9}
+E, Q, Z = 6, 5, 4
+TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 
 
-def draw(support, query):
-    parts = (Examples(torch.randn(n, D).double(), torch.randint(C, (n,))) for n in (support, query))
-    return TaskBatch(*parts, embeds=torch.randn(E).double(), context={})
-
-
-@pytest.fixture
-def tasks():
-    return [draw(*size) for size in SIZES]
-
-
-@pytest.fixture
-def network():
-    return MLP(D, [6], C, activation="tanh").double()  # smooth, so that second derivatives say something
-
-
-def conditional(network):
-    hypernet = HNet(WeightSpace.of(network), E, hidden_dims=(8,)).double()
-    hypernet.condition.fit(torch.randn(20, E).double())
-    return hypernet
-
-
-def shared(network):
-    space = WeightSpace.of(network)
-    return SharedWeights(space).double().start_at(torch.randn(space.size).double())
-
-
-def labelled(examples, task):
-    """The examples of one task of a batch without padding."""
-    kept = examples.labels[task] != PADDING_LABEL
-    return Examples(examples.inputs[task][kept], examples.labels[task][kept])
-
-
-def plain_loss(network, space, weights, examples):
-    params = space.unflatten(weights)
-    return cross_entropy(torch.func.functional_call(network, params, (examples.inputs,)), examples.labels)
-
-
-def plain_steps(network, space, weights, support, steps, lr, first_order):
-    for _ in range(steps):
-        loss = plain_loss(network, space, weights, support)
-        (slope,) = torch.autograd.grad(loss, weights, create_graph=not first_order)
-        weights = weights - lr * (slope.detach() if first_order else slope)
-    return weights
-
-
-@pytest.mark.parametrize("first_order", [False, True])
-@pytest.mark.parametrize("steps", [0, 3, [2, 0, 4]])
-def test_adapted_weights_and_their_gradients_equal_a_loop(tasks, network, steps, first_order):
-    space, batch = WeightSpace.of(network), collate(tasks)
-    start = torch.randn(len(tasks), space.size).double().requires_grad_()
-    own = [steps] * len(tasks) if isinstance(steps, int) else steps
-    steps = steps if isinstance(steps, int) else torch.tensor(steps)
-    ours = adapt(space, network, start, batch.support, {}, steps=steps, lr=0.5, first_order=first_order)
-    plain = torch.stack([
-        plain_steps(network, space, start[i], task.support, own[i], 0.5, first_order)
-        for i, task in enumerate(tasks)
-    ])  # fmt: skip
-    assert_close(ours, plain, **EXACT)
-
-    def slope(weights):
-        losses = [plain_loss(network, space, w, task.query) for w, task in zip(weights, tasks, strict=True)]
-        return torch.autograd.grad(sum(losses), start)[0]
-
-    assert_close(slope(ours), slope(plain), **EXACT)
-
-
-@pytest.mark.parametrize("make", [shared, conditional])
-@pytest.mark.parametrize("first_order", [False, True])
-def test_the_objective_equals_a_loop_with_its_gradients(tasks, network, make, first_order, monkeypatch):
-    hypernet, batch = make(network), collate(tasks)
-    space = hypernet.space
-    split, drawn = remembered_split(monkeypatch)
-    objective = Adaptation(network, hypernet, 1, 4, inner_lr=0.4, first_order=first_order)
-    torch.manual_seed(3)
-    outcome = objective(batch)
-    ours = torch.autograd.grad(outcome.loss, list(hypernet.parameters()))
-
-    torch.manual_seed(3)
-    halves = split(batch, 0.5)
-    steps = torch.randint(1, 5, (len(tasks),)).tolist()
-    assert len(set(steps)) > 1 and drawn == [0.5]
-    losses, right = [], []
-    for i, start in enumerate(hypernet(batch.embeds)):
-        weights = plain_steps(network, space, start, labelled(halves.support, i), steps[i], 0.4, first_order)
-        query = labelled(halves.query, i)
-        losses.append(plain_loss(network, space, weights, query))
-        logits = torch.func.functional_call(network, space.unflatten(weights), (query.inputs,))
-        right.append((logits.argmax(dim=1) == query.labels).double().mean())
-    plain = torch.autograd.grad(sum(losses) / len(losses), list(hypernet.parameters()))
-    assert outcome.loss.item() == pytest.approx(sum(losses).item() / len(losses), rel=1e-9)
-    assert outcome.metrics["accuracy"].item() == pytest.approx(sum(right).item() / len(right))
-    for one, other in zip(ours, plain, strict=True):
-        assert other.any()
-        assert_close(one, other, **EXACT)
-
-
-def remembered_split(monkeypatch):
-    """The real way to draw support and query sets, and the fractions it is asked for."""
-    from weightgen.objectives import adaptation
-
-    real, asked = adaptation.resplit, []
-
-    def resplit(batch, fraction):
-        asked.append(fraction)
-        return real(batch, fraction)
-
-    monkeypatch.setattr(adaptation, "resplit", resplit)
-    return real, asked
-
-
-def test_first_and_second_order_differ(tasks, network):
-    slopes = []
-    for first_order in (False, True):
-        torch.manual_seed(0)
-        hypernet = shared(network)
-        objective = Adaptation(network, hypernet, 3, 3, inner_lr=0.5, first_order=first_order)
-        slopes.append(torch.autograd.grad(objective(collate(tasks)).loss, hypernet.weights)[0])
-    assert (slopes[0] - slopes[1]).abs().max() > 1e-3
-
-
-def padded(batch, by):
-    """The same tasks with more padding, whose inputs are huge."""
-
-    def more(examples):
-        rows = len(examples.labels)
-        inputs = torch.cat([examples.inputs, torch.full((rows, by, D), 1e6).double()], dim=1)
-        return Examples(inputs, nn.functional.pad(examples.labels, (0, by), value=PADDING_LABEL))
-
-    return batch._replace(support=more(batch.support), query=more(batch.query))
-
-
-@pytest.mark.parametrize("first_order", [False, True])
-def test_padding_changes_neither_weights_nor_gradients(tasks, network, first_order):
-    space, batch = WeightSpace.of(network), collate(tasks)
-    start = torch.randn(len(tasks), space.size).double().requires_grad_()
-
-    def run(batch):
-        options = {"steps": 3, "lr": 0.5, "first_order": first_order}
-        weights = adapt(space, network, start, batch.support, batch.context, **options)
-        loss = task_loss(space.call_batch(network, weights, batch.query.inputs), batch.query.labels)
-        return weights, loss, torch.autograd.grad(loss.sum(), start)[0]
-
-    together, more = run(batch), run(padded(batch, 6))
-    for one, other in zip(together, more, strict=True):
-        assert_close(one, other, **EXACT)
-    for i, task in enumerate(tasks):
-        weights = adapt(
-            space, network, start[i : i + 1], collate([task]).support, {}, steps=3, lr=0.5, first_order=True
+def ragged_tasks(sizes=((7, 2), (3, 4), (5, 3))):
+    tasks = []
+    for count, answers in sizes:
+        support, query = (
+            Examples(torch.randn(n, E).double(), torch.randint(answers, (n,))) for n in (count, count + 1)
         )
-        assert_close(weights[0], together[0][i], **EXACT)
+        context = {"answers": torch.randn(answers, E).double(), "answer_mask": torch.ones(answers).bool()}
+        tasks.append(TaskBatch(support, query, torch.randn(Q).double(), context))
+    return tasks
 
 
-def test_without_inner_steps_all_examples_are_learned_from(tasks, network):
-    hypernet, batch = conditional(network), collate(tasks)
-    outcome = Adaptation(network, hypernet)(batch)
+def make(kind):
+    network = CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=5.0).double()
+    space = WeightSpace.of(network)
+    start = space.flatten(dict(network.named_parameters())).detach()
+    if kind == "shared":
+        return network, SharedWeights(space).double().start_at(start)
+    if kind == "latent":
+        hypernet = HNet(space, Z, (8,), learned_start=True, spread=0.5)
+        return network, hypernet.double().start_at(start)
+    hypernet = HNet(space, Q, (8,), spread=0.5).double().start_at(start)
+    hypernet.condition.fit(torch.randn(9, Q).double())
+    return network, hypernet
+
+
+CASES = [("shared", "weights"), ("question", "weights"), ("latent", "latents"), ("question", "latents")]
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize(("kind", "point"), CASES)
+def test_equals_a_loop_over_tasks_with_its_gradients(kind, point, first_order):
+    network, hypernet = make(kind)
+    space, tasks, counts = hypernet.space, ragged_tasks(), [3, 0, 2]
+    batch = collate(tasks)
+
+    start, decode = starting_points(hypernet, batch.embeds, point)
+    found = adapt(
+        space, network, start, batch.support, batch.context,
+        steps=torch.tensor(counts), lr=0.3, first_order=first_order, decode=decode,
+    )  # fmt: skip
+    weights = found if decode is None else decode(found)
+    logits = space.call_batch(network, weights, batch.query.inputs, **batch.context)
+    ours = task_loss(logits, batch.query.labels)
+
+    theirs = []
+    for task, count in zip(tasks, counts, strict=True):
+
+        def loss(p, examples, extra=task.context):
+            w = p if point == "weights" else hypernet(p)
+            outputs = space.call(network, w, examples.inputs, **extra)
+            return torch.nn.functional.cross_entropy(outputs, examples.labels)
+
+        p = starting_points(hypernet, task.embeds[None], point)[0][0]
+        p = p if p.requires_grad else p.clone().requires_grad_()
+        for _ in range(count):
+            slope = torch.autograd.grad(loss(p, task.support), p, create_graph=not first_order)[0]
+            p = p - 0.3 * (slope.detach() if first_order else slope)
+        theirs.append(loss(p, task.query))
+    torch.testing.assert_close(ours, torch.stack(theirs), **TOLERANCE)
+
+    parameters = list(hypernet.parameters())
+    gradients = (torch.autograd.grad(sum(losses) / 3, parameters) for losses in (ours, theirs))
+    for mine, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, plain, **TOLERANCE)
+
+
+@pytest.mark.parametrize(("kind", "point"), CASES)
+def test_every_task_weighs_the_same(kind, point):
+    """The released code adds the gradient of the last task of a meta-batch once more."""
+    network, hypernet = make(kind)
+    tasks = ragged_tasks()
+
+    def gradient(chosen):
+        # Without inner steps all examples are learned from: nothing is random, and the parts add up exactly.
+        objective = Adaptation(network, hypernet, point=point, support_fraction=0.0)
+        loss = objective(collate(chosen)).loss
+        found = torch.autograd.grad(loss, list(hypernet.parameters()), allow_unused=True)
+        return torch.cat([g.flatten() for g in found if g is not None])
+
+    alone = torch.stack([gradient([task]) for task in tasks])
+    torch.testing.assert_close(gradient(tasks), alone.mean(dim=0), **TOLERANCE)
+    assert not torch.allclose(gradient(tasks), alone.mean(dim=0) + alone[-1] / 3)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_a_learned_start_learns(first_order):
+    """z⁰ and every weight of the hypernetwork get a gradient through the inner steps, and a few updates lower the loss."""
+    network, hypernet = make("latent")
+    objective = Adaptation(network, hypernet, 1, 3, 0.3, first_order, point="latents")
+    batch = collate(ragged_tasks())
+    optimizer = torch.optim.Adam(hypernet.parameters(), lr=0.02)
     losses = []
-    for task, weights in zip(tasks, hypernet(batch.embeds), strict=True):
-        parts = (task.support, task.query)
-        whole = Examples(torch.cat([p.inputs for p in parts]), torch.cat([p.labels for p in parts]))
-        losses.append(plain_loss(network, hypernet.space, weights, whole))
-    assert outcome.loss.item() == pytest.approx(sum(losses).item() / len(losses), rel=1e-9)
+    for _ in range(30):
+        optimizer.zero_grad()
+        outcome = objective(batch)
+        outcome.loss.backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in hypernet.parameters())
+        optimizer.step()
+        losses.append(outcome.loss.item())
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
-def test_the_number_of_steps_is_drawn_for_each_task(tasks, network, monkeypatch):
-    from weightgen.objectives import adaptation
+def test_latents_reach_where_adaptation_lowers_the_loss():
+    network, hypernet = make("latent")
+    batch = collate(ragged_tasks())
+    start, decode = starting_points(hypernet, batch.embeds, "latents")
 
-    seen = []
+    def support_loss(latents):
+        logits = hypernet.space.call_batch(network, decode(latents), batch.support.inputs, **batch.context)
+        return task_loss(logits, batch.support.labels)
 
-    def spy(*args, steps, **options):
-        seen.extend(steps.tolist())
-        return adapt(*args, steps=steps, **options)
-
-    monkeypatch.setattr(adaptation, "adapt", spy)
-    objective = Adaptation(network, shared(network), least_steps=1, most_steps=3)
-    for _ in range(60):
-        objective(collate(tasks))
-    assert set(seen) == {1, 2, 3}
-    assert max(seen.count(n) for n in (1, 2, 3)) < 1.6 * min(seen.count(n) for n in (1, 2, 3))
-    assert any(len(set(seen[i : i + 3])) > 1 for i in range(0, len(seen), 3))
+    arguments = (hypernet.space, network, start, batch.support, batch.context)
+    found = adapt(*arguments, steps=50, lr=0.1, decode=decode)
+    assert found.shape == (3, Z) and (support_loss(found) < support_loss(start)).all()
 
 
-def test_the_base_network_is_not_trained(tasks, network):
-    objective = Adaptation(network, shared(network), most_steps=2)
-    assert [name for name, _ in objective.named_parameters()] == ["hypernet.weights"]
-    before = [p.clone() for p in network.parameters()]
-    objective(collate(tasks)).loss.backward()
-    assert all(p.grad is None for p in network.parameters())
-    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_the_start_of_an_hnet_is_the_weights_given(spread):
+    network, _ = make("shared")
+    space = WeightSpace.of(network)
+    given = torch.randn(space.size)
+    hypernet = HNet(space, Z, (8,), learned_start=True, spread=spread).start_at(given)
+    torch.testing.assert_close(hypernet(hypernet.starts(torch.zeros(2, Q))), given.expand(2, -1))
+    away = hypernet(torch.randn(200, Z)) - given
+    assert bool(away.abs().max() > 0.1) == bool(spread)
 
 
-def test_descent_descends(tasks, network):
-    space, batch = WeightSpace.of(network), collate(tasks)
-    start = torch.randn(len(tasks), space.size).double()
-    losses = []
-    for steps in (0, 5, 50):
-        weights = adapt(space, network, start, batch.support, {}, steps=steps, lr=0.1)
-        logits = space.call_batch(network, weights, batch.support.inputs)
-        losses.append(task_loss(logits, batch.support.labels))
-    assert (losses[2] < losses[1]).all() and (losses[1] < losses[0]).all()
+def test_refusals():
+    network, shared = make("shared")
+    with pytest.raises(InputError, match="has no latents to adapt"):
+        Adaptation(network, shared, point="latents")
+    with pytest.raises(InputError, match="must be 'weights' or 'latents'"):
+        Adaptation(network, shared, point="z")
+    with pytest.raises(InputError, match="least_steps <= most_steps"):
+        Adaptation(network, shared, 3, 2)
