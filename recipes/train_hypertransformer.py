@@ -119,6 +119,7 @@ def main(cfg: Config) -> None:
         start, _ = load_checkpoint(output / "checkpoint.safetensors", parts, optimizer)
         if accelerator.is_main_process:
             trim_metrics(output / "metrics.jsonl", start)
+    accelerator.wait_for_everyone()  # all have looked whether the output exists
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / ("training.json" if not start else f"training_from_{start}.json"), asdict(cfg))
