@@ -1,5 +1,6 @@
 """Hypernetworks: condition → weights of the base network."""
 
+from weightgen.hypernets.film import FiLM
 from weightgen.hypernets.gradient_steps import GradientSteps
 from weightgen.hypernets.hnet import HNet
 from weightgen.hypernets.hvae import HVAE
@@ -7,4 +8,4 @@ from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.hypernets.prototypes import PrototypeNetwork
 from weightgen.hypernets.shared import SharedWeights
 
-__all__ = ["HNet", "HVAE", "GradientSteps", "HyperTransformer", "PrototypeNetwork", "SharedWeights"]
+__all__ = ["FiLM", "HNet", "HVAE", "GradientSteps", "HyperTransformer", "PrototypeNetwork", "SharedWeights"]
