@@ -95,6 +95,18 @@ def test_embeddings_in_place_of_prompts(pipe):
     assert answered.classifier().answers == COLORS
 
 
+def test_the_template_of_the_data_is_kept_and_used(pipe, tmp_path):
+    parts = (pipe.clip, pipe.prior, pipe.hypernet, pipe.network, pipe.clip_source)
+    WeightPipeline(*parts, template="it is {}").save_pretrained(tmp_path / "bare")
+    loaded = WeightPipeline.from_pretrained(tmp_path / "bare")
+    assert loaded(STAR, COLORS, generator=seeded()).templates == ["it is {}"]
+    assert loaded(STAR, COLORS, template="a {} star", generator=seeded()).templates == ["a {} star"]
+    answered = loaded(prompt_embeds=torch.ones(1, E), answers=COLORS, generator=seeded())
+    assert answered.templates == ["it is {}"]
+    with pytest.raises(InputError, match="template must have exactly one"):
+        WeightPipeline(*parts, template="it is")
+
+
 def test_the_classifier_holds_the_sampled_weights(pipe):
     out = pipe([STAR, MOON], COLORS, num_samples=2, generator=seeded())
     images = [Image.new("RGB", (32, 32), color) for color in COLORS]

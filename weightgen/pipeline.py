@@ -128,6 +128,8 @@ class WeightPipeline:
         self.template = template
         if self.space != hypernet.space:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
+        if template is not None:
+            check_template(template, "the pipeline's template")
 
     @property
     def scheduler(self) -> Any:
