@@ -3,12 +3,12 @@ r"""Fine-tune the base network on every training task, many times, each time on 
     accelerate launch recipes/adapt_tasks.py dataset=runs/demo/scenes/dataset start=runs/demo/maml output=runs/demo/adapted
 
 Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The
-number of steps and the step size are those
-with the best validation accuracy among the ones given. Paper: 50 steps, appendix A.6 (0.01 for MNet).
+number of steps and the step size are those with the best validation accuracy among the ones given. With `point=latents` the latent of
+an `HNet` is adapted in place of the weights, and `latents` (R, T, Z) are written too. Paper: 50 steps, appendix A.6 (0.01 for MNet,
+0.1 for HNet).
 """
 
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.components import load_part
+from weightgen.components import class_path, load_part
 from weightgen.config import parse
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
@@ -27,20 +27,22 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import write_json, write_tensors, written_beside
-from weightgen.hypernets import SharedWeights
+from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives.adaptation import adapt
+from weightgen.objectives.adaptation import adapt, check_point, starting_points
 from weightgen.scores import resplit
-from weightgen.tasks import batches
+from weightgen.tasks import TaskBatch, batches
 from weightgen.training import seed_step
 
 
 @dataclass
 class Config:
     dataset: str = MISSING
-    start: str = MISSING  # output of train_hypernet with SharedWeights
+    start: str = MISSING  # output of train_hypernet
     output: str = MISSING  # folder to make
     features: str | None = None
+    point: str = "weights"  # what is adapted: weights, or the latents of an HNet
+    keep_weights: bool = True  # with latents: write the weights they give too, which HyperCLIP learns from
     draws: int = 8  # R; each sees a random two thirds to all of a task's examples, as the authors' code does
     steps: list[int] = field(default_factory=lambda: [50])  # tried on the validation tasks
     lrs: list[float] = field(default_factory=lambda: [0.01])
@@ -57,21 +59,24 @@ def main(cfg: Config) -> None:
         MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")
     )
     network = load_part(CLIPAdapter, Path(cfg.start) / "network").to(accelerator.device)
-    shared = (
-        load_part(SharedWeights, Path(cfg.start) / "hypernet").to(accelerator.device).requires_grad_(False)
-    )
-    space = shared.space
+    hypernet = load_hypernet(cfg.start, "training.json").to(accelerator.device).requires_grad_(False)
+    check_point(hypernet, cfg.point)
+    space, latents = hypernet.space, cfg.point == "latents"
+
+    def fine_tuned(batch: TaskBatch, steps: int, lr: float) -> Tensor:
+        start, decode = starting_points(hypernet, batch.embeds, cfg.point)
+        return adapt(space, network, start, batch.support, batch.context, steps=steps, lr=lr, decode=decode)
+
+    def decoded(points: Tensor) -> Tensor:
+        return hypernet(points) if latents else points
 
     tried: dict[tuple[int, float], float] = {}
     for steps, lr in product(cfg.steps, cfg.lrs):
-        tune = partial(adapt, space, network, steps=steps, lr=lr)
-        score = evaluate(
-            space, network, validation, lambda b, _, t=tune: t(shared(b.embeds), b.support, b.context)
-        )
+        score = evaluate(space, network, validation, lambda b, _, k=steps, a=lr: decoded(fine_tuned(b, k, a)))
         tried[steps, lr] = score.macro
     (steps, lr), accuracy = max(tried.items(), key=lambda item: item[1])
 
-    weights = torch.zeros(cfg.draws, len(train), space.size)
+    points = torch.full((cfg.draws, len(train), hypernet.latent_dim if latents else space.size), float("nan"))
     jobs = list(product(range(cfg.draws), batches(train.sizes, cfg.batch_size)))
     mine = range(accelerator.process_index, len(jobs), accelerator.num_processes)
     found: list[tuple[int, Tensor]] = []
@@ -80,9 +85,7 @@ def main(cfg: Config) -> None:
         seed_step(cfg.seed, number)
         part = torch.rand(len(rows)) / 3 + 2 / 3
         batch = resplit(train.batch(rows), part.to(accelerator.device))
-        adapted = adapt(
-            space, network, shared(batch.embeds), batch.support, batch.context, steps=steps, lr=lr
-        )
+        adapted = fine_tuned(batch, steps, lr)
         if not adapted.isfinite().all():
             raise InputError(
                 f"adaptation with {steps} steps of {lr} diverged: give a smaller step size, lrs=[{lr / 3:.2g}]"
@@ -90,17 +93,22 @@ def main(cfg: Config) -> None:
         found.append((number, adapted.cpu()))
     for number, adapted in gather_object(found):
         draw, rows = jobs[number]
-        weights[draw, rows] = adapted
+        points[draw, rows] = adapted
     if accelerator.is_main_process:
         facts = {"steps": steps, "lr": lr, "draws": cfg.draws, "seed": cfg.seed, "validation_accuracy": accuracy,
                  "tried": [{"steps": s, "lr": a, "validation_accuracy": v} for (s, a), v in tried.items()],
-                 "tasks": len(train), "weights": space.size, "start": cfg.start}  # fmt: skip
+                 "tasks": len(train), "weights": space.size, "start": cfg.start,
+                 "point": cfg.point, "hypernet": class_path(hypernet)}  # fmt: skip
+        tensors = {cfg.point: points}
+        if latents and cfg.keep_weights:
+            rows = points.to(accelerator.device)
+            tensors["weights"] = torch.stack([decoded(draw).cpu() for draw in rows])
         with written_beside(cfg.output) as folder:
             folder.mkdir()
-            write_tensors(folder / "adapted.safetensors", {"weights": weights})
+            write_tensors(folder / "adapted.safetensors", tensors)
             write_json(folder / "adapted.json", facts)
             network.save_pretrained(folder / "network")
-            shared.save_pretrained(folder / "hypernet")
+            hypernet.save_pretrained(folder / "hypernet")
         print(
             f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {steps} steps of {lr}, validation accuracy {accuracy:.3f}"
         )

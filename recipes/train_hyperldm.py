@@ -1,7 +1,10 @@
-r"""Train HyperLDM, latent diffusion from questions to the HVAE's latents, and save the whole as a pipeline.
+r"""Train HyperLDM, latent diffusion from questions to latents of weights, and save the whole as a pipeline.
 
     accelerate launch recipes/train_hyperldm.py dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted hvae=runs/demo/hvae \
         output=runs/demo/pipeline
+
+The latents are the encodings that an HVAE gives of adapted weights; without `hvae`, they are the adapted latents of an HNet (from
+`adapt_tasks` with `point=latents`), whose decoder is that HNet.
 
 What samples is the exponential moving average. The state with the best zero-shot accuracy on validation tasks (at `validate_scale`) is
 kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, linear β from 1e-4 to 0.06, T = 350).
@@ -16,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
+from torch import Tensor
 from tqdm import tqdm
 
 from weightgen.components import load_part
@@ -24,10 +28,11 @@ from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.clip import load_clip
-from weightgen.errors import one_line_errors
+from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import read_tensors, write_json
 from weightgen.hypernets import HVAE
+from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Denoising
 from weightgen.pipeline import WeightPipeline
@@ -40,7 +45,7 @@ from weightgen.training import check_finite, ema, seed_step, set_lr, warmup_cosi
 class Config:
     dataset: str = MISSING
     adapted: str = MISSING  # output of adapt_tasks
-    hvae: str = MISSING  # output of train_hvae
+    hvae: str | None = None  # output of train_hvae; none for the adapted latents of an HNet
     output: str = MISSING  # pipeline folder to make
     features: str | None = None
     denoiser: dict[str, Any] = field(default_factory=lambda: {"_component_": "weightgen.priors.MLPDenoiser"})
@@ -64,6 +69,26 @@ class Config:
     seed: int = 0
 
 
+def latent_posterior(cfg: Config, device: torch.device) -> tuple[Any, Tensor, Tensor]:
+    """What decodes latents, and the mean and standard deviation of the latents of each draw of each task, both (R, T, Z)."""
+    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")
+    if cfg.hvae:
+        if "weights" not in adapted:
+            raise InputError(
+                f"{cfg.adapted} has no weights for an HVAE: run adapt_tasks with keep_weights=true"
+            )
+        hvae = load_part(HVAE, Path(cfg.hvae) / "hypernet").to(device).requires_grad_(False)
+        posterior = hvae.encode(adapted["weights"].to(device))
+        return hvae, posterior.mean, posterior.stddev
+    if "latents" not in adapted:
+        raise InputError(
+            f"{cfg.adapted} has weights, no latents: give hvae=..., or run adapt_tasks with point=latents"
+        )
+    hypernet = load_hypernet(cfg.adapted, "adapted.json").to(device).requires_grad_(False)
+    latents = adapted["latents"].to(device)
+    return hypernet, latents, torch.zeros_like(latents)
+
+
 def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
@@ -74,24 +99,20 @@ def main(cfg: Config) -> None:
     embeds, validation_embeds = train.batch().embeds, validation.batch().embeds
     known = torch.tensor(described(len(train), cfg.questions, cfg.seed))
     conditions = torch.zeros_like(embeds).index_copy(0, known.to(device), embeds[known])  # zero: no question
-    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(device)
-    network = load_part(CLIPAdapter, Path(cfg.hvae) / "network").to(device)
-    hvae = load_part(HVAE, Path(cfg.hvae) / "hypernet").to(device).requires_grad_(False)
-    posterior = hvae.encode(adapted)
+    network = load_part(CLIPAdapter, Path(cfg.hvae or cfg.adapted) / "network").to(device)
+    hypernet, mean, stddev = latent_posterior(cfg, device)
 
-    denoiser = build(cfg.denoiser, latent_dim=hvae.latent_dim, embed_dim=embeds.shape[-1]).to(device)
+    denoiser = build(cfg.denoiser, latent_dim=mean.shape[-1], embed_dim=embeds.shape[-1]).to(device)
     denoiser.embeds.fit(embeds[known])
     scheduler = build(cfg.scheduler)
     average = ema(denoiser, cfg.ema_decay)
     prior = DiffusionPrior(average.module, scheduler)
-    prior.latents.to(device).fit(
-        posterior.mean + cfg.posterior_noise * posterior.stddev * torch.randn_like(posterior.mean)
-    )
+    prior.latents.to(device).fit(mean + cfg.posterior_noise * stddev * torch.randn_like(mean))
     source = {key: store.index["encoder"].get(key) for key in ("model", "pretrained", "preprocess")}
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
     templates = set(splits["train"]["template"])
     pipe = WeightPipeline(
-        clip, prior, hvae, network, source, templates.pop() if len(templates) == 1 else None
+        clip, prior, hypernet, network, source, templates.pop() if len(templates) == 1 else None
     )
     objective = Denoising(denoiser, scheduler, cfg.drop_rate)
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=cfg.lr)
@@ -105,7 +126,7 @@ def main(cfg: Config) -> None:
             num_inference_steps=cfg.num_inference_steps,
             generator=rows,
         )
-        return evaluate(hvae.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
+        return evaluate(hypernet.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
 
     best = {"step": 0, "validation_accuracy": 0.0}
     kept = copy.deepcopy(average.module.state_dict())
@@ -113,10 +134,10 @@ def main(cfg: Config) -> None:
     for step in bar:
         seed_step(cfg.seed, step, accelerator.process_index)
         rows = torch.randint(len(train), (cfg.batch_size,), device=device)
-        draws = torch.randint(len(adapted), (cfg.batch_size,), device=device)
+        draws = torch.randint(len(mean), (cfg.batch_size,), device=device)
         # A fresh posterior sample per use, as the released code does: it smooths the latents.
-        noise = torch.randn(cfg.batch_size, hvae.latent_dim, device=device)
-        latents = posterior.mean[draws, rows] + cfg.posterior_noise * posterior.stddev[draws, rows] * noise
+        noise = torch.randn(cfg.batch_size, mean.shape[-1], device=device)
+        latents = mean[draws, rows] + cfg.posterior_noise * stddev[draws, rows] * noise
         outcome = objective((prior.latents(latents), conditions[rows]))
         check_finite(outcome.loss, step, "denoising loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))
