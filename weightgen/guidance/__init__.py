@@ -1,6 +1,7 @@
 """Guidance: wraps what it guides, and is one."""
 
 from weightgen.guidance.classifier_free import ClassifierFreeGuidance
+from weightgen.guidance.few_shot import FewShotGuidance
 from weightgen.guidance.hyperclip import HyperCLIPGuidance
 
-__all__ = ["ClassifierFreeGuidance", "HyperCLIPGuidance"]
+__all__ = ["ClassifierFreeGuidance", "FewShotGuidance", "HyperCLIPGuidance"]
