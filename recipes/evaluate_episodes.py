@@ -1,6 +1,6 @@
 """Accuracy of a HyperTransformer over few-shot episodes of classes it has not seen, with a 95 % interval.
 
-    python recipes/evaluate_episodes.py run=runs/omniglot_1shot_8ch data=data/omniglot/arrays output=results/omniglot/1shot_8ch.json
+    python recipes/evaluate_episodes.py run=runs/omniglot_1shot_8ch data=runs/omniglot output=results/omniglot/1shot_8ch.json
 
 Four figures: batch norm on the statistics of the query set (`transductive`, as in the paper) or of the support set (each query image for
 itself), and query images apart from the support images (`disjoint`) or drawn without regard to them (`overlapping`, as in the released

@@ -1,7 +1,7 @@
 """Train a HyperTransformer: a CNN from a support set in one pass, on few-shot episodes of images.
 
     accelerate launch recipes/train_hypertransformer.py --config recipes/configs/train_hypertransformer/omniglot_1shot_8ch.yaml \
-        data=data/omniglot/arrays output=runs/omniglot_1shot_8ch
+        data=runs/omniglot output=runs/omniglot_1shot_8ch
 
 After a warm-up the learning rate is constant, and falls in a straight line over the last `decay_steps`; so a run that was stopped can go
 on to another number of steps (`resume=true steps=...`). `output` holds the exponential moving average (`hypernet/`, what one uses), all

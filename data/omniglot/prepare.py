@@ -1,7 +1,7 @@
 """Write Omniglot as memory-mapped few-shot images.
 
-    python data/omniglot/prepare.py --npz omniglot28.npz --output-dir data/omniglot/arrays
-    python data/omniglot/prepare.py --images FOLDER --output-dir data/omniglot/arrays
+    python data/omniglot/prepare.py --npz omniglot28.npz --output-dir runs/omniglot
+    python data/omniglot/prepare.py --images FOLDER --output-dir runs/omniglot
 
 FOLDER holds images_background.zip and images_evaluation.zip, or the two unpacked, or torchvision's omniglot-py.
 """
