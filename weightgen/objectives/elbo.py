@@ -55,6 +55,6 @@ class ELBO(nn.Module):
             logits = self.hvae.space.call_batch(network, decoded, asked.inputs, **tasks.context)
             task = task_loss(logits, asked.labels).mean()
             right, count = task_accuracy(logits, asked.labels)
-            metrics |= {"task_loss": task.detach(), "accuracy": (right / count).mean()}
+            metrics |= {"task_loss": task.detach(), "accuracy": (right / count.clamp_min(1)).mean()}
             loss = loss + self.function_weight * task
         return Outcome(loss, {"loss": loss.detach(), **metrics})
