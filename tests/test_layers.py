@@ -12,7 +12,7 @@ LAYERS = [
     {"networks", "data"},
     {"hypernets", "encoders", "priors"},
     {"guidance", "objectives", "evaluation", "classifier", "reporting"},
-    {"pipeline"},
+    {"ensembles", "memorisation", "curves", "pipeline"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
