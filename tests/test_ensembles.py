@@ -6,31 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from tests.splits import E, Split
 from weightgen import CLIPAdapter, InputError, WeightSpace
 from weightgen.ensembles import ensemble_scores, expected_calibration_error
 from weightgen.evaluation import evaluate
-from weightgen.tasks import Examples, TaskBatch, collate
 
-E, K = 6, 4
-SIZES = [(5, 4, 3), (9, 7, 4), (3, 1, 2), (6, 12, 5)]  # support, query, answers
-
-
-class Split:
-    """What the scores need of a split of Meta-VQA."""
-
-    def __init__(self):
-        self.sizes = [support + query for support, query, _ in SIZES]
-        self.rows = []
-        for support, query, classes in SIZES:
-            parts = (Examples(torch.randn(n, E), torch.randint(classes, (n,))) for n in (support, query))
-            context = {"answers": torch.randn(classes, E), "answer_mask": torch.ones(classes).bool()}
-            self.rows.append(TaskBatch(*parts, embeds=torch.randn(E), context=context))
-
-    def __len__(self):
-        return len(self.rows)
-
-    def batch(self, rows):
-        return collate([self.rows[row] for row in rows])
+K = 4
 
 
 @pytest.fixture
