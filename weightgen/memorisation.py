@@ -175,13 +175,15 @@ def memorisation_report(
     for noise in noises:
         label = f"weights of the most similar question plus noise {noise:g}"
         candidates[label] = noisy_neighbours(training, training_embeds, embeds, noise, generator)
-    rows = {}
-    for name, weights in candidates.items():
+
+    def facts(weights: Tensor) -> dict[str, float]:
         distance = nearest_weights(weights, flat).distance / spacing
-        rows[name] = {
-            "accuracy": evaluate(space, network, tasks, lambda _, index, w=weights: w[index]).macro,
+        return {
+            "accuracy": evaluate(space, network, tasks, lambda _, index: weights[index]).macro,
             "distance": distance.mean().item(),
             "copies": (distance < 0.1).float().mean().item(),
             "error_overlap": _error_overlaps(space, network, tasks, weights, flat).mean().item(),
         }
+
+    rows = {name: facts(weights) for name, weights in candidates.items()}
     return {"spacing": spacing, "training_weights": len(flat), "rows": rows}

@@ -1,0 +1,156 @@
+"""Curves: accuracy against the number of labelled examples, and against the number of gradient steps from a given point.
+
+Letters: T tasks of a split, B tasks of a batch, N examples, P weights, Z latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from weightgen.data.task_features import MetaVQATasks
+from weightgen.errors import InputError
+from weightgen.evaluation import Scores, WeightsOf, evaluate
+from weightgen.objectives.adaptation import adapt
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.weight_space import WeightSpace
+
+
+def subsample(examples: Examples, shots: int, order: Tensor) -> Examples:
+    """Keep the labels of at most `shots` examples of each class of each task; the others become padding.
+
+    With the same `order`, what fewer shots keep is part of what more shots keep.
+
+    Args:
+        examples: of B tasks.
+        shots: examples per class; classes that have fewer keep all.
+        order: random numbers (B, N); the smallest of a class are kept.
+
+    Raises:
+        InputError: negative shots.
+    """
+    if shots < 0:
+        raise InputError(f"expected a number of shots from 0 up, got {shots}")
+    labels = examples.labels
+    turn = order.argsort(dim=1)
+    turned = labels.gather(1, turn)
+    classes = torch.arange(max(int(labels.max()) + 1, 1), device=labels.device)
+    rank = (turned.unsqueeze(-1) == classes).cumsum(
+        dim=1
+    )  # (B, N, C): how many of each class so far, this one included
+    own = rank.gather(-1, turned.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    kept = torch.where(own <= shots, turned, PADDING_LABEL)
+    return examples._replace(labels=torch.empty_like(labels).scatter(1, turn, kept))
+
+
+def _order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
+    """Random numbers (B, N) that depend on the seed and on the task, not on the batch it is in."""
+    length = batch.support.labels.shape[1]
+    drawn = [
+        torch.rand(length, generator=Generator().manual_seed(seed * 1_000_003 + row)) for row in rows.tolist()
+    ]
+    return torch.stack(drawn).to(batch.support.inputs.device)
+
+
+def _tuned(
+    space: WeightSpace,
+    network: nn.Module,
+    batch: TaskBatch,
+    start: Tensor,
+    steps: int,
+    lr: float,
+    decode: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
+    """Weights (B, P) after `steps` on the support sets, from weights or latents."""
+    if start.ndim != 2:
+        raise InputError(
+            f"adaptation starts at one point per task, (B, P) or (B, Z), got {tuple(start.shape)}"
+        )
+    found = adapt(space, network, start, batch.support, batch.context, steps=steps, lr=lr, decode=decode)
+    if not found.isfinite().all():
+        raise InputError(
+            f"adaptation with {steps} steps of {lr} diverged: give a smaller step size, {lr / 3:.2g}"
+        )
+    return found if decode is None else decode(found)
+
+
+def step_curve(
+    space: WeightSpace,
+    network: nn.Module,
+    tasks: MetaVQATasks,
+    start_of: WeightsOf,
+    steps: Sequence[int] = (0, 1, 5, 10, 50),
+    lr: float = 0.01,
+    decode: Callable[[Tensor], Tensor] | None = None,
+) -> dict[int, Scores]:
+    """Query scores after gradient steps on the whole support set, by their number.
+
+    Start at weights that a prior sampled for the question, and zero-shot weights are the initialisation; start at MAML's to compare.
+
+    References:
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 5.4.
+
+    Args:
+        space: the weight space of `network`.
+        network: the base network.
+        tasks: T tasks.
+        start_of: (batch, numbers of its tasks) → weights (B, P), or latents (B, Z) if there is `decode`.
+        steps: the numbers.
+        lr: step size.
+        decode: a hypernetwork, latents (*, Z) → weights (*, P).
+
+    Raises:
+        InputError: negative steps, several starting points per task, or adaptation diverges.
+    """
+    if min(steps, default=-1) < 0:
+        raise InputError(f"expected numbers of steps from 0 up, got {list(steps)}")
+
+    def scores(count: int) -> Scores:
+        def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
+            return _tuned(space, network, batch, start_of(batch, rows), count, lr, decode)
+
+        return evaluate(space, network, tasks, weights)
+
+    return {count: scores(count) for count in steps}
+
+
+def shot_curve(
+    space: WeightSpace,
+    network: nn.Module,
+    tasks: MetaVQATasks,
+    start_of: WeightsOf,
+    shots: Sequence[int] = (1, 2, 5, 10),
+    steps: int = 50,
+    lr: float = 0.01,
+    seeds: Sequence[int] = (0,),
+    decode: Callable[[Tensor], Tensor] | None = None,
+) -> dict[int, list[Scores]]:
+    """Query scores after adaptation to at most n support examples of each class, by n and then by seed of the choice.
+
+    Args:
+        space: the weight space of `network`.
+        network: the base network.
+        tasks: T tasks; their query sets stay as they are.
+        start_of: as in `step_curve`.
+        shots: the numbers n; 0 leaves the starting point.
+        steps: gradient steps.
+        lr: step size.
+        seeds: of the choice of examples.
+        decode: as in `step_curve`.
+
+    Raises:
+        InputError: no or negative shots, several starting points per task, or adaptation diverges.
+    """
+    if min(shots, default=-1) < 0:
+        raise InputError(f"expected numbers of shots from 0 up, got {list(shots)}")
+
+    def scores(count: int, seed: int) -> Scores:
+        def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
+            few = batch._replace(support=subsample(batch.support, count, _order(batch, rows, seed)))
+            return _tuned(space, network, few, start_of(batch, rows), steps, lr, decode)
+
+        return evaluate(space, network, tasks, weights)
+
+    return {count: [scores(count, seed) for seed in seeds] for count in shots}
