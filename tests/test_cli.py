@@ -122,10 +122,18 @@ def test_help_names_every_command_and_loads_nothing_heavy(root):
     assert not any(f"'{name}'" in modules for name in ("torch", "open_clip", "diffusers", "datasets", "PIL"))
 
 
-def test_no_command_is_wrong_use():
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert caught.value.code == 2
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required"),
+        (["frobnicate"], "invalid choice"),
+        (["predict", "x"], "IMAGE"),
+        (["evaluate", "--model", "x", "--steps", "x"], "invalid int value"),
+    ],
+)
+def test_wrong_words_are_one_line_too(words, message, capsys):
+    line = refused(capsys, *words)
+    assert message in line and "see weightgen" in line and line.endswith("--help\n")
 
 
 def test_sample_writes_what_the_pipeline_gives(pipe, model, tmp_path, capsys):

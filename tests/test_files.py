@@ -1,4 +1,7 @@
+import errno
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -181,3 +184,20 @@ def test_json_is_readable(tmp_path):
     write_json(tmp_path / "a.json", {"b": [1], "a": "ü"})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert text == json.dumps({"b": [1], "a": "ü"}, indent=2, ensure_ascii=False) + "\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder that nobody can write to")
+@pytest.mark.parametrize(
+    "write", [lambda path: write_json(path, {}), lambda path: write_tensors(path, {"a": torch.ones(2)})]
+)
+def test_where_nothing_can_be_written_is_one_clear_line(write):
+    with pytest.raises(InputError, match="cannot write /proc/x"):
+        write("/proc/x")
+
+
+def test_a_full_disk_is_one_clear_line_and_a_bug_is_not(tmp_path):
+    for number, expected in ((errno.ENOSPC, InputError), (errno.EACCES, PermissionError)):
+        with pytest.raises(expected), written_beside(tmp_path / "a") as partial:
+            partial.write_text("half")
+            raise OSError(number, os.strerror(number))
+    assert not list(tmp_path.iterdir())

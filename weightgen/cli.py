@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from weightgen.errors import InputError, one_line_errors
 
@@ -137,8 +137,13 @@ def _info(args: argparse.Namespace) -> None:
         )
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:  # one line, as for every other wrong use
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="weightgen", description=__doc__)
+    parser = _Parser(prog="weightgen", description=__doc__)
     commands = parser.add_subparsers(title="commands", required=True)
 
     sample = commands.add_parser("sample", help="sample the weights of classifiers from a question")

@@ -1,5 +1,6 @@
 """Reading and writing files: nothing is ever half-written, nothing unreadable passes silently."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from torch import Tensor
 from weightgen.errors import InputError
 
 StrPath = str | os.PathLike[str]
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk, which name no file
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
         A path that does not exist yet, where the caller makes one file or one folder.
 
     Raises:
-        InputError: `target` exists and may not be replaced.
+        InputError: `target` exists and may not be replaced, or nothing can be written there.
     """
     final = Path(os.path.realpath(target))
     if final.exists() and not overwrite:
@@ -43,6 +45,10 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield partial
         _rename(partial, final, overwrite)
+    except OSError as error:
+        if error.errno in _FULL or str(error.filename or "").startswith(str(partial)):
+            raise InputError(f"cannot write {target}: {error.strerror}") from error
+        raise
     finally:
         _remove(partial)
 
@@ -140,4 +146,7 @@ def write_tensors(
         owned[name] = tensor.clone() if memory in seen else tensor
         seen.add(memory)
     with written_beside(path, overwrite) as partial:
-        save_file(owned, partial, metadata=metadata)
+        try:
+            save_file(owned, partial, metadata=metadata)
+        except SafetensorError as error:  # of the file system; what is wrong with tensors is another error
+            raise InputError(f"cannot write {path}: {error}") from error

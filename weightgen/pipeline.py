@@ -371,8 +371,9 @@ def _checked_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: 
     for some in lists:
         if len(some) < 2:
             raise InputError(f"a classifier chooses among two answers or more, got {some}")
-        if len(set(some)) < len(some):
-            raise InputError(f"answers must differ, got {some}")
         if not all(isinstance(answer, str) and answer.strip() for answer in some):
             raise InputError(f"answers must be texts that are not empty, got {some}")
+        # CLIP reads small letters only: answers that differ in nothing else would always tie.
+        if len({" ".join(str(answer).lower().split()) for answer in some}) < len(some):
+            raise InputError(f"answers must differ, and not by capitals or spaces alone, got {some}")
     return lists  # type: ignore[return-value]
