@@ -26,10 +26,11 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import read_json, read_tensors, write_json, written_beside
-from weightgen.hypernets import HVAE, SharedWeights
+from weightgen.hypernets import HVAE
+from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Contrastive
-from weightgen.objectives.adaptation import adapt
+from weightgen.objectives.adaptation import adapt, starting_points
 from weightgen.tasks import described
 from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
 
@@ -69,14 +70,28 @@ class Held:
 
     def __init__(self, cfg: Config, tasks: MetaVQATasks) -> None:
         folder = Path(cfg.adapted)
-        network = load_part(CLIPAdapter, folder / "network")
-        start = load_part(SharedWeights, folder / "hypernet").requires_grad_(False)
         facts, batch = read_json(folder / "adapted.json"), tasks.batch()
         self.embeds = batch.embeds
-        self.weights = adapt(
-            start.space, network.to(batch.embeds.device), start.to(batch.embeds.device)(batch.embeds),
-            batch.support, batch.context, steps=facts["steps"], lr=facts["lr"],
+        network = load_part(CLIPAdapter, folder / "network").to(batch.embeds.device)
+        hypernet = load_hypernet(folder, "adapted.json").to(batch.embeds.device).requires_grad_(False)
+        start, decode = starting_points(hypernet, batch.embeds, facts.get("point", "weights"))
+        found = adapt(
+            hypernet.space, network, start, batch.support, batch.context,
+            steps=facts["steps"], lr=facts["lr"], decode=decode,
         )  # fmt: skip
+        self.weights = found if decode is None else decode(found)
+
+
+def adapted_weights(cfg: Config) -> Tensor:
+    """Adapted weights (R, T, P).
+
+    Raises:
+        InputError: only latents were kept.
+    """
+    tensors = read_tensors(Path(cfg.adapted) / "adapted.safetensors")
+    if "weights" not in tensors:
+        raise InputError(f"{cfg.adapted} has no weights: run adapt_tasks with keep_weights=true")
+    return tensors["weights"]
 
 
 def main(cfg: Config) -> None:
@@ -90,7 +105,7 @@ def main(cfg: Config) -> None:
     known = described(len(train), cfg.questions, cfg.seed)
     embeds = train.batch().embeds[known]
     held = {name: Held(cfg, MetaVQATasks(splits[name], store, device)) for name in ("validation", "test")}
-    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"][:, known].to(device)
+    adapted = adapted_weights(cfg)[:, known].to(device)
     hvae = load_part(HVAE, Path(cfg.hvae) / "hypernet").to(device).requires_grad_(False) if cfg.hvae else None
 
     @torch.no_grad()

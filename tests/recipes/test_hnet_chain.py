@@ -15,6 +15,9 @@ from safetensors.torch import load_file
 from weightgen import HNet, WeightPipeline
 from weightgen.components import load_part
 from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.guidance import HyperCLIPGuidance
+from weightgen.priors import GaussianPrior
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "network={_component_: weightgen.networks.CLIPAdapter, hidden_dim: 4}"
@@ -78,6 +81,21 @@ def test_latent_diffusion_on_the_latents_of_an_hnet(dataset, hnet):
     torch.testing.assert_close(found.weights, load_part(HNet, hnet / "hnet/hypernet")(found.latents))
     latents = load_file(hnet / "adapted/adapted.safetensors")["latents"]
     torch.testing.assert_close(pipe.prior.latents.mean, latents.flatten(0, 1).mean(dim=0))
+
+
+def test_hyperclip_guides_an_hnet(dataset, hnet):
+    words = [f"dataset={dataset}", f"adapted={hnet / 'adapted'}", f"output={hnet / 'hyperclip'}"]
+    run("recipes/train_hyperclip.py", *words, *SMALL)
+    scores = json.loads((hnet / "hyperclip/training.json").read_text())["test"]
+    assert 0 <= scores["top_1"] <= scores["top_10"] <= 1
+    hypernet = load_part(HNet, hnet / "hnet/hypernet").requires_grad_(False)
+    encoder = load_part(HyperCLIP, hnet / "hyperclip/encoder").requires_grad_(False)
+    prior = GaussianPrior(hypernet.start.detach(), std=0.0)
+    embeds = torch.randn(3, encoder.mlp[-1].out_features)
+    latents = HyperCLIPGuidance(prior, hypernet, encoder).sample(embeds)
+    before, after = (encoder(hypernet(z)) for z in (hypernet.starts(embeds), latents))
+    wanted = encoder.place(embeds)
+    assert ((after * wanted).sum(-1) > (before * wanted).sum(-1)).all()
 
 
 def test_statistics_of_weights_need_an_hvae(dataset, multitask):
