@@ -60,6 +60,23 @@ def hnet(dataset, multitask):
     return folder
 
 
+@pytest.fixture(scope="module")
+def adapted(dataset, multitask):
+    """Weights adapted from the multitask network."""
+    output = dataset.parent / "adapted_weights"
+    few = ["draws=1", "steps=[1]", f"output={output}", f"start={multitask}"]
+    run("recipes/adapt_tasks.py", f"dataset={dataset}", *few)
+    return output
+
+
+@pytest.fixture(scope="module")
+def pipeline(dataset, hnet):
+    denoiser = "denoiser={_component_: weightgen.priors.MLPDenoiser, hidden_dims: [16]}"
+    words = [f"dataset={dataset}", f"adapted={hnet / 'adapted'}", f"output={hnet / 'pipeline'}"]
+    run("recipes/train_hyperldm.py", *words, denoiser, *SMALL)
+    return hnet / "pipeline"
+
+
 def test_every_task_of_every_draw_is_adapted(dataset, hnet):
     """The released code leaves zero rows in the statistics of latents, and drops the tail of an epoch."""
     tensors = load_file(hnet / "adapted/adapted.safetensors")
@@ -71,11 +88,8 @@ def test_every_task_of_every_draw_is_adapted(dataset, hnet):
     torch.testing.assert_close(tensors["weights"], hypernet(latents), rtol=1e-4, atol=1e-5)
 
 
-def test_latent_diffusion_on_the_latents_of_an_hnet(dataset, hnet):
-    denoiser = "denoiser={_component_: weightgen.priors.MLPDenoiser, hidden_dims: [16]}"
-    words = [f"dataset={dataset}", f"adapted={hnet / 'adapted'}", f"output={hnet / 'pipeline'}"]
-    run("recipes/train_hyperldm.py", *words, denoiser, *SMALL)
-    pipe = WeightPipeline.from_pretrained(hnet / "pipeline")
+def test_latent_diffusion_on_the_latents_of_an_hnet(hnet, pipeline):
+    pipe = WeightPipeline.from_pretrained(pipeline)
     found = pipe("What color is the star?", ["red", "green"], num_samples=2)
     assert found.latents.shape == (1, 2, 64)
     torch.testing.assert_close(found.weights, load_part(HNet, hnet / "hnet/hypernet")(found.latents))
@@ -98,16 +112,30 @@ def test_hyperclip_guides_an_hnet(dataset, hnet):
     assert ((after * wanted).sum(-1) > (before * wanted).sum(-1)).all()
 
 
-def test_statistics_of_weights_need_an_hvae(dataset, multitask):
-    adapted = dataset.parent / "adapted_weights"
-    few = ["draws=1", "steps=[1]", f"output={adapted}", f"start={multitask}"]
-    run("recipes/adapt_tasks.py", f"dataset={dataset}", *few)
+def test_statistics_of_weights_need_an_hvae(dataset, adapted):
     done = subprocess.run(
         [sys.executable, "recipes/train_hyperldm.py", f"dataset={dataset}", f"adapted={adapted}", "output=x"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: ")
     assert "give hvae=..., or run adapt_tasks with point=latents" in done.stderr
+
+
+def test_a_generator_is_examined(dataset, pipeline, adapted):
+    output = dataset.parent / "examined.json"
+    few = ["samples=[1,2]", "steps=[0,1]", "shots=[0,1]", "shot_steps=1", "num_inference_steps=2"]
+    words = [f"dataset={dataset}", f"pipeline={pipeline}", f"adapted={adapted}", f"output={output}"]
+    run("recipes/examine_generator.py", *words, *few)
+    report = json.loads(output.read_text())
+    zero_shot = report["ensembles"]["weights"]["1"]["accuracy"]
+    assert report["ensembles"]["probabilities"]["1"]["accuracy"] == pytest.approx(zero_shot)
+    for curve in (
+        report["steps"]["sampled"],
+        report["shots"]["sampled"],
+    ):  # both begin at the sampled weights
+        assert curve["0"] == pytest.approx(zero_shot)
+    copies = report["memorisation"]["rows"]["weights of the most similar question plus noise 0"]
+    assert (copies["distance"], copies["copies"]) == (0, 1) and copies["error_overlap"] > 0.9
 
 
 @pytest.mark.parametrize("method", ["film", "cond_hnet_maml", "fomaml"])
