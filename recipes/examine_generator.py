@@ -5,7 +5,8 @@ r"""Examine a trained generator on held-out tasks: memory of its training weight
 
 Writes one JSON file, with "memorisation" (weightgen.memorisation), "ensembles" (accuracy, negative log-likelihood and calibration
 against the number of samples, averaged as probabilities and as weights), "steps" and "shots" (few-shot accuracy from a sampled point
-and from the start of `adapted`, such as MAML's). Step size: the one `adapted` used. Paper: section 5.4. About 2 to 3 minutes on 2 CPU cores.
+and from the start of `adapted`, such as MAML's). Step size: the one `adapted` used.
+About 2 to 3 minutes on 2 CPU cores.
 """
 
 from collections.abc import Callable

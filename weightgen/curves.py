@@ -89,9 +89,6 @@ def step_curve(
 
     Start at weights that a prior sampled for the question, and zero-shot weights are the initialisation; start at MAML's to compare.
 
-    References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 5.4.
-
     Args:
         space: the weight space of `network`.
         network: the base network.

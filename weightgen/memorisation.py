@@ -78,7 +78,7 @@ def error_overlap(wrong: Tensor, others: Tensor) -> Tensor:
     A network without errors has no overlap with any.
 
     References:
-        Wang et al., "Neural Network Diffusion", 2024, section 4 (similarity as intersection over union of wrong predictions).
+        Wang et al., "Neural Network Diffusion", 2024 (similarity as intersection over union of wrong predictions).
 
     Args:
         wrong: which examples a network gets wrong, with shape (*, N).
