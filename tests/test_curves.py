@@ -8,8 +8,9 @@ from torch.testing import assert_close
 
 from tests.splits import E, Split
 from weightgen import CLIPAdapter, HNet, InputError, WeightSpace
-from weightgen.curves import shot_curve, step_curve, subsample
+from weightgen.curves import shot_curve, step_curve
 from weightgen.evaluation import evaluate
+from weightgen.scores import subsample
 from weightgen.tasks import Examples
 
 
@@ -68,6 +69,15 @@ def test_at_most_so_many_of_each_class(shots):
         assert all(b == a or a == -100 for b, a in zip(before, after, strict=True))
         expected = {c: min(n, shots) for c, n in Counter(before).items() if c >= 0 and shots}
         assert {c: n for c, n in Counter(after).items() if c >= 0} == expected
+
+
+def test_shots_of_each_class():
+    labels = torch.randint(4, (5, 30))
+    limits = torch.randint(9, (5, 4))
+    kept = subsample(Examples(torch.randn(5, 30, 2), labels), limits, torch.rand(5, 30)).labels
+    for before, after, most in zip(labels, kept, limits, strict=True):
+        for c in range(4):
+            assert (after == c).sum() == min(most[c], (before == c).sum())
 
 
 def test_fewer_shots_are_part_of_more_and_every_example_has_its_turn():

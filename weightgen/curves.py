@@ -14,38 +14,12 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation import Scores, WeightsOf, evaluate
 from weightgen.objectives.adaptation import adapt
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.scores import subsample
+from weightgen.tasks import TaskBatch
 from weightgen.weight_space import WeightSpace
 
 
-def subsample(examples: Examples, shots: int, order: Tensor) -> Examples:
-    """Keep the labels of at most `shots` examples of each class of each task; the others become padding.
-
-    With the same `order`, what fewer shots keep is part of what more shots keep.
-
-    Args:
-        examples: of B tasks.
-        shots: examples per class; classes that have fewer keep all.
-        order: random numbers (B, N); the smallest of a class are kept.
-
-    Raises:
-        InputError: negative shots.
-    """
-    if shots < 0:
-        raise InputError(f"expected a number of shots from 0 up, got {shots}")
-    labels = examples.labels
-    turn = order.argsort(dim=1)
-    turned = labels.gather(1, turn)
-    classes = torch.arange(max(int(labels.max()) + 1, 1), device=labels.device)
-    rank = (turned.unsqueeze(-1) == classes).cumsum(
-        dim=1
-    )  # (B, N, C): how many of each class so far, this one included
-    own = rank.gather(-1, turned.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-    kept = torch.where(own <= shots, turned, PADDING_LABEL)
-    return examples._replace(labels=torch.empty_like(labels).scatter(1, turn, kept))
-
-
-def _order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
+def order_of(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
     """Random numbers (B, N) that depend on the seed and on the task, not on the batch it is in."""
     length = batch.support.labels.shape[1]
     drawn = [
@@ -145,7 +119,7 @@ def shot_curve(
 
     def scores(count: int, seed: int) -> Scores:
         def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
-            few = batch._replace(support=subsample(batch.support, count, _order(batch, rows, seed)))
+            few = batch._replace(support=subsample(batch.support, count, order_of(batch, rows, seed)))
             return _tuned(space, network, few, start_of(batch, rows), steps, lr, decode)
 
         return evaluate(space, network, tasks, weights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from weightgen.errors import InputError
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 
 
@@ -65,3 +66,31 @@ def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBat
         support=Examples(inputs, labels.masked_fill(~in_support, PADDING_LABEL)),
         query=Examples(inputs, labels.masked_fill(in_support, PADDING_LABEL)),
     )
+
+
+def subsample(examples: Examples, shots: int | Tensor, order: Tensor) -> Examples:
+    """Keep the labels of at most `shots` examples of each class of each task; the others become padding.
+
+    With the same `order`, what fewer shots keep is part of what more shots keep.
+
+    Args:
+        examples: of B tasks.
+        shots: examples per class, one number or one per class (B, C); classes that have fewer keep all.
+        order: random numbers (B, N); the smallest of a class are kept.
+
+    Raises:
+        InputError: negative shots.
+    """
+    labels = examples.labels
+    limits = torch.as_tensor(shots, device=labels.device)
+    if bool((limits < 0).any()):
+        raise InputError(f"expected a number of shots from 0 up, got {int(limits.min())}")
+    turn = order.argsort(dim=1)
+    turned = labels.gather(1, turn)
+    number = limits.shape[-1] if limits.ndim else max(int(labels.max()) + 1, 1)
+    # (B, N, C): how many of each class so far, this one included
+    rank = (turned.unsqueeze(-1) == torch.arange(number, device=labels.device)).cumsum(dim=1)
+    own = rank.gather(-1, turned.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    limit = limits.gather(1, turned.clamp_min(0)) if limits.ndim else limits
+    kept = torch.where(own <= limit, turned, PADDING_LABEL)
+    return examples._replace(labels=torch.empty_like(labels).scatter(1, turn, kept))
