@@ -10,16 +10,18 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from weightgen.errors import InputError
 from weightgen.files import StrPath, read_json, write_json, written_beside
 
 FORMAT = "weightgen few-shot images 1"
+PIECE = 2**24  # bytes written at a time: images may be memory-mapped, or decoded as they are asked for
 
 
 class FewShotArrays:
@@ -73,9 +75,21 @@ class FewShotArrays:
         return np.concatenate([np.asarray(self.splits[name], dtype=np.int64) for name in splits])
 
 
+class ImageRows(Protocol):
+    """What of an array of images (M, H, W, channels) is needed to write it: images may be read or decoded as their rows are asked for."""
+
+    ndim: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]: ...
+
+
 def write_few_shot_arrays(
     folder: StrPath,
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | ImageRows,
     labels: Sequence[int] | NDArray[np.int64],
     names: Sequence[str],
     splits: Mapping[str, Sequence[int]],
@@ -94,7 +108,8 @@ def write_few_shot_arrays(
     Raises:
         InputError: the number of labels or of names does not match, a class has no image, or a split has a class that does not exist.
     """
-    images = images[..., None] if images.ndim == 3 else images
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        images = images[..., None]
     labels = np.asarray(labels, dtype=np.int64)
     if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels):
         raise InputError(
@@ -117,13 +132,11 @@ def write_few_shot_arrays(
         "splits": {name: [int(k) for k in members] for name, members in splits.items()}, "source": dict(source),
     }  # fmt: skip
     order = np.argsort(labels, kind="stable")
-    rows = max(
-        1, 2**24 // max(1, math.prod(images.shape[1:]))
-    )  # 16 MB at a time: images may be memory-mapped
+    rows = max(1, PIECE // max(1, math.prod(images.shape[1:])))
     with written_beside(folder) as partial:
         partial.mkdir()
         stored = open_memmap(partial / "images.npy", mode="w+", dtype=np.uint8, shape=images.shape)
-        for i in range(0, len(order), rows):
+        for i in tqdm(range(0, len(order), rows), desc="writing images", disable=len(order) <= rows):
             stored[i : i + rows] = images[order[i : i + rows]]
         stored.flush()
         write_json(partial / "index.json", index)
