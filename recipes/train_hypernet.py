@@ -53,6 +53,7 @@ class Config:
     most_steps: int = 0
     inner_lr: float = 0.01
     first_order: bool = False
+    checkpoint_steps: bool = False  # less memory in second order, for about twice the time
     point: str = "weights"  # what inner steps adapt: weights, or the latents of an HNet
     validate_at: int = 0  # inner steps in validation
     steps: int = 8400  # of the outer loop; 300 epochs of 870 tasks in batches of 32
@@ -93,8 +94,9 @@ def main(cfg: Config) -> None:
     network, hypernet = starting_point(cfg, train)
     network.to(accelerator.device)
     objective = Adaptation(
-        network, hypernet, cfg.least_steps, cfg.most_steps, cfg.inner_lr, cfg.first_order, point=cfg.point
-    )
+        network, hypernet, cfg.least_steps, cfg.most_steps, cfg.inner_lr, cfg.first_order,
+        point=cfg.point, checkpoint_steps=cfg.checkpoint_steps,
+    )  # fmt: skip
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
 

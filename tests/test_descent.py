@@ -33,10 +33,11 @@ def by_hand(start, data, shared, steps, lr, first_order):
     return torch.stack(points)
 
 
+@pytest.mark.parametrize("checkpoint_steps", [False, True])
 @pytest.mark.parametrize("chunk_size", [None, 2])
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("steps", [4, 0, [0, 1, 2, 3, 4]])
-def test_equals_a_loop_with_its_gradients(problem, steps, first_order, chunk_size):
+def test_equals_a_loop_with_its_gradients(problem, steps, first_order, chunk_size, checkpoint_steps):
     start, data, shared = problem
     counts = [steps] * 5 if isinstance(steps, int) else steps
     adapted = descend(
@@ -47,6 +48,7 @@ def test_equals_a_loop_with_its_gradients(problem, steps, first_order, chunk_siz
         lr=0.3,
         first_order=first_order,
         chunk_size=chunk_size,
+        checkpoint_steps=checkpoint_steps,
     )
     expected = by_hand(start, data, shared, counts, 0.3, first_order)
     torch.testing.assert_close(adapted, expected, **TOLERANCE)
@@ -87,12 +89,76 @@ def test_a_step_size_per_dimension_can_be_learned():
     assert torch.autograd.grad(found.sum(), lr)[0].abs().min() > 0
 
 
+@pytest.mark.parametrize("checkpoint_steps", [False, True])
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_works_without_gradients(problem, mode):
+def test_works_without_gradients(problem, mode, checkpoint_steps):
     start, data, shared = problem
     with mode():
-        quiet = descend(lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1)
+        quiet = descend(
+            lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1, checkpoint_steps=checkpoint_steps
+        )
     assert not quiet.requires_grad
     loud = descend(lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1)
     assert loud.requires_grad
     torch.testing.assert_close(quiet, loud)
+
+
+def kept_bytes(steps, **settings):
+    """Bytes that autograd keeps of `steps` inner steps on wide hidden layers, and the gradients of all that learns."""
+    torch.manual_seed(0)
+    start = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    wide = torch.randn(6, 50, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randn(4, 30, 6, dtype=torch.float64)
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+
+    def wide_loss(point, x):
+        return torch.tanh((x * point) @ wide).square().mean()
+
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = descend(wide_loss, start, inputs, steps=steps, lr=lr, **settings)
+    gradients = torch.autograd.grad(found.square().sum(), [start, wide, lr])
+    return sum(size for size, _ in kept.values()), gradients
+
+
+def test_checkpointed_steps_keep_less(monkeypatch):
+    few, checkpointed = kept_bytes(5, checkpoint_steps=True)
+    more, _ = kept_bytes(9, checkpoint_steps=True)
+    assert more - few <= 4 * (4 * 6 * 8)  # a step keeps the point that it started from, and nothing else
+    # The same steps on the same path, but for the checkpoint: torch.func does not let hooks count what it keeps.
+    monkeypatch.setattr("weightgen.descent.checkpoint", lambda step, *args, use_reentrant: step(*args))
+    plain, gradients = kept_bytes(5, checkpoint_steps=True)
+    assert few < plain / 10
+    for mine, theirs in zip(checkpointed, gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, **TOLERANCE)
+
+
+def test_nothing_is_computed_again_in_first_order(problem, monkeypatch):
+    """Which keeps no activations: its slopes are constants."""
+    start, data, shared = problem
+    monkeypatch.delattr("weightgen.descent.checkpoint")
+    found = descend(
+        lambda p, d: loss(p, d, shared), start, data,
+        steps=2, lr=0.1, first_order=True, checkpoint_steps=True,
+    )  # fmt: skip
+    assert torch.equal(torch.autograd.grad(found.sum(), start)[0], torch.ones_like(start))
+
+
+def test_checkpointed_steps_draw_the_same_random_numbers():
+    """Where the loss is random, a step that is computed again has to be the same step."""
+    start = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    found = []
+    for checkpoint_steps in (False, True):
+        torch.manual_seed(1)
+        point = descend(
+            lambda p: torch.nn.functional.dropout(torch.sin(p), 0.5).square().sum(),
+            start, steps=3, lr=0.1, checkpoint_steps=checkpoint_steps,
+        )  # fmt: skip
+        found.append((point, *torch.autograd.grad(point.square().sum(), start), torch.rand(1)))
+    for plain, mine in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, **TOLERANCE)

@@ -79,6 +79,23 @@ def test_equals_a_loop_over_tasks_with_its_gradients(kind, point, first_order):
         torch.testing.assert_close(mine, plain, **TOLERANCE)
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize(("kind", "point"), CASES)
+def test_checkpointed_steps_change_nothing(kind, point, first_order):
+    network, hypernet = make(kind)
+    batch = collate(ragged_tasks())
+    found = []
+    for checkpoint_steps in (False, True):
+        torch.manual_seed(3)  # the same split of the examples and numbers of steps
+        objective = Adaptation(
+            network, hypernet, 1, 4, 0.3, first_order, point=point, checkpoint_steps=checkpoint_steps
+        )
+        loss = objective(batch).loss
+        found.append([loss, *torch.autograd.grad(loss, list(hypernet.parameters()))])
+    for plain, mine in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, **TOLERANCE)
+
+
 @pytest.mark.parametrize(("kind", "point"), CASES)
 def test_every_task_weighs_the_same(kind, point):
     """The released code adds the gradient of the last task of a meta-batch once more."""

@@ -31,6 +31,7 @@ def adapt(
     lr: float,
     first_order: bool = True,
     decode: Callable[[Tensor], Tensor] | None = None,
+    checkpoint_steps: bool = False,
 ) -> Tensor:
     """Fine-tune one point per task, weights or a latent, by full-batch gradient descent on its support set.
 
@@ -44,6 +45,7 @@ def adapt(
         lr: step size.
         first_order: whether the result counts its own slopes as constants when it is differentiated.
         decode: a hypernetwork, latent (Z,) → weights (P,).
+        checkpoint_steps: whether the second order keeps a step's starting point only and computes the rest again; see `descend`.
 
     Returns:
         Adapted points, with the shape of `start`.
@@ -53,7 +55,10 @@ def adapt(
         weights = point if decode is None else decode(point)
         return task_loss(space.call(network, weights, examples.inputs, **extra), examples.labels)
 
-    return descend(loss, start, support, context, steps=steps, lr=lr, first_order=first_order)
+    return descend(
+        loss, start, support, context,
+        steps=steps, lr=lr, first_order=first_order, checkpoint_steps=checkpoint_steps,
+    )  # fmt: skip
 
 
 def check_point(hypernet: Hypernetwork, point: str) -> None:
@@ -101,6 +106,8 @@ class Adaptation(nn.Module):
         first_order: first-order MAML.
         support_fraction: share of the examples that the inner steps see.
         point: what the inner steps change, "weights" or "latents"; for latents the hypernetwork needs a method `starts`, as `HNet`.
+        checkpoint_steps: whether the second order computes the activations of inner steps again instead of keeping them, which takes
+            less memory and more time.
 
     Raises:
         InputError: another `point`, latents of a hypernetwork that has none, or step numbers out of order.
@@ -116,6 +123,7 @@ class Adaptation(nn.Module):
         first_order: bool = False,
         support_fraction: float = 0.5,
         point: str = "weights",
+        checkpoint_steps: bool = False,
     ) -> None:
         super().__init__()
         check_point(hypernet, point)
@@ -131,6 +139,7 @@ class Adaptation(nn.Module):
         self.first_order = first_order
         self.support_fraction = support_fraction
         self.point = point
+        self.checkpoint_steps = checkpoint_steps
 
     def forward(self, batch: TaskBatch) -> Outcome:
         """Loss of a batch of B tasks, and its query accuracy."""
@@ -143,6 +152,7 @@ class Adaptation(nn.Module):
             start = adapt(
                 space, network, start, batch.support, batch.context,
                 steps=steps, lr=self.inner_lr, first_order=self.first_order, decode=decode,
+                checkpoint_steps=self.checkpoint_steps,
             )  # fmt: skip
         weights = start if decode is None else decode(start)
         logits = space.call_batch(network, weights, batch.query.inputs, **batch.context)
