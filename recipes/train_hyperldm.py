@@ -6,6 +6,8 @@ r"""Train HyperLDM, latent diffusion from questions to latents of weights, and s
 The latents are the encodings that an HVAE gives of adapted weights; without `hvae`, they are the adapted latents of an HNet (from
 `adapt_tasks` with `point=latents`), whose decoder is that HNet.
 
+With `function_weight` γ the loss sees what the denoised weights do, too, and the decoder is trained along (ours, not the paper's).
+
 What samples is the exponential moving average. The state with the best zero-shot accuracy on validation tasks (at `validate_scale`) is
 kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, linear β from 1e-4 to 0.06, T = 350).
 """
@@ -19,7 +21,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from weightgen.components import load_part
@@ -34,10 +36,10 @@ from weightgen.files import read_tensors, write_json
 from weightgen.hypernets import HVAE
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives import Denoising
+from weightgen.objectives import Denoising, FunctionalDenoising
 from weightgen.pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
-from weightgen.tasks import described
+from weightgen.tasks import TaskBatchSampler, described
 from weightgen.training import check_finite, ema, seed_step, set_lr, warmup_cosine
 
 
@@ -55,6 +57,8 @@ class Config:
     })  # fmt: skip
     posterior_noise: float = 1.0  # times the posterior's own; 1 as in the released code, 0 learns its means
     drop_rate: float = 0.2
+    function_weight: float = 0.0  # γ
+    function_tasks: int = 32  # how many rows of a batch γ sees
     ema_decay: float = 0.9999
     steps: int = 6000
     batch_size: int = 128
@@ -89,6 +93,12 @@ def latent_posterior(cfg: Config, device: torch.device) -> tuple[Any, Tensor, Te
     return hypernet, latents, torch.zeros_like(latents)
 
 
+def train_decoder(hypernet: nn.Module) -> None:
+    """Let all of a hypernetwork learn but what reads weights."""
+    for name, parameter in hypernet.named_parameters():
+        parameter.requires_grad_(not name.startswith("encoder"))
+
+
 def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
@@ -105,17 +115,23 @@ def main(cfg: Config) -> None:
     denoiser = build(cfg.denoiser, latent_dim=mean.shape[-1], embed_dim=embeds.shape[-1]).to(device)
     denoiser.embeds.fit(embeds[known])
     scheduler = build(cfg.scheduler)
-    average = ema(denoiser, cfg.ema_decay)
-    prior = DiffusionPrior(average.module, scheduler)
+    model = nn.ModuleDict({"denoiser": denoiser, "hypernet": hypernet})
+    average = ema(model, cfg.ema_decay)
+    sampled = average.module["hypernet"]
+    prior = DiffusionPrior(average.module["denoiser"], scheduler)
     prior.latents.to(device).fit(mean + cfg.posterior_noise * stddev * torch.randn_like(mean))
     source = {key: store.index["encoder"].get(key) for key in ("model", "pretrained", "preprocess")}
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
     templates = set(splits["train"]["template"])
     pipe = WeightPipeline(
-        clip, prior, hypernet, network, source, templates.pop() if len(templates) == 1 else None
+        clip, prior, sampled, network, source, templates.pop() if len(templates) == 1 else None
     )
-    objective = Denoising(denoiser, scheduler, cfg.drop_rate)
-    optimizer = torch.optim.Adam(denoiser.parameters(), lr=cfg.lr)
+    objective: nn.Module = Denoising(denoiser, scheduler, cfg.drop_rate)
+    if cfg.function_weight:
+        train_decoder(hypernet)
+        objective = FunctionalDenoising(objective, prior.latents, hypernet, network, cfg.function_weight)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
 
     def validate() -> float:
@@ -126,26 +142,30 @@ def main(cfg: Config) -> None:
             num_inference_steps=cfg.num_inference_steps,
             generator=rows,
         )
-        return evaluate(hypernet.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
+        return evaluate(sampled.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
 
     best = {"step": 0, "validation_accuracy": 0.0}
     kept = copy.deepcopy(average.module.state_dict())
-    bar = tqdm(range(cfg.steps), desc="training HyperLDM", disable=not accelerator.is_main_process)
-    for step in bar:
+    sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
+    bar = tqdm(sampler, desc="training HyperLDM", disable=not accelerator.is_main_process)
+    for step, chosen in enumerate(bar):
         seed_step(cfg.seed, step, accelerator.process_index)
-        rows = torch.randint(len(train), (cfg.batch_size,), device=device)
-        draws = torch.randint(len(mean), (cfg.batch_size,), device=device)
+        asked = chosen[accelerator.process_index :: accelerator.num_processes] if cfg.function_weight else []
+        others = torch.randint(len(train), (cfg.batch_size - len(asked),), device=device)
+        rows = torch.cat([torch.tensor(asked, dtype=torch.int64, device=device), others])
+        draws = torch.randint(len(mean), (len(rows),), device=device)
         # A fresh posterior sample per use, as the released code does: it smooths the latents.
-        noise = torch.randn(cfg.batch_size, mean.shape[-1], device=device)
+        noise = torch.randn(len(rows), mean.shape[-1], device=device)
         latents = mean[draws, rows] + cfg.posterior_noise * stddev[draws, rows] * noise
-        outcome = objective((prior.latents(latents), conditions[rows]))
+        batch = (prior.latents(latents), conditions[rows], *([train.batch(asked)] if asked else []))
+        outcome = objective(batch)
         check_finite(outcome.loss, step, "denoising loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(denoiser.parameters(), cfg.clip_norm)
+        accelerator.clip_grad_norm_(trained, cfg.clip_norm)
         optimizer.step()
-        average.update_parameters(denoiser)
+        average.update_parameters(model)
         if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
             average.module.eval()
             accuracy = validate()

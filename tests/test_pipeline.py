@@ -35,7 +35,7 @@ def test_shapes_and_what_is_remembered(pipe):
     assert out.weights.shape == (2, 3, pipe.space.size) and out.latents.shape == (2, 3, Z)
     assert out.prompts == [STAR, MOON] and out.answers == [COLORS, COLORS]
     assert out.templates[0] == "the star is {}"
-    assert out.info == {"guidance_scale": 1.5, "num_inference_steps": 5}
+    assert out.info == {"guidance_scale": 1.5, "num_inference_steps": 5, "temperature": 1.0}
 
 
 def test_prompt_noise_and_scale_all_matter(pipe):

@@ -39,6 +39,7 @@ from weightgen.priors import DiffusionPrior
 from weightgen.weight_space import WeightSpace
 
 FORMAT = {"format": "weightgen-pipeline", "version": 1}
+INFO = ("guidance_scale", "num_inference_steps", "temperature")
 PARTS = ("prior", "hypernet", "network")
 
 
@@ -228,6 +229,7 @@ class WeightPipeline:
         guidance_scale: float = 1.5,
         num_inference_steps: int = 20,
         generator: Generator | Sequence[Generator] | None = None,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """Sample weights for embedded prompts.
 
@@ -240,6 +242,7 @@ class WeightPipeline:
             guidance_scale: 0 ignores the prompt, 1 is conditional, above 1 guided (`ClassifierFreeGuidance`).
             num_inference_steps: denoising steps.
             generator: one for all prompts, or one per prompt.
+            temperature: times the noise that sampling starts from; below 1, samples differ less (`DiffusionPrior.sample`).
 
         Returns:
             Weights (B, K, P) and the latents (B, K, Z).
@@ -256,6 +259,7 @@ class WeightPipeline:
             num_inference_steps=num_inference_steps,
             generator=_streams(generator, len(embeds), num_samples),
             guide=lambda denoiser: ClassifierFreeGuidance(denoiser, guidance_scale),
+            temperature=temperature,
         )
         weights: Tensor = self.hypernet(latents)
         return weights.unflatten(0, (len(embeds), -1)), latents.unflatten(0, (len(embeds), -1))
@@ -269,6 +273,7 @@ class WeightPipeline:
         guidance_scale: float = 1.5,
         num_inference_steps: int = 20,
         generator: Generator | Sequence[Generator] | None = None,
+        temperature: float = 1.0,
         template: str | None = None,
         prompt_embeds: Tensor | None = None,
     ) -> GeneratedWeights:
@@ -281,6 +286,7 @@ class WeightPipeline:
             guidance_scale: see `sample`.
             num_inference_steps: see `sample`.
             generator: see `sample`.
+            temperature: see `sample`.
             template: statement with one `{}` for the answer; by default the pipeline's own, or else one made from the question.
             prompt_embeds: embeddings (B, E) in place of prompts.
 
@@ -305,10 +311,10 @@ class WeightPipeline:
             )
         weights, latents = self.sample(
             embeds, num_samples=num_samples, guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps, generator=generator,
+            num_inference_steps=num_inference_steps, generator=generator, temperature=temperature,
         )  # fmt: skip
         templates = [template or make_template(text) for text in prompts]
-        info = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
+        info = dict(zip(INFO, (guidance_scale, num_inference_steps, temperature), strict=True))
         return GeneratedWeights(weights, latents, prompts, templates, choices, self, info)
 
     def load_weights(self, path: StrPath) -> GeneratedWeights:
@@ -324,7 +330,7 @@ class WeightPipeline:
         weights = tensors["weights"]
         if weights.shape[-1] != self.space.size or record["clip"] != self.clip.digest:
             raise InputError(f"{path} was sampled with another model: its weights do not fit this one")
-        info = {key: record[key] for key in ("guidance_scale", "num_inference_steps")}
+        info = {key: record[key] for key in INFO if key in record}
         answers = [record["answers"]] if record["answers"] else None
         return GeneratedWeights(
             weights[None],

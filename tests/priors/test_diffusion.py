@@ -217,3 +217,22 @@ def test_statistics_are_needed_and_are_buffers(prior):
     fresh = DiffusionPrior(prior.denoiser, schedule())
     with pytest.raises(InputError, match="no statistics"):
         fresh.sample(torch.randn(2, E), num_inference_steps=1)
+
+
+def test_temperature_scales_the_noise_that_sampling_starts_from():
+    prior, means = exact_prior(std=0.5), torch.randn(4000, E)
+    spread = [
+        (
+            prior.sample(means, temperature=heat, num_inference_steps=T) - prior.latents.inverse(means[:, :Z])
+        ).std(dim=0)
+        for heat in (1.0, 0.5, 0.0)
+    ]
+    assert_close(spread[0], 0.5 * prior.latents.std, rtol=0.1, atol=0)
+    assert_close(spread[1], 0.5 * spread[0], rtol=0.05, atol=0)
+    assert (spread[2] < 0.01 * spread[0]).all()
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_impossible_temperatures(prior, temperature):
+    with pytest.raises(InputError, match="from 0 up"):
+        prior.sample(torch.randn(2, E), temperature=temperature)

@@ -50,7 +50,7 @@ def save_data(folder, clip, source):
 
 @pytest.fixture(scope="module")
 def train(recipe, tmp_path_factory):
-    """Run the recipe on data of its own; returns the weights of the denoiser that it saved."""
+    """Run the recipe on data of its own; returns the weights of the part of the pipeline that it saved."""
     folder = tmp_path_factory.mktemp("hyperldm")
     clip = load_clip(str(tiny_clip(folder / "clip")))
     save_data(folder / "data", clip, str(folder / "clip"))
@@ -62,7 +62,7 @@ def train(recipe, tmp_path_factory):
     hvae.save_pretrained(folder / "hvae/hypernet")
     write_tensors(folder / "adapted/adapted.safetensors", {"weights": adapted})
 
-    def run(name, **settings):
+    def run(name, part="prior/denoiser", **settings):
         paths = {key: str(folder / key) for key in ("adapted", "hvae")}
         denoiser = {"_component_": "weightgen.priors.MLPDenoiser", "hidden_dims": [8]}
         cfg = recipe.Config(
@@ -70,7 +70,7 @@ def train(recipe, tmp_path_factory):
             validate_every=99, lr=0.5, **paths, **settings,
         )  # fmt: skip
         recipe.main(cfg)
-        return read_tensors(folder / name / "prior/denoiser/model.safetensors")
+        return read_tensors(folder / name / part / "model.safetensors")
 
     return run
 
@@ -85,3 +85,15 @@ def test_what_is_saved_is_the_average_of_the_steps(train):
         expected = decay * first[name] + (1 - decay) * second[name]
         torch.testing.assert_close(found, expected.to(found.dtype))
         assert name.startswith("embeds.") or not torch.allclose(found, second[name], rtol=1e-6, atol=0)
+
+
+def test_the_decoder_is_trained_along_where_the_loss_sees_the_tasks(train):
+    scheduler = {
+        "_component_": "diffusers.DDIMScheduler", "num_train_timesteps": 20, "prediction_type": "sample", "clip_sample": False,
+    }  # fmt: skip
+    plain = train("plain", "hypernet", steps=2, ema_decay=0.0)
+    seen = train(
+        "seen", "hypernet", steps=2, ema_decay=0.0, scheduler=scheduler, function_weight=1.0, function_tasks=3
+    )
+    changed = {name for name in plain if not torch.equal(plain[name], seen[name])}
+    assert changed == {name for name in plain if name.startswith("decoder")}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from weightgen.descent import descend
 from weightgen.errors import InputError
 from weightgen.priors import DiffusionPrior
+from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import Denoiser, LatentHypernetwork
 from weightgen.scores import task_loss
 from weightgen.tasks import Examples
@@ -57,15 +58,11 @@ class FewShotGuidance:
         scale: float,
         samples: int = 1,
     ) -> None:
-        self.kind = prior.scheduler.config.prediction_type
-        if self.kind not in ("epsilon", "sample", "v_prediction"):
-            raise InputError(
-                f"prediction_type {self.kind!r} is not known: use epsilon, sample or v_prediction"
-            )
+        self.kind = check_kind(prior.scheduler)
         if samples < 1:
             raise InputError(f"samples must be at least 1, got {samples}")
         self.denoiser = denoiser
-        self.alphas_cumprod: Tensor = prior.scheduler.alphas_cumprod
+        self.scheduler = prior.scheduler
         self.loss = loss
         self.data = _repeated(data, samples)
         self.rows = _rows(self.data)
@@ -106,25 +103,12 @@ class FewShotGuidance:
         prediction = self.denoiser(latents, times, embeds)
         if self.scale == 0:
             return prediction
-        square = self.alphas_cumprod.to(latents)[times].unsqueeze(-1)
-        a, sigma = square.sqrt(), (1 - square).sqrt()
-        clean = self._clean(prediction, latents, a, sigma)
+        a, sigma = signal_and_noise(self.scheduler, times, latents)
+        clean = to_clean(self.kind, prediction, latents, a, sigma)
         moved = descend(
             self.loss, clean, *self.data, steps=1, lr=self.scale * sigma.square(), first_order=True
         )
-        return self._prediction(moved, latents, a, sigma)
-
-    def _clean(self, prediction: Tensor, latents: Tensor, a: Tensor, sigma: Tensor) -> Tensor:
-        if self.kind == "sample":
-            return prediction
-        return (
-            (latents - sigma * prediction) / a if self.kind == "epsilon" else a * latents - sigma * prediction
-        )
-
-    def _prediction(self, clean: Tensor, latents: Tensor, a: Tensor, sigma: Tensor) -> Tensor:
-        if self.kind == "sample":
-            return clean
-        return (latents - a * clean) / sigma if self.kind == "epsilon" else (a * latents - clean) / sigma
+        return from_clean(self.kind, moved, latents, a, sigma)
 
 
 def _repeated(data: Any, times: int) -> Any:

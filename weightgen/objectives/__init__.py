@@ -5,6 +5,7 @@ from weightgen.objectives.contrastive import Contrastive
 from weightgen.objectives.denoising import Denoising
 from weightgen.objectives.elbo import ELBO
 from weightgen.objectives.episodic import Episodic
+from weightgen.objectives.functional_denoising import FunctionalDenoising
 from weightgen.objectives.matching import Matching
 
-__all__ = ["ELBO", "Adaptation", "Contrastive", "Denoising", "Episodic", "Matching"]
+__all__ = ["ELBO", "Adaptation", "Contrastive", "Denoising", "Episodic", "FunctionalDenoising", "Matching"]

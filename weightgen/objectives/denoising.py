@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
 from weightgen.priors import MLPDenoiser, check_scheduler, null_embeds
+from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import Outcome
 
 
@@ -38,27 +38,21 @@ class Denoising(nn.Module):
         self.denoiser = denoiser
         self.scheduler = check_scheduler(scheduler)
         self.drop_rate = drop_rate
-        known = ("epsilon", "sample", "v_prediction")
-        if scheduler.config.prediction_type not in known:
-            raise InputError(
-                f"prediction_type must be one of {known}, got {scheduler.config.prediction_type!r}"
-            )
+        self.kind = check_kind(scheduler)
 
     def forward(self, batch: tuple[Tensor, Tensor]) -> Outcome:
         """Loss of standardised latents (B, Z) with embeds (B, E)."""
-        latents, embeds = batch
+        loss, _ = self.denoise(*batch)
+        return Outcome(loss, {"loss": loss.detach()})
+
+    def denoise(self, latents: Tensor, embeds: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and the clean latents ẑ₀ (B, Z) that the denoiser sees in latents noised to times drawn at random."""
         rows = len(latents)
-        steps = self.scheduler.config.num_train_timesteps
-        times = torch.randint(0, steps, (rows,), device=latents.device)
+        times = torch.randint(0, self.scheduler.config.num_train_timesteps, (rows,), device=latents.device)
         noise = torch.randn_like(latents)
         noisy = self.scheduler.add_noise(latents, noise, times)
         dropped = torch.rand(rows, 1, device=latents.device) < self.drop_rate
         prediction = self.denoiser(noisy, times, torch.where(dropped, null_embeds(embeds), embeds))
-        loss = F.mse_loss(prediction, self._target(latents, noise, times))
-        return Outcome(loss, {"loss": loss.detach()})
-
-    def _target(self, latents: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-        kind = self.scheduler.config.prediction_type
-        if kind == "sample":
-            return latents
-        return noise if kind == "epsilon" else self.scheduler.get_velocity(latents, noise, times)
+        a, sigma = signal_and_noise(self.scheduler, times, latents)
+        loss = F.mse_loss(prediction, from_clean(self.kind, latents, noisy, a, sigma))
+        return loss, to_clean(self.kind, prediction, noisy, a, sigma)

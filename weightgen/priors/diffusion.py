@@ -70,6 +70,7 @@ class DiffusionPrior(nn.Module):
         num_inference_steps: int = 20,
         generator: Sequence[Generator] | Generator | None = None,
         guide: Callable[[Denoiser], Denoiser] | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """Draw one latent per embedding.
 
@@ -78,13 +79,17 @@ class DiffusionPrior(nn.Module):
             num_inference_steps: denoising steps, from 1 to T.
             generator: one for all, or one per row; with one per row, a row does not depend on the rest of the batch.
             guide: turns the denoiser into a guided one, e.g. `lambda d: ClassifierFreeGuidance(d, 1.5)`.
+            temperature: times the noise that sampling starts from. Below 1, samples differ less and lie nearer to the middle of
+                what is likely; at 0, a scheduler that adds no noise of its own gives one latent per embedding.
 
         Returns:
             Latents, no longer standardised, with shape (B, Z).
 
         Raises:
-            InputError: the number of steps is not in 1…T.
+            InputError: the number of steps is not in 1…T, or the temperature is negative.
         """
+        if not 0 <= temperature < float("inf"):
+            raise InputError(f"temperature must be a number from 0 up, got {temperature}")
         trained_steps = self.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= trained_steps:
             raise InputError(
@@ -98,7 +103,8 @@ class DiffusionPrior(nn.Module):
         scheduler.set_timesteps(num_inference_steps, device=embeds.device)
         rows = list(generator) if isinstance(generator, Sequence) else generator
         shape = (len(embeds), self.denoiser.latent_dim)
-        z = randn_tensor(shape, generator=rows, device=embeds.device) * scheduler.init_noise_sigma
+        noise = randn_tensor(shape, generator=rows, device=embeds.device)
+        z = noise * (temperature * scheduler.init_noise_sigma)
         extra = {"generator": rows} if _takes_generator(scheduler) else {}
         for time in scheduler.timesteps:
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
