@@ -7,5 +7,8 @@ from weightgen.hypernets.hvae import HVAE
 from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.hypernets.prototypes import PrototypeNetwork
 from weightgen.hypernets.shared import SharedWeights
+from weightgen.hypernets.support_hnet import SupportHNet
 
-__all__ = ["FiLM", "HNet", "HVAE", "GradientSteps", "HyperTransformer", "PrototypeNetwork", "SharedWeights"]
+__all__ = [
+    "FiLM", "HNet", "HVAE", "GradientSteps", "HyperTransformer", "PrototypeNetwork", "SharedWeights", "SupportHNet",
+]  # fmt: skip

@@ -7,5 +7,8 @@ from weightgen.objectives.elbo import ELBO
 from weightgen.objectives.episodic import Episodic
 from weightgen.objectives.functional_denoising import FunctionalDenoising
 from weightgen.objectives.matching import Matching
+from weightgen.objectives.one_pass import OnePass
 
-__all__ = ["ELBO", "Adaptation", "Contrastive", "Denoising", "Episodic", "FunctionalDenoising", "Matching"]
+__all__ = [
+    "ELBO", "Adaptation", "Contrastive", "Denoising", "Episodic", "FunctionalDenoising", "Matching", "OnePass",
+]  # fmt: skip

@@ -1,0 +1,291 @@
+"""SupportHNet: the weights of an adapter of CLIP features from a few labelled examples, in one pass.
+
+A HyperTransformer for features: CLIP has seen the images already, so one transformer reads the support set as a set of tokens, and writes
+both layers of the adapter at once, in a few rounds of attention that each look at what the weights written so far make of the examples.
+
+Letters: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D support embedding, K rounds.
+"""
+
+from typing import Literal, NamedTuple, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize, relu
+
+from weightgen.errors import InputError
+from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.hypernets.set_transformer import SetTransformer
+from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.tasks import PADDING_LABEL, Examples
+from weightgen.weight_space import WeightSpace
+
+
+class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+    r"""Support set → weights (U, V) of a `CLIPAdapter`, y = x + V a with a = [relu(U k), 1]/√H and k = [x, 1]/√E. In each of K rounds
+
+        p = softmax(β s cos(y, answers)),   r = ∂ log-likelihood / ∂y, its slope, with the expected answer taken under p
+        t ← block(t + S r),   γ, γ' = step · exp(G · mean t)
+        V ← V + mean over examples of (γ (r + L r) + T t) (a + R a)ᵀ,   U ← U + mean of γ' (Vᵀr ⊙ 1[U k > 0]) kᵀ
+
+    where t, at first a projection of [image, answer, log N], is an example's token, and L, R, T, S and G are learned in each round.
+    The last columns of U and V are √E and √H times the biases. L, R, T and G start at zero, so that an untrained pass is K steps of
+    gradient descent (slower by E and H for the biases), of which training makes better ones: the slopes are values of linear attention with
+    the activations as keys. Nothing is differentiated, and the order of the examples does not count.
+
+    The support embedding is made of the first D principal components of what was written for training tasks (`fit`).
+
+    References:
+        Zhmoginov, Sandler, Vladymyrov, "HyperTransformer: Model Generation for Supervised and Semi-Supervised Few-Shot Learning", 2022;
+        von Oswald et al., "Transformers Learn In-Context by Gradient Descent", 2023 (slopes as values of attention). The rounds are ours.
+
+    Args:
+        space: the weight space of a `CLIPAdapter` with biases; see `writer_for`.
+        dim: size of the tokens.
+        heads: of the transformer.
+        rounds: K.
+        writes: "all" weights, or those of the "last" layer only; the others are learned, and the same for all tasks.
+        step: see above; 0 begins with weights that no support set changes.
+        sharpness: β before training. Below 1, examples count on after they are told right.
+        logit_scale: s.
+        embed_dim: D.
+        input_noise: standard deviation, relative to length 1, of the noise on images in training.
+
+    Raises:
+        InputError: another `writes`, no rounds, or a space of other layers.
+    """
+
+    mean: Tensor
+    components: Tensor
+
+    def __init__(
+        self,
+        space: WeightSpace,
+        dim: int = 64,
+        heads: int = 4,
+        rounds: int = 8,
+        writes: Literal["all", "last"] = "all",
+        step: float = 5.0,
+        sharpness: float = 0.3,
+        logit_scale: float = 100.0,
+        embed_dim: int = 96,
+        input_noise: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if writes not in ("all", "last"):
+            raise InputError(f"expected writes to be 'all' or 'last', got {writes!r}")
+        if rounds < 1:
+            raise InputError(f"expected rounds from 1 up, got {rounds}")
+        self.space = space
+        self.hidden_dim, self.input_dim = adapter_sizes(space)
+        self.embed_dim = embed_dim
+        self.writes_all = writes == "all"
+        self.step, self.logit_scale, self.input_noise = step, logit_scale, input_noise
+        self.base = nn.Parameter(torch.zeros(space.size))
+        self.tokens = nn.Linear(2 * self.input_dim + 1, dim)
+        self.rounds = nn.ModuleList(
+            Round(dim, heads, self.input_dim, self.hidden_dim, sharpness) for _ in range(rounds)
+        )
+        self.register_buffer("mean", torch.zeros(space.size))
+        self.register_buffer("components", torch.zeros(embed_dim, space.size))
+
+    @torch.no_grad()
+    def start_at(self, weights: Tensor) -> Self:
+        """Begin at `weights`, with shape (P,)."""
+        self.base.copy_(weights)
+        return self
+
+    @torch.no_grad()
+    def fit(self, weights: Tensor) -> Self:
+        """Take the principal components of `weights` (M, P), written for M support sets, as axes of the support embedding."""
+        self.mean.copy_(weights.mean(dim=0))
+        kept = min(self.embed_dim, *weights.shape)
+        axes = torch.linalg.svd(weights - self.mean, full_matrices=False).Vh[:kept]
+        self.components.zero_()[:kept].copy_(axes)
+        return self
+
+    def encode(self, support: Examples, answers: Tensor) -> Tensor:
+        """Support embeddings (B, D); arguments as for `forward`."""
+        return self.embed(self(support, answers))
+
+    def embed(self, weights: Tensor) -> Tensor:
+        """Written weights (*, P) → support embeddings (*, D)."""
+        return linear(weights - self.mean, self.components)
+
+    def forward(self, support: Examples, answers: Tensor) -> Tensor:
+        """Write weights.
+
+        Args:
+            support: image embeddings (B, N, E) and labels (B, N), -100 for padding.
+            answers: embeddings of the answers, with shape (B, C, E); zeros for padding.
+
+        Returns:
+            Weights, with shape (B, P).
+
+        Raises:
+            InputError: see `check_examples`.
+        """
+        check_examples(support, answers, self.input_dim)
+        seen = self._look(support, answers)
+        count = seen.share.ne(0).sum(dim=1, keepdim=True).to(seen.images.dtype).log()
+        size = self.input_dim**0.5  # entries of order 1
+        facts = [size * seen.images, size * seen.own, count.expand(*seen.share.shape)]
+        tokens = self.tokens(torch.cat(facts, dim=-1))
+        first, last = (matrix.expand(len(tokens), -1, -1) for matrix in self._matrices())
+        for one in self.rounds:
+            tokens, first, last = one(seen, tokens, first, last, self)
+        return self._flat(first, last)
+
+    def _look(self, support: Examples, answers: Tensor) -> "Seen":
+        images, choices = normalize(support.inputs, dim=-1), normalize(answers, dim=-1)
+        if self.training and self.input_noise:
+            images = images + self.input_noise / self.input_dim**0.5 * torch.randn_like(images)
+        present = support.labels != PADDING_LABEL
+        share = (present / present.sum(dim=1, keepdim=True)).to(images.dtype).unsqueeze(-1)
+        index = support.labels.clamp_min(0).unsqueeze(-1).expand(-1, -1, self.input_dim)
+        return Seen(images, choices, answers.any(dim=-1).unsqueeze(1), choices.gather(1, index), share)
+
+    def _matrices(self) -> tuple[Tensor, Tensor]:
+        """U (H, E + 1) and V (E, H + 1) where nothing has been written yet."""
+        parts = self.space.unflatten(self.base)
+        first, last = (
+            torch.cat([parts[f"{layer}.weight"], size**0.5 * parts[f"{layer}.bias"].unsqueeze(-1)], dim=-1)
+            for layer, size in self._layers()
+        )
+        return first, last
+
+    def _flat(self, first: Tensor, last: Tensor) -> Tensor:
+        parts: dict[str, Tensor] = {}
+        for (layer, size), matrix in zip(self._layers(), (first, last), strict=True):
+            parts |= {f"{layer}.weight": matrix[..., :-1], f"{layer}.bias": matrix[..., -1] / size**0.5}
+        return self.space.flatten(parts)
+
+    def _layers(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The names of both layers, and how many inputs they have."""
+        return ("hidden", self.input_dim), ("out", self.hidden_dim)
+
+
+class Seen(NamedTuple):
+    """A batch of support sets as the rounds see them.
+
+    Attributes:
+        images: of length 1, with shape (B, N, E).
+        answers: of length 1, with shape (B, C, E).
+        real: whether an answer is no padding, with shape (B, 1, C).
+        own: the answer of each image, with shape (B, N, E).
+        share: one over the number of examples, 0 for padding, with shape (B, N, 1).
+    """
+
+    images: Tensor
+    answers: Tensor
+    real: Tensor
+    own: Tensor
+    share: Tensor
+
+
+class Round(nn.Module):
+    """One round of `SupportHNet`."""
+
+    def __init__(self, dim: int, heads: int, input_dim: int, hidden_dim: int, sharpness: float) -> None:
+        super().__init__()
+        self.log_sharpness = nn.Parameter(torch.tensor(sharpness).log())
+        self.slopes = nn.Linear(input_dim, dim, bias=False)
+        self.block = SetTransformer(dim, 1, heads)
+        self.gains = nn.Linear(dim, 2)
+        self.left = nn.Linear(input_dim, input_dim, bias=False)
+        self.values = nn.Linear(dim, input_dim)
+        self.right = nn.Linear(hidden_dim + 1, hidden_dim + 1, bias=False)
+        for change in (self.gains, self.left, self.values, self.right):
+            for parameter in change.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(
+        self, seen: Seen, tokens: Tensor, first: Tensor, last: Tensor, whole: SupportHNet
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, N, D'), U (B, H, E + 1) and V (B, E, H + 1) after the round."""
+        root = whole.hidden_dim**0.5
+        keys = _with_one(seen.images, seen.images.shape[-1] ** -0.5)
+        before = keys @ first.mT
+        active = _with_one(relu(before) / root, 1 / root)
+        slope = self._slope(seen, active @ last.mT, whole.logit_scale)
+        tokens = self.block(tokens + self.slopes(slope), seen.share.squeeze(-1) > 0)
+        pooled = (seen.share * tokens).sum(dim=1, keepdim=True)
+        gain, gain_first = (whole.step * self.gains(pooled).exp()).split(1, dim=-1)
+        value = gain * (slope + self.left(slope)) + self.values(tokens)
+        if whole.writes_all:
+            back = slope @ last[..., :-1] / root * (before > 0)
+            first = first + (gain_first * seen.share * back).mT @ keys
+        return tokens, first, last + (seen.share * value).mT @ (active + self.right(active))
+
+    def _slope(self, seen: Seen, change: Tensor, scale: float) -> Tensor:
+        """The slope of the log-likelihood of each example with respect to its adapted embedding, with shape (B, N, E)."""
+        adapted = change + seen.images.shape[-1] ** 0.5 * seen.images
+        length = adapted.square().sum(dim=-1, keepdim=True).clamp_min(1e-6).sqrt()
+        unit = adapted / length
+        logits = self.log_sharpness.exp() * scale * unit @ seen.answers.mT
+        expected = logits.masked_fill(~seen.real, -torch.inf).softmax(dim=-1) @ seen.answers
+        pull = seen.own - expected
+        return scale / length * (pull - unit * (unit * pull).sum(dim=-1, keepdim=True))
+
+
+def _with_one(x: Tensor, value: float) -> Tensor:
+    return torch.cat([x, torch.full_like(x[..., :1], value)], dim=-1)
+
+
+def adapter_sizes(space: WeightSpace) -> tuple[int, int]:
+    """H and E of the adapter that has this weight space.
+
+    Raises:
+        InputError: it is of other layers.
+    """
+    shapes = dict(space.shapes)
+    hidden, dim = shapes.get("hidden.weight", (0, 0))
+    expected = {
+        "hidden.weight": (hidden, dim), "hidden.bias": (hidden,), "out.weight": (dim, hidden), "out.bias": (dim,),
+    }  # fmt: skip
+    if shapes != expected:
+        raise InputError(f"SupportHNet writes weights of a CLIPAdapter with biases, got layers {shapes}")
+    return hidden, dim
+
+
+def writer_for(network: nn.Module, **options: float | str) -> SupportHNet:
+    """A `SupportHNet` for `network`; further arguments are those of the class.
+
+    Raises:
+        InputError: the network is no `CLIPAdapter` whose forward pass the rounds know.
+    """
+    if not isinstance(network, CLIPAdapter) or not (network.ntk and network.normalize_inputs):
+        raise InputError(
+            "SupportHNet writes weights of a CLIPAdapter with ntk and normalize_inputs: give a network of that kind"
+        )
+    return SupportHNet(WeightSpace.of(network), logit_scale=network.logit_scale, **options)  # type: ignore[arg-type]
+
+
+def check_examples(support: Examples, answers: Tensor, dim: int) -> None:
+    """Refuse support sets that no weights should be written from.
+
+    Raises:
+        InputError: shapes that do not fit, numbers that are not finite, labels that are no answer's, or a task without a labelled example.
+    """
+    features, labels = support
+    if features.ndim != 3 or features.shape[:2] != labels.shape or features.shape[-1] != dim:
+        raise InputError(
+            f"expected image embeddings (B, N, {dim}) with labels (B, N), got {tuple(features.shape)} with {tuple(labels.shape)}"
+        )
+    if answers.ndim != 3 or len(answers) != len(labels) or answers.shape[-1] != dim:
+        raise InputError(f"expected answers ({len(labels)}, C, {dim}), got {tuple(answers.shape)}")
+    if not bool(features.isfinite().all() and answers.isfinite().all()):
+        raise InputError(
+            "the embeddings of examples or answers hold NaN or infinite numbers: clean them first"
+        )
+    present = labels != PADDING_LABEL
+    if not bool(present.any(dim=1).all()):
+        task = int((~present.any(dim=1)).nonzero()[0])
+        raise InputError(f"support set {task} has no labelled example: label at least one")
+    count = answers.any(dim=-1).sum(dim=1, keepdim=True)
+    wrong = present & ((labels < 0) | (labels >= count))
+    if bool(wrong.any()):
+        task, place = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"expected labels from 0 to {int(count[task]) - 1} for the answers of support set {task}, got {int(labels[task, place])}"
+        )
