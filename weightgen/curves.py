@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation import Scores, WeightsOf, evaluate
+from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.objectives.adaptation import adapt
 from weightgen.scores import subsample
 from weightgen.tasks import TaskBatch
@@ -125,3 +126,36 @@ def shot_curve(
         return evaluate(space, network, tasks, weights)
 
     return {count: [scores(count, seed) for seed in seeds] for count in shots}
+
+
+ALL = 1_000_000  # shots: more examples than any class has
+
+
+def one_pass_curve(
+    network: nn.Module, tasks: MetaVQATasks, hypernet: SupportHNet, shots: Sequence[int], seed: int = 0
+) -> dict[int, Scores]:
+    """Query scores of weights written from at most n support examples of each class, by n.
+
+    The examples are those that `shot_curve` takes with the same seed.
+
+    Args:
+        network: the base network.
+        tasks: T tasks.
+        hypernet: what writes the weights.
+        shots: the numbers n, from 1 up.
+        seed: of the choice of examples.
+
+    Raises:
+        InputError: no shots, or fewer than one.
+    """
+    if min(shots, default=0) < 1:
+        raise InputError(f"expected numbers of shots from 1 up, got {list(shots)}")
+
+    def scores(count: int) -> Scores:
+        def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
+            few = subsample(batch.support, count, order_of(batch, rows, seed))
+            return hypernet(few, batch.context["answers"])
+
+        return evaluate(hypernet.space, network, tasks, weights)
+
+    return {count: scores(count) for count in shots}

@@ -6,7 +6,7 @@ both layers of the adapter at once, in a few rounds of attention that each look 
 Letters: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D support embedding, K rounds.
 """
 
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
@@ -49,7 +49,8 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         sharpness: β before training. Below 1, examples count on after they are told right.
         logit_scale: s.
         embed_dim: D.
-        input_noise: standard deviation, relative to length 1, of the noise on images in training.
+        input_noise: standard deviation of the noise on images in training, relative to √E, the length of x.
+        normalize_inputs: whether x is brought to the length √E first, as the adapter does it.
 
     Raises:
         InputError: another `writes`, no rounds, or a space of other layers.
@@ -70,6 +71,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         logit_scale: float = 100.0,
         embed_dim: int = 96,
         input_noise: float = 0.0,
+        normalize_inputs: bool = True,
     ) -> None:
         super().__init__()
         if writes not in ("all", "last"):
@@ -81,6 +83,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         self.embed_dim = embed_dim
         self.writes_all = writes == "all"
         self.step, self.logit_scale, self.input_noise = step, logit_scale, input_noise
+        self.normalize_inputs = normalize_inputs
         self.base = nn.Parameter(torch.zeros(space.size))
         self.tokens = nn.Linear(2 * self.input_dim + 1, dim)
         self.rounds = nn.ModuleList(
@@ -128,8 +131,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         check_examples(support, answers, self.input_dim)
         seen = self._look(support, answers)
         count = seen.share.ne(0).sum(dim=1, keepdim=True).to(seen.images.dtype).log()
-        size = self.input_dim**0.5  # entries of order 1
-        facts = [size * seen.images, size * seen.own, count.expand(*seen.share.shape)]
+        facts = [seen.images, self.input_dim**0.5 * seen.own, count.expand(*seen.share.shape)]
         tokens = self.tokens(torch.cat(facts, dim=-1))
         first, last = (matrix.expand(len(tokens), -1, -1) for matrix in self._matrices())
         for one in self.rounds:
@@ -137,9 +139,11 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         return self._flat(first, last)
 
     def _look(self, support: Examples, answers: Tensor) -> "Seen":
-        images, choices = normalize(support.inputs, dim=-1), normalize(answers, dim=-1)
+        choices = normalize(answers, dim=-1)
+        size = self.input_dim**0.5
+        images = size * normalize(support.inputs, dim=-1) if self.normalize_inputs else support.inputs
         if self.training and self.input_noise:
-            images = images + self.input_noise / self.input_dim**0.5 * torch.randn_like(images)
+            images = images + self.input_noise * torch.randn_like(images)
         present = support.labels != PADDING_LABEL
         share = (present / present.sum(dim=1, keepdim=True)).to(images.dtype).unsqueeze(-1)
         index = support.labels.clamp_min(0).unsqueeze(-1).expand(-1, -1, self.input_dim)
@@ -169,7 +173,7 @@ class Seen(NamedTuple):
     """A batch of support sets as the rounds see them.
 
     Attributes:
-        images: of length 1, with shape (B, N, E).
+        images: x, with shape (B, N, E).
         answers: of length 1, with shape (B, C, E).
         real: whether an answer is no padding, with shape (B, 1, C).
         own: the answer of each image, with shape (B, N, E).
@@ -204,9 +208,9 @@ class Round(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, N, D'), U (B, H, E + 1) and V (B, E, H + 1) after the round."""
         root = whole.hidden_dim**0.5
-        keys = _with_one(seen.images, seen.images.shape[-1] ** -0.5)
+        keys = _with_one(seen.images, 1.0) / whole.input_dim**0.5
         before = keys @ first.mT
-        active = _with_one(relu(before) / root, 1 / root)
+        active = _with_one(relu(before), 1.0) / root
         slope = self._slope(seen, active @ last.mT, whole.logit_scale)
         tokens = self.block(tokens + self.slopes(slope), seen.share.squeeze(-1) > 0)
         pooled = (seen.share * tokens).sum(dim=1, keepdim=True)
@@ -219,7 +223,7 @@ class Round(nn.Module):
 
     def _slope(self, seen: Seen, change: Tensor, scale: float) -> Tensor:
         """The slope of the log-likelihood of each example with respect to its adapted embedding, with shape (B, N, E)."""
-        adapted = change + seen.images.shape[-1] ** 0.5 * seen.images
+        adapted = change + seen.images
         length = adapted.square().sum(dim=-1, keepdim=True).clamp_min(1e-6).sqrt()
         unit = adapted / length
         logits = self.log_sharpness.exp() * scale * unit @ seen.answers.mT
@@ -248,17 +252,16 @@ def adapter_sizes(space: WeightSpace) -> tuple[int, int]:
     return hidden, dim
 
 
-def writer_for(network: nn.Module, **options: float | str) -> SupportHNet:
+def writer_for(network: nn.Module, **options: Any) -> SupportHNet:
     """A `SupportHNet` for `network`; further arguments are those of the class.
 
     Raises:
         InputError: the network is no `CLIPAdapter` whose forward pass the rounds know.
     """
-    if not isinstance(network, CLIPAdapter) or not (network.ntk and network.normalize_inputs):
-        raise InputError(
-            "SupportHNet writes weights of a CLIPAdapter with ntk and normalize_inputs: give a network of that kind"
-        )
-    return SupportHNet(WeightSpace.of(network), logit_scale=network.logit_scale, **options)  # type: ignore[arg-type]
+    if not isinstance(network, CLIPAdapter) or not network.ntk:
+        raise InputError("SupportHNet writes weights of a CLIPAdapter with ntk: give a network of that kind")
+    known: dict[str, Any] = {"logit_scale": network.logit_scale, "normalize_inputs": network.normalize_inputs}
+    return SupportHNet(WeightSpace.of(network), **known, **options)
 
 
 def check_examples(support: Examples, answers: Tensor, dim: int) -> None:
