@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-slow lint meta-vqa-check clean
+.PHONY: demo test test-slow lint meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 demo: $(READY)
@@ -23,6 +23,10 @@ lint: $(READY)
 
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/test_meta_vqa_golden.py
+
+# Needs no data and no training; BENCH passes settings on: make bench BENCH="sizes=[scenes] threads=4"
+bench: $(READY)
+	$(VENV)/bin/python recipes/bench.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
