@@ -1,14 +1,14 @@
 """Score every method of one seed that `reproduce.py` has trained, on held-out tasks; choose settings on validation tasks.
 
-    python recipes/score_methods.py dataset=... runs=results/scenes/seed0 output=results/scenes/seed0/scores.json
+    python recipes/score_methods.py dataset=... runs=runs/scenes/seed0 output=runs/scenes/seed0/scores.json
 
-Rows are accuracies (mean over tasks of query accuracy) by split, zero-shot and few-shot; "chosen" says what the validation tasks chose.
+Rows are accuracies (mean over tasks of query accuracy) by split, zero-shot and few-shot; "chosen" says what the validation tasks chose,
+"curve" has the accuracy on test tasks at every guidance scale. Task inference is HyperCLIP's, as `train_hyperclip.py` measured it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,22 @@ from weightgen.data.templates import make_template
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import chance_scores, clip_scores, evaluate
-from weightgen.files import write_json
+from weightgen.files import read_json, write_json
 from weightgen.guidance import HyperCLIPGuidance
-from weightgen.hypernets import HNet, SharedWeights
+from weightgen.hypernets import HVAE
+from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives.adaptation import adapt
+from weightgen.objectives.adaptation import adapt, starting_points
 from weightgen.pipeline import WeightPipeline
 from weightgen.priors import GaussianPrior
 from weightgen.tasks import TaskBatch
 
-Weights = Callable[[MetaVQATasks], Callable[[TaskBatch, Tensor], Tensor]]
-"""A split → a function of (batch, numbers of its tasks) that gives weights."""
+Drawn = Callable[[TaskBatch, Tensor], Tensor]
+"""(A batch, the numbers of its tasks in the split) → weights."""
+Weights = Callable[[MetaVQATasks], Drawn]
+LATENTS = ("hnet_maml", "cond_hnet_maml")  # methods that adapt the latent of an HNet, not weights
+CONDITIONAL = ("cond_multitask", "film", "cond_hnet_maml")
+DIFFUSION = ("hyperldm", "hyperldm_paper", "hyperldm_hnet")
 
 
 @dataclass
@@ -45,13 +50,25 @@ class Config:
     output: str = MISSING  # scores.json
     features: str | None = None
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
-    scales: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0, 3.0])
+    scales: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0])
     guidance_steps: int = 10
     guidance_lrs: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0])
     few_shot_steps: int = 50
     few_shot_lrs: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0])
     num_inference_steps: int = 20
+    temperature: float = 1.0  # of the samples of HyperLDM
     seed: int = 0
+
+
+def finite(weights: Tensor) -> Tensor:
+    """Return the weights.
+
+    Raises:
+        InputError: gradient descent has carried some of them off to infinity.
+    """
+    if not weights.isfinite().all():
+        raise InputError("adaptation diverged: its weights are not finite; give smaller step sizes")
+    return weights
 
 
 class Scorer:
@@ -63,73 +80,90 @@ class Scorer:
         self.cfg, self.runs = cfg, Path(cfg.runs)
         self.tasks = {name: MetaVQATasks(splits[name], store) for name in names}
         self.network = load_part(CLIPAdapter, self.runs / "multitask/network")
-        self.space = load_part(SharedWeights, self.runs / "multitask/hypernet").space
+        self.space = load_hypernet(self.runs / "multitask", "training.json").space
         self.rows: dict[str, dict[str, Any]] = {}
 
-    def add(self, name: str, choices: dict[str, Weights]) -> None:
-        """Score a method with the setting that is best on the validation tasks."""
+    def add(self, name: str, choices: dict[str, Weights], curve: bool = False) -> None:
+        """Score a method with the setting that is best on the validation tasks; with `curve`, with every setting.
+
+        Raises:
+            InputError: every setting diverges, or the best one does on other tasks.
+        """
 
         def score(split: str, weights: Weights) -> float:
             tasks = self.tasks[split]
             return evaluate(self.space, self.network, tasks, weights(tasks)).macro
 
-        tried = {setting: score("validation", weights) for setting, weights in choices.items()}
+        tried: dict[str, float] = {}
+        for setting, weights in choices.items():
+            try:
+                tried[setting] = score("validation", weights)
+            except InputError as error:
+                print(f"{name}, {setting}: {error}", flush=True)
+        if not tried:
+            raise InputError(f"{name}: no setting of {list(choices)} gave finite weights, see above")
         best = max(tried, key=lambda setting: tried[setting])
         row = {split: score(split, choices[best]) for split in self.tasks if split != "validation"}
         self.rows[name] = {**row, "validation": tried[best], "chosen": best, "tried": tried}
-        print(f"{name}: {row['test']:.3f} ({best})", flush=True)
+        if curve:
+            self.rows[name]["curve"] = {
+                setting: score("test", weights) for setting, weights in choices.items()
+            }
+        print(f"{name}: {row['test']:.3f} ({best or 'zero-shot'})", flush=True)
 
-    def zero_shot(self, folder: str, kind: type) -> Weights:
-        """Weights that a hypernetwork writes for the question."""
-        hypernet = load_part(kind, self.runs / folder / "hypernet").requires_grad_(False).eval()
-        return lambda _: lambda batch, _: hypernet(batch.embeds)
+    def adapted(self, folder: str, steps: int, lr: float) -> Weights:
+        """Weights of a hypernetwork after gradient steps on the support set, from where it puts a task; none for zero-shot."""
+        hypernet = load_hypernet(self.runs / folder, "training.json").requires_grad_(False)
+        point = "latents" if folder.startswith(LATENTS) else "weights"
+
+        def drawn(batch: TaskBatch, _: Tensor) -> Tensor:
+            start, decode = starting_points(hypernet, batch.embeds, point)
+            tune = partial(adapt, self.space, self.network, steps=steps, lr=lr, decode=decode)
+            reached = tune(start, batch.support, batch.context)
+            return finite(reached if decode is None else decode(reached))
+
+        return lambda _: drawn
+
+    def zero_shot(self, folder: str) -> dict[str, Weights]:
+        return {"": self.adapted(folder, 0, 0.0)}
 
     def few_shot(self, folder: str) -> dict[str, Weights]:
-        """Weights after gradient steps on the support set, by step size."""
-        shared = load_part(SharedWeights, self.runs / folder / "hypernet").requires_grad_(False)
+        """By step size."""
         steps = self.cfg.few_shot_steps
-
-        def weights(lr: float, _: MetaVQATasks) -> Callable[[TaskBatch, Tensor], Tensor]:
-            tune = partial(adapt, self.space, self.network, steps=steps, lr=lr)
-            return lambda batch, _: tune(shared(batch.embeds), batch.support, batch.context)
-
-        return {f"{steps} steps of {lr}": partial(weights, lr) for lr in self.cfg.few_shot_lrs}
+        return {f"{steps} steps of {lr}": self.adapted(folder, steps, lr) for lr in self.cfg.few_shot_lrs}
 
     def sampled(self, folder: str) -> dict[str, Weights]:
         """Weights that HyperLDM samples, by guidance scale."""
         pipe = WeightPipeline.from_pretrained(self.runs / folder)
 
-        def weights(scale: float, tasks: MetaVQATasks) -> Callable[[TaskBatch, Tensor], Tensor]:
+        def weights(scale: float, tasks: MetaVQATasks) -> Drawn:
             rows = [torch.Generator().manual_seed(self.cfg.seed * 1_000_003 + i) for i in range(len(tasks))]
-            steps = self.cfg.num_inference_steps
             drawn, _ = pipe.sample(
-                tasks.batch().embeds, guidance_scale=scale, num_inference_steps=steps, generator=rows
-            )
+                tasks.batch().embeds, guidance_scale=scale, num_inference_steps=self.cfg.num_inference_steps,
+                generator=rows, temperature=self.cfg.temperature,
+            )  # fmt: skip
             return lambda _, index: drawn[index, 0]
 
         return {f"scale {scale}": partial(weights, scale) for scale in self.cfg.scales}
 
-    def guided(self, folder: str, hypernet: Any) -> dict[str, Weights]:
-        """Weights that HyperCLIP guidance walks to from the centre of the latents, by step size."""
+    def guided(self, folder: str, hypernet: Any, start: Tensor) -> dict[str, Weights]:
+        """Weights that HyperCLIP guidance walks to from the latent `start` (Z,), by step size."""
         encoder = load_part(HyperCLIP, self.runs / folder / "encoder").requires_grad_(False).eval()
-        prior = GaussianPrior(torch.zeros(hypernet.latent_dim), std=0.0)
+        prior, steps = GaussianPrior(start, std=0.0), self.cfg.guidance_steps
 
-        def weights(lr: float, tasks: MetaVQATasks) -> Callable[[TaskBatch, Tensor], Tensor]:
-            guidance = HyperCLIPGuidance(prior, hypernet, encoder, self.cfg.guidance_steps, lr)
-            reached = hypernet(guidance.sample(tasks.batch().embeds)).detach()
+        def weights(lr: float, tasks: MetaVQATasks) -> Drawn:
+            guidance = HyperCLIPGuidance(prior, hypernet, encoder, steps, lr)
+            reached = finite(hypernet(guidance.sample(tasks.batch().embeds)).detach())
             return lambda _, index: reached[index]
 
-        steps = self.cfg.guidance_steps
         return {f"{steps} steps of {lr}": partial(weights, lr) for lr in self.cfg.guidance_lrs}
 
 
-def main(cfg: Config) -> None:
-    if not Path(cfg.runs).is_dir():
-        raise InputError(f"no folder {cfg.runs}: it is what recipes/reproduce.py fills")
-    scorer = Scorer(cfg)
-    pipe = WeightPipeline.from_pretrained(scorer.runs / f"hyperldm_{cfg.shares[-1]}")
+def score_floors(scorer: Scorer) -> None:
+    """Chance, CLIP as it is, and CLIP where the answers' statements hold the question."""
+    clip = WeightPipeline.from_pretrained(scorer.runs / f"hyperldm_{scorer.cfg.shares[-1]}").clip
     for name, tasks in scorer.tasks.items():
-        asked = tasks.restated(make_template, pipe.clip.encode_texts)
+        asked = tasks.restated(make_template, clip.encode_texts)
         fixed = {
             "chance": chance_scores(tasks),
             "clip": clip_scores(tasks),
@@ -137,15 +171,40 @@ def main(cfg: Config) -> None:
         }
         for row, score in fixed.items():
             scorer.rows.setdefault(row, {})[name] = score.macro
-    scorer.add("uncond_multitask", {"": scorer.zero_shot("multitask", SharedWeights)})
-    for share, kind in product(cfg.shares, ("hyperldm", "hyperldm_paper")):
-        scorer.add(f"{kind}_{share}", scorer.sampled(f"{kind}_{share}"))
-    for share in cfg.shares:
-        scorer.add(f"cond_multitask_{share}", {"": scorer.zero_shot(f"cond_multitask_{share}", HNet)})
-        scorer.add(f"hyperclip_{share}", scorer.guided(f"hyperclip_{share}", pipe.hypernet))
-    for name in ("multitask", "maml", "fomaml"):
+
+
+def score_all(scorer: Scorer) -> None:
+    score_floors(scorer)
+    hvae = load_part(HVAE, scorer.runs / "hvae/hypernet").requires_grad_(False)
+    hnet = load_hypernet(scorer.runs / "hnet_maml", "training.json").requires_grad_(False)
+    for name in ("multitask", "maml", "fomaml", "hnet_maml"):
+        scorer.add(name, scorer.zero_shot(name))
         scorer.add(f"few_shot_{name}", scorer.few_shot(name))
-    write_json(Path(cfg.output), scorer.rows)
+    for share in scorer.cfg.shares:
+        for name in DIFFUSION:
+            scorer.add(f"{name}_{share}", scorer.sampled(f"{name}_{share}"), curve=True)
+        for name in CONDITIONAL:
+            scorer.add(f"{name}_{share}", scorer.zero_shot(f"{name}_{share}"))
+        for name, hypernet, start in (
+            ("hyperclip", hvae, torch.zeros(hvae.latent_dim)),
+            ("hyperclip_hnet", hnet, hnet.start.detach()),
+        ):
+            scorer.add(f"{name}_{share}", scorer.guided(f"{name}_{share}", hypernet, start))
+    for name in CONDITIONAL:
+        scorer.add(f"few_shot_{name}", scorer.few_shot(f"{name}_{scorer.cfg.shares[-1]}"))
+
+
+def main(cfg: Config) -> None:
+    if not Path(cfg.runs).is_dir():
+        raise InputError(f"no folder {cfg.runs}: it is what recipes/reproduce.py fills")
+    scorer = Scorer(cfg)
+    score_all(scorer)
+    inference = {
+        f"{name}_{share}": read_json(scorer.runs / f"{name}_{share}/training.json")["test"]
+        for name in ("hyperclip", "hyperclip_hnet")
+        for share in cfg.shares
+    }
+    write_json(Path(cfg.output), {"rows": scorer.rows, "task_inference": inference})
 
 
 if __name__ == "__main__":

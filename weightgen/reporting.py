@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+# after Paul Tol, whose colours can be told apart by eyes that see few of them; and black
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee8866", "#000000")
 GROUPS = {"zero_shot": "random questions", "novel_composition": "novel compositions"}
 
 
@@ -73,6 +75,53 @@ def draw_guidance(curve: Mapping[str, float], path: Path) -> None:
     figure, axis = plt.subplots(figsize=(6, 4))
     axis.plot([float(scale) for scale in curve], [100 * value for value in curve.values()], "o-")
     axis.set(xlabel="guidance scale", ylabel="accuracy (%)", title="HVAE + HyperLDM, validation tasks")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, format="png")
+    plt.close(figure)
+
+
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    lines: Mapping[str, Mapping[str, Any]],
+    path: Path,
+    xlabel: str,
+    title: str,
+) -> None:
+    """Accuracy, with its standard deviation as error bars, along a few evenly spaced places.
+
+    Args:
+        curves: label → place → {"mean", "std"}; all curves have the same places.
+        lines: label → {"mean"}: numbers to compare with, drawn across. As many as there are curves get the colours of those.
+        path: the PNG.
+        xlabel: what the places are.
+        title: of the picture.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(9, 5))
+    places = list(next(iter(curves.values())))
+    handles = []
+    for number, (label, curve) in enumerate(curves.items()):
+        # Side by side, so that error bars do not hide each other.
+        offset = 0.03 * (number - (len(curves) - 1) / 2)
+        means = [100 * curve[place]["mean"] for place in places]
+        bars = [100 * (curve[place]["std"] or 0.0) for place in places]
+        xs = [x + offset for x in range(len(places))]
+        look = {"color": COLOURS[number % 8], "marker": "osD^v<>P"[number % 8]}
+        handles.append(axis.errorbar(xs, means, bars, label=label, capsize=3, **look))
+    for number, (label, value) in enumerate(lines.items()):
+        if number < len(curves) <= len(lines):
+            style = {"color": COLOURS[number % 8], "linestyle": "--"}
+        else:
+            style = {"color": "0.5", "linestyle": (":", "-.")[number % 2]}
+        handles.append(axis.axhline(100 * value["mean"], label=label, linewidth=1.2, **style))
+    axis.set_xticks(range(len(places)), places)
+    axis.set(xlabel=xlabel, ylabel="accuracy (%)", title=title)
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110, format="png")
     plt.close(figure)

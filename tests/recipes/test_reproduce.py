@@ -1,0 +1,173 @@
+"""The one command: what it would run, when it refuses, and the tables and figures that it makes of scores."""
+
+import importlib.util
+import json
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from weightgen import InputError
+from weightgen.config import parse
+from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
+from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
+from weightgen.encoders.embed import names_to_embed
+
+PLAN = {"dtype": "single"}
+
+
+def loaded(root, name):
+    spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def reproduce(root):
+    return loaded(root, "reproduce")
+
+
+@pytest.fixture(scope="module")
+def report_methods(root):
+    return loaded(root, "report_methods")
+
+
+def save_data(folder, splits=("train", "validation", "test"), question="what color is the {}?", encoder="a"):
+    """Two tasks a split, with features of two numbers."""
+    tasks = {
+        name: [Task(question.format(f"{name} {i}"), ["red", "green"], [f"{i}s{k}" for k in range(4)], [0, 1, 0, 1],
+                    [f"{i}q{k}" for k in range(40)], [k % 2 for k in range(40)], "it is {}") for i in range(2)]
+        for name in splits
+    }  # fmt: skip
+    save_meta_vqa(tasks, folder)
+    plan = FeaturePlan(encoder, **names_to_embed(load_meta_vqa(folder)), **PLAN)
+    writer = FeatureWriter(folder / "features" / "clip", plan)
+    writer.begin()
+    for kind, number in writer.unfinished():
+        writer.write(kind, number, torch.randn(len(plan.shards(kind)[number]), 2))
+    writer.finish({"fewest": {"examples": 2, "answers": 2}, "encoder": {}})
+    return folder
+
+
+def config(reproduce, tmp_path, **words):
+    paths = {name: str(tmp_path / name) for name in ("dataset", "output", "runs")}
+    return reproduce.Config(**{**paths, **words})
+
+
+@pytest.mark.parametrize("setting", ["scenes", "paper"])
+def test_every_command_is_one_that_its_recipe_understands(reproduce, root, tmp_path, setting):
+    made = set()
+    for stage in reproduce.stages(config(reproduce, tmp_path), setting, 1).values():
+        script, *words = stage.command
+        recipe = loaded(root, script.removeprefix("recipes/").removesuffix(".py"))
+        assert words[0] == "--config" and (root / words[1]).is_file()
+        settings = parse(recipe.Config, None, ["--config", str(root / words[1]), *words[2:]])
+        assert settings.seed == 1 and settings.output == str(stage.makes)
+        for name in ("start", "adapted", "hvae"):  # what a stage is made of is made before
+            assert getattr(settings, name, None) in {None, *made}
+        made.add(settings.output)
+
+
+def test_scenes_are_told_from_other_data(reproduce, tmp_path, capsys):
+    """The same command on other data trains the paper's sizes."""
+    for name, splits, kind in (
+        ("scenes", ("train", "validation", "test", "novel_composition"), "scenes"),
+        ("meta_vqa", ("train", "validation", "test"), "paper"),
+    ):
+        data = save_data(tmp_path / name, splits)
+        reproduce.main(config(reproduce, tmp_path, dataset=str(data), dry=True, seeds=2))
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2 * 32 and f"configs/train_hvae/{kind}.yaml" in "".join(lines)
+        assert not (tmp_path / "runs").exists()
+
+
+def test_mistakes_are_found_before_anything_runs(reproduce, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "run_stages", lambda *_: pytest.fail("a stage was started"))
+    cases = {
+        "no split validation": save_data(tmp_path / "no_validation", ("train", "test")),
+        "task 0 of train has no question": save_data(tmp_path / "no_question", question=" "),
+    }
+    for reason, data in cases.items():
+        with pytest.raises(InputError, match=reason):
+            reproduce.main(config(reproduce, tmp_path, dataset=str(data)))
+    data = str(save_data(tmp_path / "dataset"))
+    for words in ({"setting": "papper"}, {"seeds": 0}, {"shares": [0]}, {"shares": []}):
+        with pytest.raises(InputError, match="expected"):
+            reproduce.main(config(reproduce, tmp_path, dataset=data, **words))
+
+
+@pytest.mark.parametrize("kept", ["runs", "output"])
+def test_results_of_other_data_are_not_mixed_in(reproduce, tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(reproduce, "run_stages", lambda *_: None)
+    monkeypatch.setattr(reproduce, "run", lambda *_: 0)
+    first, same, other = (
+        str(save_data(tmp_path / name, encoder=name[0])) for name in ("first", "f_moved", "second")
+    )
+    reproduce.main(config(reproduce, tmp_path, dataset=first))
+    reproduce.main(config(reproduce, tmp_path, dataset=same))
+    elsewhere = {"runs": "output", "output": "runs"}[kept]
+    for words in ({"dataset": other}, {"dataset": first, "setting": "scenes"}):
+        with pytest.raises(InputError, match=f"{kept} holds results of .*give another folder"):
+            reproduce.main(config(reproduce, tmp_path, **words, **{elsewhere: str(tmp_path / "new")}))
+
+
+def test_scores_that_lack_a_model_are_forgotten(reproduce, tmp_path):
+    found = reproduce.stages(config(reproduce, tmp_path, shares=[100]), "scenes", 0)
+    for stage in found.values():
+        stage.makes.mkdir(parents=True) if not stage.makes.suffix else stage.makes.touch()
+    reproduce.forget_scores(found)
+    assert (tmp_path / "runs/seed0/scores.json").exists()
+    (tmp_path / "runs/seed0/film_100").rmdir()
+    reproduce.forget_scores(found)
+    assert not (tmp_path / "runs/seed0/scores.json").exists()
+
+
+def save_scores(report, runs, seeds, shares=(10, 100)):
+    """Scores that differ by one hundredth from seed to seed."""
+    for seed in range(seeds):
+        value = {"test": 0.5 + seed / 100, "novel_composition": 0.25}
+        curve = {"scale 0.0": 0.25, "scale 1.5": 0.5 + seed / 100}
+        rows = {name: value for name in (*report.FLOORS, *report.FEW_SHOT)}
+        rows |= {
+            f"{name}_{share}": {**value, "curve": curve} for name in report.ZERO_SHOT for share in shares
+        }
+        ranks = {"candidates": 20, "top_1": 0.1, "top_10": 0.75, "chance_top_1": 0.05, "chance_top_10": 0.5}
+        inference = {f"{name}_{share}": ranks for name in report.INFERENCE for share in shares}
+        (runs / f"seed{seed}").mkdir(parents=True)
+        (runs / f"seed{seed}/scores.json").write_text(json.dumps({"rows": rows, "task_inference": inference}))
+        (runs / f"seconds{seed}.json").write_text(json.dumps({"a": 60.0, "b": 30.0}))
+
+
+def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
+    save_scores(report_methods, tmp_path / "runs", 3)
+    cfg = report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 3, [10, 100])
+    report_methods.main(cfg)
+    read = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
+    assert set(read) == {"table1", "table4", "task_inference", "figure5a", "figure5b"}
+    for facts in read.values():
+        assert (facts["seeds"], facts["seconds"]) == (3, 270)
+        for name in ("floor", "ceiling", "chance"):
+            assert facts[name]["test"]["mean"] == pytest.approx(0.51)
+            assert facts[name]["test"]["std"] == pytest.approx(0.01)
+    lines = (tmp_path / "out/table1.md").read_text().splitlines()
+    assert lines[2] == "| | random questions | novel compositions |"
+    assert "| HVAE + HyperLDM (weightgen), 10 % Q. | 51.0 ± 1.0 | 25.0 ± 0.0 |" in lines
+    assert "| weights of HNet-MAML, 100 % Q. | 10.0 ± 0.0 | 75.0 ± 0.0 | 5.0 ± 0.0 | 50.0 ± 0.0 |" in (
+        (tmp_path / "out/task_inference.md").read_text().splitlines()
+    )
+    curve = read["figure5a"]["curves"]["HyperLDM, 100 % Q."]
+    assert list(curve) == ["0.0", "1.5"] and curve["1.5"]["seeds"] == [0.5, 0.51, 0.52]
+    shares = read["figure5b"]["curves"]["Cond. HNet-MAML"]
+    assert list(shares) == ["10", "100"] and shares["10"]["mean"] == pytest.approx(0.51)
+    for name in ("figure5a", "figure5b"):
+        with Image.open(tmp_path / f"out/{name}.png") as image:
+            assert image.format == "PNG" and min(image.size) > 300
+
+
+def test_one_seed_has_no_deviation(report_methods, tmp_path):
+    save_scores(report_methods, tmp_path / "runs", 1)
+    report_methods.main(report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 1, [10, 100]))
+    assert "| chance | 50.0 | 25.0 |" in (tmp_path / "out/table4.md").read_text()
