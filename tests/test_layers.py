@@ -16,7 +16,7 @@ LAYERS = [
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
-APART = {"config", "measuring", "stages", "training"}  # recipes use them, the library does not
+APART = {"config", "tables", "measuring", "stages", "training"}  # recipes use them, the library does not
 
 
 def imported(tree: ast.AST) -> set[str]:

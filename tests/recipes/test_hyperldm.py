@@ -33,7 +33,7 @@ def save_data(folder, clip, source):
              [k % 2 for k in range(40)], "it is {}")
         for i, question in enumerate(QUESTIONS)
     ]  # fmt: skip
-    save_meta_vqa({"train": tasks, "validation": tasks}, folder)
+    save_meta_vqa({name: tasks for name in ("train", "validation", "test")}, folder)
     plan = FeaturePlan(f"{clip.digest} fp32", **names_to_embed(load_meta_vqa(folder)), dtype="single")
     writer = FeatureWriter(folder / "features" / "clip", plan)
     writer.begin()

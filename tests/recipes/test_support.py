@@ -1,5 +1,6 @@
 """The recipes on support sets: a stopped run goes on bit for bit, and what it wrote is scored beside gradient steps."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -87,3 +88,23 @@ def test_it_begins_at_the_start_and_learns(train, folder):
     start = load_part(SharedWeights, folder / "start/hypernet").weights
     assert 0 < (hypernet.base - start).abs().max() < 0.1
     assert hypernet.components.norm(dim=1).min() > 0.9  # the axes of the support embedding are there
+
+
+def test_scores_beside_gradient_descent(train, folder, root):
+    recipe = load_recipe(root, "score_support")
+    runs = [str(train(f"scored{seed}", seed=seed)) for seed in (0, 1)]
+    cfg = recipe.Config(
+        dataset=str(folder / "data"), runs=runs, starts=[str(folder / "start")] * 2, output=str(folder / "scores"),
+        shots=[1, 0], steps=2, lrs=[0.1, 0.0], timed_tasks=1, timed_batch=2,
+    )  # fmt: skip
+    recipe.main(cfg)
+    report = json.loads((folder / "scores.json").read_text())
+    rows = report["accuracy"]["test"]
+    assert rows["chance"]["1"] == {"mean": 0.5, "std": 0.0, "seeds": [0.5, 0.5]}
+    assert list(rows) == ["chance", "CLIP", "2 gradient steps", "SupportHNet, one pass"]
+    assert all(0 <= value["mean"] <= 1 for row in rows.values() for value in row.values())
+    assert all(ms > 0 for way in report["milliseconds"].values() for ms in way.values())
+    text = (folder / "scores.md").read_text()
+    assert "| chance | 50.0 ± 0.0 | 50.0 ± 0.0 |" in text and "2 training seeds" in text
+    with pytest.raises(InputError, match="one of starts for each of runs, got 1 and 2"):
+        recipe.main(dataclasses.replace(cfg, starts=cfg.starts[:1]))
