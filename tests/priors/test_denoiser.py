@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from weightgen import InputError
 from weightgen.components import load_part
-from weightgen.priors import MLPDenoiser, null_embeds
+from weightgen.priors import MLPDenoiser, drop_parts, null_embeds
 from weightgen.priors.denoiser import SqueezeExcitation
 
 Z, E, B = 6, 5, 16
@@ -137,3 +137,64 @@ def test_save_and_load(tmp_path):
     loaded = load_part(MLPDenoiser, tmp_path)
     assert torch.equal(loaded(*given), denoiser(*given))
     assert loaded.embed_noise == 0.1 and not loaded.training
+
+
+def make_with_support(**options):
+    denoiser = make(support_dim=3, **options)
+    denoiser.supports.fit(5 * torch.randn(40, 3))
+    return denoiser
+
+
+def test_text_and_support_are_there_or_not_by_themselves():
+    denoiser = make_with_support().eval()
+    z, t, text = inputs()
+    given = {"text": text, "support": torch.randn(B, 3)}
+
+    def predict(*names):
+        parts = [part if name in names else torch.zeros_like(part) for name, part in given.items()]
+        return denoiser(z, t, torch.cat(parts, dim=-1))
+
+    found = [predict(), predict("text"), predict("support"), predict("text", "support")]
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            assert (one - other).abs().max() > 1e-3
+    # A part that is the mean of all is not a part that is missing: a bit tells them apart.
+    given["support"] = denoiser.supports.mean.expand(B, -1)
+    assert (predict("support") - predict()).abs().max() > 1e-3
+
+
+def test_every_parameter_learns_with_support():
+    denoiser = make_with_support()
+    z, t, text = inputs()
+    denoiser(z, t, torch.cat([text, torch.randn(B, 3)], dim=-1)).square().sum().backward()
+    for name, parameter in denoiser.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+def test_save_and_load_with_support(tmp_path):
+    denoiser = make_with_support(support_noise=0.5).eval()
+    denoiser.save_pretrained(tmp_path)
+    z, t, text = inputs()
+    given = (z, t, torch.cat([text, torch.randn(B, 3)], dim=-1))
+    loaded = load_part(MLPDenoiser, tmp_path)
+    assert torch.equal(loaded(*given), denoiser(*given)) and loaded.support_noise == 0.5
+    assert not torch.equal(loaded.train()(*given), denoiser(*given))
+
+
+def test_embeddings_of_another_length_are_refused():
+    with pytest.raises(InputError, match=r"embeds of length 5 \+ 3, got 5"):
+        make_with_support()(*inputs())
+    with pytest.raises(InputError, match="embeds of length 5, got 4"):
+        z, t, embeds = inputs()
+        make()(z, t, embeds[:, 1:])
+
+
+def test_parts_are_dropped_independently():
+    embeds = torch.randn(40_000, 8)
+    kept = drop_parts(embeds, (5, 3), 0.3)
+    there = torch.stack([part.any(dim=-1) for part in kept.split([5, 3], dim=-1)], dim=1)
+    assert torch.equal(kept, embeds * there.repeat_interleave(torch.tensor([5, 3]), dim=1))
+    for text, support, share in [(True, True, 0.49), (True, False, 0.21), (False, True, 0.21), (False, False, 0.09)]:  # fmt: skip
+        both = (there == torch.tensor([text, support])).all(dim=1)
+        assert both.float().mean().item() == pytest.approx(share, abs=0.01)
+    assert torch.equal(drop_parts(embeds, (5, 3), 0.0), embeds) and not drop_parts(embeds, (8,), 1.0).any()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.priors import MLPDenoiser, check_scheduler, null_embeds
+from weightgen.priors import MLPDenoiser, check_scheduler, drop_parts
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import Outcome
 
@@ -26,8 +26,8 @@ class Denoising(nn.Module):
     Args:
         denoiser: the network.
         scheduler: a diffusers scheduler.
-        drop_rate: chance that an embedding is replaced by the null embedding; the unconditional branch of guidance learns from
-            those.
+        drop_rate: chance that an embedding is replaced by the null embedding, for each of its parts by itself; the unconditional
+            branch of guidance learns from those.
 
     Raises:
         InputError: a scheduler that clips samples, or a prediction type that this loss does not know.
@@ -51,8 +51,9 @@ class Denoising(nn.Module):
         times = torch.randint(0, self.scheduler.config.num_train_timesteps, (rows,), device=latents.device)
         noise = torch.randn_like(latents)
         noisy = self.scheduler.add_noise(latents, noise, times)
-        dropped = torch.rand(rows, 1, device=latents.device) < self.drop_rate
-        prediction = self.denoiser(noisy, times, torch.where(dropped, null_embeds(embeds), embeds))
+        parts = getattr(self.denoiser, "part_dims", embeds.shape[-1:])  # other denoisers have one
+        known = drop_parts(embeds, parts, self.drop_rate)
+        prediction = self.denoiser(noisy, times, known)
         a, sigma = signal_and_noise(self.scheduler, times, latents)
         loss = F.mse_loss(prediction, from_clean(self.kind, latents, noisy, a, sigma))
         return loss, to_clean(self.kind, prediction, noisy, a, sigma)

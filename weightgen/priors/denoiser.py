@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from weightgen.errors import InputError
 from weightgen.standardizer import Standardizer
 
 
 def null_embeds(embeds: Tensor) -> Tensor:
     """The embedding that means "no condition": zeros, in training (conditioning dropout) and in sampling alike."""
     return torch.zeros_like(embeds)
+
+
+def drop_parts(embeds: Tensor, part_dims: Sequence[int], rate: float) -> Tensor:
+    """Conditioning dropout: each part of each embedding becomes "no condition" with chance `rate`, whatever the others become.
+
+    Args:
+        embeds: the parts one after the other, with shape (B, E + …).
+        part_dims: their lengths.
+        rate: the chance.
+    """
+    dropped = torch.rand(len(embeds), len(part_dims), device=embeds.device) < rate
+    parts = zip(embeds.split(list(part_dims), dim=-1), dropped.unbind(dim=1), strict=True)
+    return torch.cat([torch.where(gone[:, None], null_embeds(part), part) for part, gone in parts], dim=-1)
 
 
 class SqueezeExcitation(nn.Module):
@@ -49,7 +63,8 @@ class ConditionedBlock(nn.Module):
 class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
     """(z_t, t, e) → what the scheduler's `prediction_type` names: the noise ε, or z₀, or v.
 
-    The embedding is standardised inside, and a bit says whether there is one; the zero embedding means "none" (`null_embeds`).
+    The embedding is standardised inside, and a bit says whether there is one; the zero embedding means "none" (`null_embeds`). With a
+    support embedding of length D, the condition is [text embedding, support embedding], and all of this holds for each part by itself.
 
     References:
         Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2 and appendix A.6
@@ -63,6 +78,8 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         time_dim: length of the sinusoidal time embedding; even.
         embed_noise: standard deviation of the noise added to the standardised embedding in training; 0 as in the paper.
         squeeze: whether there is squeeze-and-excitation.
+        support_dim: D, of the embedding of a support set (`SupportHNet.encode`); 0 where there is none.
+        support_noise: as `embed_noise`, for the support embedding.
     """
 
     def __init__(
@@ -73,14 +90,19 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         time_dim: int = 150,
         embed_noise: float = 0.0,
         squeeze: bool = True,
+        support_dim: int = 0,
+        support_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.time_dim = time_dim
         self.embed_noise = embed_noise
+        self.support_noise = support_noise
         self.embeds = Standardizer(embed_dim)
+        self.supports = Standardizer(support_dim) if support_dim else None
+        self.part_dims = (embed_dim, support_dim) if support_dim else (embed_dim,)
         dims = [latent_dim, *hidden_dims]
-        condition_dim = time_dim + embed_dim + 1
+        condition_dim = time_dim + sum(self.part_dims) + len(self.part_dims)
         self.blocks = nn.ModuleList(
             ConditionedBlock(a, b, condition_dim, squeeze) for a, b in zip(dims, dims[1:], strict=False)
         )
@@ -92,18 +114,33 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         Args:
             latents: z_t, with shape (B, Z).
             times: integer times, with shape (B,).
-            embeds: with shape (B, E); a row of zeros is "no condition".
+            embeds: with shape (B, E), or (B, E + D); a part of zeros is "no condition".
 
         Returns:
             The prediction, with shape (B, Z).
+
+        Raises:
+            InputError: embeddings of another length.
         """
-        present = embeds.any(dim=-1, keepdim=True).to(latents.dtype)
-        described = self.embeds(embeds)
-        if self.training and self.embed_noise:
-            described = described + self.embed_noise * torch.randn_like(described)
         time = get_timestep_embedding(times, self.time_dim).to(latents.dtype)
-        condition = torch.cat([time, described * present, present], dim=-1)
+        condition = torch.cat([time, *self._conditions(embeds, latents.dtype)], dim=-1)
         features = latents
         for block in self.blocks:
             features = block(features, condition)
         return self.out(features)
+
+    def _conditions(self, embeds: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+        """Of each part, what the blocks are told: it, standardised, and whether it is there."""
+        if embeds.shape[-1] != sum(self.part_dims):
+            raise InputError(
+                f"expected embeds of length {' + '.join(map(str, self.part_dims))}, got {embeds.shape[-1]}"
+            )
+        known = ((self.embeds, self.embed_noise), (self.supports, self.support_noise))
+        for part, (standardizer, noise) in zip(embeds.split(self.part_dims, dim=-1), known, strict=False):
+            assert standardizer is not None
+            present = part.any(dim=-1, keepdim=True).to(dtype)
+            described = standardizer(part)
+            if self.training and noise:
+                described = described + noise * torch.randn_like(described)
+            yield described * present
+            yield present
