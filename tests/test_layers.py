@@ -12,6 +12,7 @@ LAYERS = [
     {"networks", "data"},
     {"hypernets", "encoders", "priors"},
     {"guidance", "objectives", "evaluation", "classifier", "reporting"},
+    {"conditions"},
     {"ensembles", "memorisation", "curves", "pipeline"},
     {"cli"},
 ]
