@@ -3,11 +3,12 @@ r"""Fine-tune the base network on every training task, many times, each time on 
     accelerate launch recipes/adapt_tasks.py dataset=runs/demo/scenes/dataset start=runs/demo/maml output=runs/demo/adapted
 
 Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The
-number of steps and the step size are those with the best validation accuracy among the ones given. With `point=latents` the latent of
-an `HNet` is adapted in place of the weights, and `latents` (R, T, Z) are written too. Paper: 50 steps, appendix A.6 (0.01 for MNet,
-0.1 for HNet).
+number of steps and the step size are those with the best validation accuracy among the ones given that lower the loss. With
+`point=latents` the latent of an `HNet` is adapted in place of the weights, and `latents` (R, T, Z) are written too. Paper: 50 steps,
+appendix A.6 (0.01 for MNet, 0.1 for HNet).
 """
 
+import sys
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -30,7 +31,7 @@ from weightgen.files import write_json, write_tensors, written_beside
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives.adaptation import adapt, check_point, starting_points
-from weightgen.scores import resplit
+from weightgen.scores import resplit, task_loss
 from weightgen.tasks import TaskBatch, batches
 from weightgen.training import seed_step
 
@@ -70,10 +71,29 @@ def main(cfg: Config) -> None:
     def decoded(points: Tensor) -> Tensor:
         return hypernet(points) if latents else points
 
+    few = validation.batch(range(min(len(validation), 32)))
+
+    def support_loss(steps: int, lr: float) -> float:
+        weights = decoded(fine_tuned(few, steps, lr))
+        logits = space.call_batch(network, weights, few.support.inputs, **few.context)
+        return task_loss(logits, few.support.labels).mean().item()
+
     tried: dict[tuple[int, float], float] = {}
+    before = support_loss(0, 0.0)
     for steps, lr in product(cfg.steps, cfg.lrs):
+        after = support_loss(steps, lr)
+        if steps and lr and not after < before:  # so also for NaN
+            print(
+                f"{steps} steps of {lr} diverge: the loss goes from {before:.3g} to {after:.3g}",
+                file=sys.stderr,
+            )
+            continue
         score = evaluate(space, network, validation, lambda b, _, k=steps, a=lr: decoded(fine_tuned(b, k, a)))
         tried[steps, lr] = score.macro
+    if not tried:
+        raise InputError(
+            f"adaptation diverged with every step size, see above: give smaller ones than lrs={cfg.lrs}"
+        )
     (steps, lr), accuracy = max(tried.items(), key=lambda item: item[1])
 
     points = torch.full((cfg.draws, len(train), hypernet.latent_dim if latents else space.size), float("nan"))

@@ -123,6 +123,8 @@ def main(cfg: Config) -> None:
     tasks = {name: MetaVQATasks(split, store) for name, split in splits.items() if name != "train"}
     if "novel_composition" not in tasks:
         raise InputError(f"{cfg.dataset} has no split novel_composition; make it with data/scenes/prepare.py")
+    for part in tasks.values():
+        part.check_questions()
     novel = tasks["novel_composition"]
     zero_shot, novel_rows = bench.rows(tasks["test"]), bench.rows(novel)
     few_shot, few_shot_novel = bench.adapted(tasks["test"]), bench.adapted(novel)

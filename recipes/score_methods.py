@@ -79,6 +79,8 @@ class Scorer:
         names = [name for name in ("validation", "test", "novel_composition") if name in splits]
         self.cfg, self.runs = cfg, Path(cfg.runs)
         self.tasks = {name: MetaVQATasks(splits[name], store) for name in names}
+        for tasks in self.tasks.values():
+            tasks.check_questions()
         self.network = load_part(CLIPAdapter, self.runs / "multitask/network")
         self.space = load_hypernet(self.runs / "multitask", "training.json").space
         self.rows: dict[str, dict[str, Any]] = {}
@@ -106,9 +108,7 @@ class Scorer:
         row = {split: score(split, choices[best]) for split in self.tasks if split != "validation"}
         self.rows[name] = {**row, "validation": tried[best], "chosen": best, "tried": tried}
         if curve:
-            self.rows[name]["curve"] = {
-                setting: score("test", weights) for setting, weights in choices.items()
-            }
+            self.rows[name]["curve"] = {setting: score("test", choices[setting]) for setting in tried}
         print(f"{name}: {row['test']:.3f} ({best or 'zero-shot'})", flush=True)
 
     def adapted(self, folder: str, steps: int, lr: float) -> Weights:

@@ -3,10 +3,12 @@
     accelerate launch recipes/train_hvae.py dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted output=runs/demo/hvae
 
 The state with the best validation accuracy is kept: accuracy, on validation tasks, of their adapted weights after a pass through the
-autoencoder. Paper: section 3.2, appendix A.3 (2000 epochs, batch 32, Adam at 1e-4, gradient norm 1000).
+autoencoder. Latents whose spread is far from that of the prior, 1, are warned of: they are the sign of a blown-up autoencoder, whose
+latents no diffusion model learns. Paper: section 3.2, appendix A.3 (2000 epochs, batch 32, Adam at 1e-4, gradient norm 1000).
 """
 
 import copy
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
+from torch.distributions import Normal
 from tqdm import tqdm
 
 from weightgen.components import load_part
@@ -22,7 +25,7 @@ from weightgen.config import build, parse
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
-from weightgen.errors import one_line_errors
+from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import read_json, read_tensors, write_json, written_beside
 from weightgen.hypernets import SharedWeights
@@ -50,6 +53,25 @@ class Config:
     seed: int = 0
 
 
+FAR = 3.0  # a latent dimension that spreads this much more, or less, than the prior is worth a warning
+
+
+def latent_spread(posterior: Normal) -> torch.Tensor:
+    """Standard deviation of each latent dimension over the posteriors (M, Z) of M weight vectors together, with shape (Z,)."""
+    return (posterior.mean.var(dim=0, correction=0) + posterior.variance.mean(dim=0)).sqrt()
+
+
+def warning_of(spread: torch.Tensor) -> str | None:
+    """What to say of latents that spread (Z,), if they are far from the prior."""
+    far = int(((spread > FAR) | (spread < 1 / FAR) | ~spread.isfinite()).sum())
+    if not far:
+        return None
+    return (
+        f"warning: {far} of {len(spread)} latent dimensions have a standard deviation far from 1 (from {spread.min():.2g} to "
+        f"{spread.max():.2g}): the autoencoder has left its prior; try a larger kl_weight or a smaller lr"
+    )
+
+
 def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
@@ -75,6 +97,14 @@ def main(cfg: Config) -> None:
         space, network, shared(everything.embeds), everything.support, everything.context,
         steps=facts["steps"], lr=facts["lr"],
     )  # fmt: skip
+    if not targets.isfinite().all():
+        raise InputError(
+            f"adaptation of validation tasks with {facts['steps']} steps of {facts['lr']} diverged: run adapt_tasks with smaller lrs"
+        )
+
+    @torch.no_grad()
+    def spread() -> torch.Tensor:
+        return latent_spread(hvae.encode(adapted[0]))
 
     @torch.no_grad()
     def validate() -> float:
@@ -84,6 +114,7 @@ def main(cfg: Config) -> None:
     best = {"step": 0, "validation_accuracy": validate()}
     before = evaluate(space, network, validation, lambda _, rows: targets[rows]).macro
     kept = copy.deepcopy(hvae.state_dict())
+    warned = None
     with written_beside(cfg.output) as folder:
         sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
         bar = tqdm(sampler, desc="training HVAE", disable=not accelerator.is_main_process)
@@ -100,18 +131,27 @@ def main(cfg: Config) -> None:
             optimizer.step()
             if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
                 accuracy = validate()
+                if warned is None and (warned := warning_of(spread())) and accelerator.is_main_process:
+                    print(f"\n{warned}", file=sys.stderr)
                 shown = {name: f"{value.item():.3f}" for name, value in outcome.metrics.items()}
                 bar.set_postfix(**shown, validation=f"{accuracy:.3f}")
                 if accuracy > best["validation_accuracy"]:
                     best = {"step": step + 1, "validation_accuracy": accuracy}
                     kept = copy.deepcopy(hvae.state_dict())
         hvae.load_state_dict(kept)
+        least, most = (value.item() for value in spread().aminmax())
         if accelerator.is_main_process:
             network.save_pretrained(folder / "network")
             hvae.save_pretrained(folder / "hypernet")
             write_json(
                 folder / "training.json",
-                {**best, "adapted_accuracy": before, "steps": cfg.steps, "seed": cfg.seed},
+                {
+                    **best,
+                    "adapted_accuracy": before,
+                    "latent_spread": [least, most],
+                    "steps": cfg.steps,
+                    "seed": cfg.seed,
+                },
             )
     print(
         f"{cfg.output}: adapted validation weights score {before:.3f}, after the autoencoder "

@@ -102,6 +102,7 @@ def main(cfg: Config) -> None:
     device = accelerator.device
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
     train = MetaVQATasks(splits["train"], store, device)
+    train.check_questions()
     known = described(len(train), cfg.questions, cfg.seed)
     embeds = train.batch().embeds[known]
     held = {name: Held(cfg, MetaVQATasks(splits[name], store, device)) for name in ("validation", "test")}

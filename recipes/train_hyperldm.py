@@ -100,12 +100,19 @@ def train_decoder(hypernet: nn.Module) -> None:
 
 
 def main(cfg: Config) -> None:
+    guidable = cfg.drop_rate > 0 or cfg.questions < 1  # the denoiser sees tasks without a question
+    if cfg.validate_scale != 1 and not guidable:
+        raise InputError(
+            "without conditioning dropout nothing is guided: write validate_scale=1, or drop_rate=0.2"
+        )
     accelerator = Accelerator()
     set_seed(cfg.seed)
     device = accelerator.device
     splits = load_meta_vqa(cfg.dataset)
     store = find_features(cfg.dataset, cfg.features)
     train, validation = (MetaVQATasks(splits[name], store, device) for name in ("train", "validation"))
+    for tasks in (train, validation):
+        tasks.check_questions()
     embeds, validation_embeds = train.batch().embeds, validation.batch().embeds
     known = torch.tensor(described(len(train), cfg.questions, cfg.seed))
     conditions = torch.zeros_like(embeds).index_copy(0, known.to(device), embeds[known])  # zero: no question
@@ -123,9 +130,8 @@ def main(cfg: Config) -> None:
     source = {key: store.index["encoder"].get(key) for key in ("model", "pretrained", "preprocess")}
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
     templates = set(splits["train"]["template"])
-    pipe = WeightPipeline(
-        clip, prior, sampled, network, source, templates.pop() if len(templates) == 1 else None
-    )
+    template = templates.pop() if len(templates) == 1 else None
+    pipe = WeightPipeline(clip, prior, sampled, network, source, template, guidable)
     objective: nn.Module = Denoising(denoiser, scheduler, cfg.drop_rate)
     if cfg.function_weight:
         train_decoder(hypernet)

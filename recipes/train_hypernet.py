@@ -25,7 +25,7 @@ from weightgen.config import build, parse
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
-from weightgen.errors import one_line_errors
+from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import write_json, written_beside
 from weightgen.hypernets import SharedWeights
@@ -78,6 +78,7 @@ def starting_point(cfg: Config, train: MetaVQATasks) -> tuple[torch.nn.Module, A
     extra = {} if unconditional else {"input_dim": dim}
     hypernet = build(cfg.hypernet, space=WeightSpace.of(network), **extra).start_at(weights)
     if not unconditional:
+        train.check_questions()
         hypernet.condition.fit(train.batch().embeds)
     return network, hypernet
 
@@ -102,11 +103,15 @@ def main(cfg: Config) -> None:
 
     def fine_tuned(batch: TaskBatch) -> Tensor:
         point, decode = starting_points(hypernet, batch.embeds, cfg.point)
-        point = adapt(
+        reached = adapt(
             hypernet.space, network, point, batch.support, batch.context,
             steps=cfg.validate_at, lr=cfg.inner_lr, decode=decode,
         )  # fmt: skip
-        return point if decode is None else decode(point)
+        if not reached.isfinite().all():
+            raise InputError(
+                f"adaptation with {cfg.validate_at} steps of {cfg.inner_lr} diverged: write a smaller inner_lr"
+            )
+        return reached if decode is None else decode(reached)
 
     def validate() -> float:
         hypernet.eval()

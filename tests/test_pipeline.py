@@ -233,3 +233,22 @@ def test_foreign_classes_load_only_when_asked(saved):
 def test_a_guidance_scale_that_is_no_number(pipe):
     with pytest.raises(InputError, match="guidance_scale must be a finite number"):
         pipe(STAR, guidance_scale=float("nan"))
+
+
+def test_what_was_trained_without_dropout_is_not_guided(tmp_path):
+    pipe = tiny_pipeline(tmp_path)
+    assert pipe.guidable
+    pipe.guidable = False
+    pipe.save_pretrained(tmp_path / "pipe")
+    loaded = WeightPipeline.from_pretrained(tmp_path / "pipe")
+    for scale in (0.0, 1.5):
+        with pytest.raises(InputError, match="without conditioning dropout .*guidance_scale=1, got"):
+            loaded(STAR, guidance_scale=scale)
+    assert loaded(STAR, guidance_scale=1, num_inference_steps=2).weights.isfinite().all()
+
+
+def test_no_question_is_no_prompt(pipe):
+    embeds = torch.stack([torch.ones(E), torch.zeros(E)])
+    with pytest.raises(InputError, match="'no question': .*guidance_scale=0"):
+        pipe(prompt_embeds=embeds)
+    assert pipe(prompt_embeds=embeds, guidance_scale=0, num_inference_steps=2).weights.isfinite().all()

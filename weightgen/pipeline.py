@@ -106,6 +106,7 @@ class WeightPipeline:
         network: the base network whose weights are generated.
         clip_source: how to get the CLIP again: {"model", "pretrained", "preprocess"}.
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
+        guidable: whether the prior has learned to do without a question (conditioning dropout), so that it can be guided.
 
     Raises:
         InputError: parts that do not fit each other.
@@ -119,6 +120,7 @@ class WeightPipeline:
         network: nn.Module,
         clip_source: dict[str, Any],
         template: str | None = None,
+        guidable: bool = True,
     ) -> None:
         self.clip = clip
         self.prior = prior.eval()
@@ -127,6 +129,7 @@ class WeightPipeline:
         self.space: WeightSpace = WeightSpace.of(network)
         self.clip_source = clip_source
         self.template = template
+        self.guidable = guidable
         if self.space != hypernet.space:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
         if template is not None:
@@ -151,7 +154,7 @@ class WeightPipeline:
             "weights": self.space.size,
         }
         about = {"parts": parts, "sizes": sizes, "template": self.template, "clip": self.clip_source}
-        return {**FORMAT, "weightgen": __version__, **about}
+        return {**FORMAT, "weightgen": __version__, **about, "guidable": self.guidable}
 
     def save_pretrained(self, folder: StrPath, overwrite: bool = False) -> None:
         """Write a folder of safetensors and JSON; a CLIP that came from a folder is copied into it.
@@ -218,6 +221,7 @@ class WeightPipeline:
             loaded["network"].to(device),
             source,
             record.get("template"),
+            record.get("guidable", True),
         )
 
     @torch.no_grad()
@@ -248,12 +252,21 @@ class WeightPipeline:
             Weights (B, K, P) and the latents (B, K, Z).
 
         Raises:
-            InputError: a number out of range.
+            InputError: a number out of range, a scale other than 1 for a prior that is not guidable, or an embedding of zeros, which
+                means "no question", at a scale other than 0.
         """
         if num_samples < 1:
             raise InputError(f"num_samples must be at least 1, got {num_samples}")
         if not math.isfinite(guidance_scale):
             raise InputError(f"guidance_scale must be a finite number such as 1.5, got {guidance_scale}")
+        if guidance_scale != 1 and not self.guidable:
+            raise InputError(
+                f"this model was trained without conditioning dropout and cannot be guided: write guidance_scale=1, got {guidance_scale}"
+            )
+        if guidance_scale and not embeds.any(dim=-1).all():
+            raise InputError(
+                "an embedding is all zeros, which means 'no question': give a question, or guidance_scale=0"
+            )
         latents = self.prior.sample(
             embeds.repeat_interleave(num_samples, dim=0),
             num_inference_steps=num_inference_steps,

@@ -1,28 +1,13 @@
 """The one command: what it would run, when it refuses, and the tables and figures that it makes of scores."""
 
-import importlib.util
 import json
-import sys
 
 import pytest
-import torch
 from PIL import Image
 
+from tests.recipes.small import loaded, save_data
 from weightgen import InputError
 from weightgen.config import parse
-from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
-from weightgen.encoders.embed import names_to_embed
-
-PLAN = {"dtype": "single"}
-
-
-def loaded(root, name):
-    spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +18,6 @@ def reproduce(root):
 @pytest.fixture(scope="module")
 def report_methods(root):
     return loaded(root, "report_methods")
-
-
-def save_data(folder, splits=("train", "validation", "test"), question="what color is the {}?", encoder="a"):
-    """Two tasks a split, with features of two numbers."""
-    tasks = {
-        name: [Task(question.format(f"{name} {i}"), ["red", "green"], [f"{i}s{k}" for k in range(4)], [0, 1, 0, 1],
-                    [f"{i}q{k}" for k in range(40)], [k % 2 for k in range(40)], "it is {}") for i in range(2)]
-        for name in splits
-    }  # fmt: skip
-    save_meta_vqa(tasks, folder)
-    plan = FeaturePlan(encoder, **names_to_embed(load_meta_vqa(folder)), **PLAN)
-    writer = FeatureWriter(folder / "features" / "clip", plan)
-    writer.begin()
-    for kind, number in writer.unfinished():
-        writer.write(kind, number, torch.randn(len(plan.shards(kind)[number]), 2))
-    writer.finish({"fewest": {"examples": 2, "answers": 2}, "encoder": {}})
-    return folder
 
 
 def config(reproduce, tmp_path, **words):

@@ -117,6 +117,18 @@ class MetaVQATasks(Dataset[TaskBatch]):
         other._answers = embed(texts).float().to(self._answers.device)
         return other
 
+    def check_questions(self) -> None:
+        """Refuse tasks without a question, of which conditional methods would know nothing.
+
+        Raises:
+            InputError: naming the first such task.
+        """
+        bare = [row for row, question in zip(self.kept, self.questions, strict=True) if not question.strip()]
+        if bare:
+            raise InputError(
+                f"task {bare[0]} has no question: a conditional method needs one for each of its tasks"
+            )
+
     def batch(self, tasks: Sequence[int] | Tensor | None = None) -> TaskBatch:
         """Put tasks into one batch, padded as `weightgen.tasks.collate` does it.
 
