@@ -3,8 +3,8 @@
     make bench                                  # writes results/bench.json and results/bench.md
     python recipes/bench.py sizes=[scenes]      # without the paper's denoiser, which takes 3 GB
 
-Everything is random, networks and data, in the sizes of Scenes and of the papers: no data set and no training are needed, and a run takes
-under two minutes on a free CPU core. Both ways of a row are first checked to give the same numbers, where they should; then they are timed
+Everything is random, networks and data, in the sizes of Scenes and of the papers: no data set and no training are needed. A run takes about
+two minutes of one core's time, also where others share the core. Both ways of a row are first checked to give the same numbers, where they should; then they are timed
 in turns, so that what else runs on the machine slows both. A ratio holds for the machine that the report names. Runs on a GPU where there
 is one (`device=cpu` if it should not).
 """
@@ -72,11 +72,11 @@ class Size(NamedTuple):
 SIZES = {
     # A batch of Scenes' training tasks as it is; Omniglot with 8 channels.
     "scenes": Size(64, (42, 71), (3, 8), 128, 32, 96, (384, 384, 384), 8, 20, 28),
-    # The papers' own: ViT-L/14 features, a batch of Meta-VQA tasks near the median size; Omniglot with 32 channels.
-    "paper": Size(8, (24, 36), (2, 10), 768, 256, 32, (8192, 16384, 8192), 32, 20, 28, steps=0),
+    # The papers' own: ViT-L/14 features, a batch of Meta-VQA tasks near the median size; Omniglot with 16 channels.
+    "paper": Size(8, (24, 36), (2, 10), 768, 256, 32, (8192, 16384, 8192), 16, 20, 28, steps=0),
     "tiny": Size(3, (4, 6), (2, 3), 8, 4, 4, (16,), 4, 3, 16, steps=30),
 }
-INNER_STEPS, INNER_LR, EPISODES, SAMPLES = 5, 0.1, 8, 8
+INNER_STEPS, INNER_LR, EPISODES, SAMPLES = 5, 0.1, 8, 4
 
 
 def ragged_tasks(size: Size, device: torch.device) -> list[TaskBatch]:

@@ -124,7 +124,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"# {report['title']}",
         "",
         f"`{report['command']}`: random networks and data, no training. Median of {report['repeats']} repeats in turns and, in brackets, "
-        "the least and the most of them.",
+        "the least and the most of them; below 1, this is slower. ms and peak memory are those of this / against.",
         "",
         f"torch {facts['torch']} on {facts.get('gpu', facts['device'])}, {facts['threads']} thread(s) of {facts['cores']} cores "
         f"({facts['cpu']}); load before the run {load}; {report['seconds']:.0f} s in all.",
@@ -135,7 +135,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     for row in report["rows"]:
         ratio = row["times_as_fast"]
         speed = f"**{ratio['median']:.2g}** ({ratio['least']:.2g} to {ratio['most']:.2g})"
-        cost = " / ".join(f"{ms:.3g}" for ms in row["milliseconds"].values())
+        cost = " / ".join(f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}" for ms in row["milliseconds"].values())
         peak = " / ".join(f"{count / 1e6:.3g}" for count in row.get("peak_bytes", {}).values())
         cells = [row["size"], row["what"], row["one"], row["other"], speed, cost, peak]
         lines.append("| " + " | ".join(cells) + " |")
