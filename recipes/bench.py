@@ -3,17 +3,16 @@
     make bench                                  # writes results/bench.json and results/bench.md
     python recipes/bench.py sizes=[scenes]      # without the paper's denoiser, which takes 3 GB
 
-Everything is random, networks and data, in the sizes of Scenes and of the papers: no data set and no training are needed. A run takes about
-two minutes of one core's time, also where others share the core. Both ways of a row are first checked to give the same numbers, where they should; then they are timed
-in turns, so that what else runs on the machine slows both. A ratio holds for the machine that the report names. Runs on a GPU where there
-is one (`device=cpu` if it should not).
+Everything is random, networks and data, in the sizes of Scenes and of the papers: no data set and no training are needed. A run takes
+about two minutes of one core's time. Both ways of a row are first checked to give the same numbers, where they should; then they are
+timed in turns, so that what else runs on the machine slows both. A ratio holds for the machine that the report names. Runs on a GPU
+where there is one (`device=cpu` if it should not).
 """
 
 import os
 
-os.environ.setdefault(
-    "KINETO_LOG_LEVEL", "99"
-)  # the profiler's remarks on missing GPUs; read when torch is imported
+# The profiler is to keep its remarks on missing GPUs to itself; it asks when torch is imported.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import time
 from collections.abc import Iterator
