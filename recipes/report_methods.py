@@ -53,6 +53,7 @@ FEW_SHOT = {
     "few_shot_cond_hnet_maml": "Cond. HNet-MAML",
 }
 INFERENCE = {"hyperclip": "weights of MNet-MAML, through the HVAE", "hyperclip_hnet": "weights of HNet-MAML"}
+PLAIN = ", temperature 1.0"  # figure 5a shows these samples
 SPLITS = {"test": "random questions", "novel_composition": "novel compositions"}
 RANKS = {
     "top_1": "top 1",
@@ -159,7 +160,9 @@ class Report:
         for share in reversed(self.shares):
             tried = [score["rows"][f"hyperldm_{share}"]["curve"] for score in self.scores]
             scales[f"HyperLDM, {share} % Q."] = {
-                name.removeprefix("scale "): value for name, value in spreads(tried, tried[0]).items()
+                name.removeprefix("scale ").removesuffix(PLAIN): value
+                for name, value in spreads(tried, tried[0]).items()
+                if name.endswith(PLAIN)
             }
         lines = {
             f"Cond. Multitask, {share} % Q.": self.row(f"cond_multitask_{share}")["test"]

@@ -56,7 +56,7 @@ class Config:
     few_shot_steps: int = 50
     few_shot_lrs: list[float] = field(default_factory=lambda: [0.1, 0.3, 1.0, 3.0])
     num_inference_steps: int = 20
-    temperature: float = 1.0  # of the samples of HyperLDM
+    temperatures: list[float] = field(default_factory=lambda: [1.0, 0.5])  # of the samples of HyperLDM
     seed: int = 0
 
 
@@ -133,18 +133,23 @@ class Scorer:
         return {f"{steps} steps of {lr}": self.adapted(folder, steps, lr) for lr in self.cfg.few_shot_lrs}
 
     def sampled(self, folder: str) -> dict[str, Weights]:
-        """Weights that HyperLDM samples, by guidance scale."""
+        """Weights that HyperLDM samples, by guidance scale and temperature; the paper knows no other temperature than 1."""
+        temperatures = [1.0] if folder.startswith("hyperldm_paper") else self.cfg.temperatures
         pipe = WeightPipeline.from_pretrained(self.runs / folder)
 
-        def weights(scale: float, tasks: MetaVQATasks) -> Drawn:
+        def weights(scale: float, temperature: float, tasks: MetaVQATasks) -> Drawn:
             rows = [torch.Generator().manual_seed(self.cfg.seed * 1_000_003 + i) for i in range(len(tasks))]
             drawn, _ = pipe.sample(
                 tasks.batch().embeds, guidance_scale=scale, num_inference_steps=self.cfg.num_inference_steps,
-                generator=rows, temperature=self.cfg.temperature,
+                generator=rows, temperature=temperature,
             )  # fmt: skip
             return lambda _, index: drawn[index, 0]
 
-        return {f"scale {scale}": partial(weights, scale) for scale in self.cfg.scales}
+        return {
+            f"scale {scale}, temperature {heat}": partial(weights, scale, heat)
+            for heat in temperatures
+            for scale in self.cfg.scales
+        }
 
     def guided(self, folder: str, hypernet: Any, start: Tensor) -> dict[str, Weights]:
         """Weights that HyperCLIP guidance walks to from the latent `start` (Z,), by step size."""

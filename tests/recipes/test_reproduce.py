@@ -97,7 +97,11 @@ def save_scores(report, runs, seeds, shares=(10, 100)):
     """Scores that differ by one hundredth from seed to seed."""
     for seed in range(seeds):
         value = {"test": 0.5 + seed / 100, "novel_composition": 0.25}
-        curve = {"scale 0.0": 0.25, "scale 1.5": 0.5 + seed / 100}
+        curve = {
+            "scale 0.0, temperature 1.0": 0.25,
+            "scale 1.5, temperature 1.0": 0.5 + seed / 100,
+            "scale 0.0, temperature 0.5": 0.9,
+        }
         rows = {name: value for name in (*report.FLOORS, *report.FEW_SHOT)}
         rows |= {
             f"{name}_{share}": {**value, "curve": curve} for name in report.ZERO_SHOT for share in shares
