@@ -2,11 +2,11 @@
 
     python recipes/guide_few_shot.py dataset=runs/demo/scenes/dataset "pipelines=[runs/scenes/seed0/hyperldm_100]" output=results/scenes
 
-Writes few_shot_guidance.{json,md}: accuracy on held-out tasks by examples per class, with the text off (scale 0) and on (scale 1), ± over the
-pipelines, which are seeds of one training. The strength of the guidance is chosen on validation tasks for each column.
+Writes few_shot_guidance.{json,md}: accuracy on held-out tasks by examples per class, with the text off (scale 0) and on (scale 1), ±
+over the pipelines, which are seeds of one training. The strength of the guidance is chosen on validation tasks for each column.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,15 @@ def accuracy(
     return evaluate(pipe.space, pipe.network, tasks, weights).macro
 
 
-def column(score: Callable[[str, float], float], strengths: list[float]) -> dict[str, Any]:
+def column(
+    cfg: Config, pipe: WeightPipeline, tasks: Mapping[str, MetaVQATasks], shots: int, text: float
+) -> dict[str, Any]:
     """Accuracy by split, at the strength that is best on validation tasks."""
-    tried = {strength: score("validation", strength) for strength in strengths}
+    strengths = cfg.strengths if shots else [0.0]
+    tried = {s: accuracy(cfg, pipe, tasks["validation"], shots, text, s) for s in strengths}
     best = max(tried, key=lambda strength: tried[strength])
-    return {"strength": best, "tried": tried, **{split: score(split, best) for split in SPLITS}}
+    scores = {split: accuracy(cfg, pipe, tasks[split], shots, text, best) for split in SPLITS}
+    return {"strength": best, "tried": tried, **scores}
 
 
 def text_of(rows: Mapping[str, Mapping[str, Any]], shots: list[int]) -> str:
@@ -100,13 +104,7 @@ def main(cfg: Config) -> None:
     rows: dict[str, dict[str, Any]] = {f"text scale {text}": {} for text in cfg.text_scales}
     settings = [(text, shots) for text in cfg.text_scales for shots in cfg.shots]
     for text, shots in tqdm(settings, desc="guiding"):
-        columns = [
-            column(
-                lambda split, strength, p=pipe: accuracy(cfg, p, tasks[split], shots, text, strength),  # type: ignore[misc]
-                cfg.strengths if shots else [0.0],
-            )
-            for pipe in pipes
-        ]
+        columns = [column(cfg, pipe, tasks, shots, text) for pipe in pipes]
         chosen = {"strengths": [c["strength"] for c in columns], "tried": [c["tried"] for c in columns]}
         scores = {split: spread([c[split] for c in columns]) for split in SPLITS}
         rows[f"text scale {text}"][str(shots)] = {**scores, **chosen}

@@ -1,0 +1,70 @@
+"""The recipes that compare samplers, and that guide by examples: what they choose, and what they write."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from tests.recipes.small import loaded, save_data
+from tests.tiny import tiny_pipeline
+from weightgen import InputError
+
+# Some schedulers of diffusers convert tensors in the way of numpy 1.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SPLITS = ("validation", "test", "novel_composition")
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """A data set of random features and two pipelines of random weights."""
+    folder = tmp_path_factory.mktemp("sampling")
+    pipe = tiny_pipeline(folder)
+    save_data(folder / "data", SPLITS, clip=folder / "clip")
+    names = [str(folder / f"pipeline{k}") for k in range(2)]
+    for name in names:
+        pipe.save_pretrained(name)
+    return {"dataset": str(folder / "data"), "pipelines": names}
+
+
+def test_the_cheapest_that_loses_nothing_is_chosen(root):
+    recipe = loaded(root, "compare_steps")
+    curves = {
+        "slow": {"5": {"mean": 0.59}, "10": {"mean": 0.61}},
+        "fast": {"5": {"mean": 0.5985}, "10": {"mean": 0.62}},
+    }
+    assert recipe.choose(curves, 0.60) == {"scheduler": "fast", "steps": 5, "validation_accuracy": 0.5985}
+    assert recipe.choose(curves, 0.61)["steps"] == 10
+    assert recipe.choose(curves, 0.9)["scheduler"] is None
+
+
+def test_steps_are_compared(root, paths, tmp_path):
+    recipe = loaded(root, "compare_steps")
+    recipe.main(recipe.Config(**paths, output=str(tmp_path), steps=[2, 4], samples=2))
+    report = json.loads((tmp_path / "figure_steps.json").read_text())
+    assert set(report["curves"]) == {"validation", "test"}
+    for curve in report["curves"]["test"].values():
+        assert set(curve) == {"2", "4"} and all(len(entry["seeds"]) == 2 for entry in curve.values())
+    assert report["curves"]["test"]["DDIM"]["2"]["std"] == 0  # both pipelines are one
+    assert "DDPM, 50 steps" in report
+    with Image.open(tmp_path / "figure_steps.png") as picture:
+        assert picture.width > 300
+    with pytest.raises(InputError, match="validation among the splits"):
+        recipe.main(recipe.Config(**paths, output=str(tmp_path), splits=["test"]))
+
+
+def test_examples_guide(root, paths, tmp_path):
+    recipe = loaded(root, "guide_few_shot")
+    cfg = recipe.Config(
+        **paths, output=str(tmp_path), shots=[0, 2], strengths=[0.0, 5.0], num_inference_steps=3
+    )
+    recipe.main(cfg)
+    report = json.loads((tmp_path / "few_shot_guidance.json").read_text())
+    for row in report["rows"].values():
+        none, some = row["0"], row["2"]
+        for tried in some["tried"]:
+            assert tried["0.0"] == none["tried"][0]["0.0"]  # strength 0 is no guidance
+        assert some["strengths"][0] == float(max(some["tried"][0], key=some["tried"][0].get))
+    assert "| text scale 1.0 |" in (tmp_path / "few_shot_guidance.md").read_text()
+    with pytest.raises(InputError, match="strengths"):
+        recipe.main(recipe.Config(**paths, output=str(tmp_path), strengths=[]))
