@@ -7,10 +7,12 @@ import torch
 
 from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
+from weightgen.encoders.clip import load_clip
 from weightgen.encoders.embed import names_to_embed
 
 
 def loaded(root, name):
+    """The recipe of this name."""
     spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -18,18 +20,32 @@ def loaded(root, name):
     return module
 
 
-def save_data(folder, splits=("train", "validation", "test"), question="what color is the {}?", encoder="a"):
-    """Two tasks a split, with features of two numbers."""
-    tasks = {
+def save_data(
+    folder,
+    splits=("train", "validation", "test"),
+    question="what color is the {}?",
+    encoder="a",
+    clip=None,
+    tasks=2,
+):
+    """A few tasks a split, with random features of two numbers; texts as the CLIP in the folder `clip` sees them, if there is one."""
+    rows = {
         name: [Task(question.format(f"{name} {i}"), ["red", "green"], [f"{i}s{k}" for k in range(4)], [0, 1, 0, 1],
-                    [f"{i}q{k}" for k in range(40)], [k % 2 for k in range(40)], "it is {}") for i in range(2)]
+                    [f"{i}q{k}" for k in range(40)], [k % 2 for k in range(40)], "it is {}") for i in range(tasks)]
         for name in splits
     }  # fmt: skip
-    save_meta_vqa(tasks, folder)
-    plan = FeaturePlan(encoder, **names_to_embed(load_meta_vqa(folder)), dtype="single")
+    save_meta_vqa(rows, folder)
+    tower = load_clip(str(clip)) if clip else None
+    plan = FeaturePlan(
+        tower.digest if tower else encoder, **names_to_embed(load_meta_vqa(folder)), dtype="single"
+    )
     writer = FeatureWriter(folder / "features" / "clip", plan)
     writer.begin()
     for kind, number in writer.unfinished():
-        writer.write(kind, number, torch.randn(len(plan.shards(kind)[number]), 2))
-    writer.finish({"fewest": {"examples": 2, "answers": 2}, "encoder": {}})
+        names = plan.shards(kind)[number]
+        texts = tower is not None and kind != "images"
+        dim = tower.image_dim if tower else 2
+        writer.write(kind, number, tower.encode_texts(names) if texts else torch.randn(len(names), dim))
+    source = {"model": str(clip), "pretrained": None, "preprocess": "center-crop"} if clip else {}
+    writer.finish({"fewest": {"examples": 2, "answers": 2}, "encoder": source})
     return folder
