@@ -8,6 +8,9 @@ The latents are the encodings that an HVAE gives of adapted weights; without `hv
 
 With `function_weight` γ the loss sees what the denoised weights do, too, and the decoder is trained along (ours, not the paper's).
 
+With `support`, examples are a second condition beside the question, each dropped by itself in training: the pipeline then takes a question,
+examples, or both, and validation is the mean of the three.
+
 What samples is the exponential moving average. The state with the best zero-shot accuracy on validation tasks (at `validate_scale`) is
 kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, linear β from 1e-4 to 0.06, T = 350).
 """
@@ -15,6 +18,7 @@ kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, line
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,6 +30,7 @@ from tqdm import tqdm
 
 from weightgen.components import load_part
 from weightgen.config import build, parse
+from weightgen.curves import order_of
 from weightgen.data.features import find_features
 from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
@@ -33,12 +38,14 @@ from weightgen.encoders.clip import load_clip
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import read_tensors, write_json
-from weightgen.hypernets import HVAE
+from weightgen.hypernets import HVAE, SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Denoising, FunctionalDenoising
+from weightgen.objectives.one_pass import written
 from weightgen.pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
+from weightgen.scores import subsample
 from weightgen.tasks import TaskBatchSampler, described
 from weightgen.training import check_finite, ema, seed_step, set_lr, warmup_cosine
 
@@ -48,6 +55,7 @@ class Config:
     dataset: str = MISSING
     adapted: str = MISSING  # output of adapt_tasks
     hvae: str | None = None  # output of train_hvae; none for the adapted latents of an HNet
+    support: str | None = None  # output of train_support: learn from examples too
     output: str = MISSING  # pipeline folder to make
     features: str | None = None
     denoiser: dict[str, Any] = field(default_factory=lambda: {"_component_": "weightgen.priors.MLPDenoiser"})
@@ -66,6 +74,9 @@ class Config:
     clip_norm: float = 10.0
     validate_every: int = 500
     validate_scale: float = 1.5
+    support_draws: int = 8  # support sets of each training task
+    validate_support_scale: float = 1.5
+    validate_shots: int = 5  # examples of each class
     num_inference_steps: int = 20
     questions: float = (
         1.0  # share of the training tasks whose question is known; the others are learned from without one
@@ -99,6 +110,19 @@ def train_decoder(hypernet: nn.Module) -> None:
         parameter.requires_grad_(not name.startswith("encoder"))
 
 
+def shown_examples(
+    cfg: Config, train: MetaVQATasks, validation: MetaVQATasks, device: torch.device
+) -> tuple[SupportHNet | None, Tensor, Tensor]:
+    """What embeds examples; embeddings (R, T, D) of support sets of the training tasks, and (V, D) of the validation tasks."""
+    if cfg.support is None:
+        return None, torch.empty(0), torch.empty(0)
+    hypernet = load_part(SupportHNet, Path(cfg.support) / "hypernet").to(device).requires_grad_(False)
+    batch, rows = validation.batch(), torch.arange(len(validation))
+    few = subsample(batch.support, cfg.validate_shots, order_of(batch, rows, cfg.seed))
+    shown = hypernet.encode(few, batch.context["answers"])
+    return hypernet, written(hypernet, train, cfg.support_draws, seed=cfg.seed, embed=True), shown
+
+
 def main(cfg: Config) -> None:
     guidable = cfg.drop_rate > 0 or cfg.questions < 1  # the denoiser sees tasks without a question
     if cfg.validate_scale != 1 and not guidable:
@@ -119,8 +143,13 @@ def main(cfg: Config) -> None:
     network = load_part(CLIPAdapter, Path(cfg.hvae or cfg.adapted) / "network").to(device)
     hypernet, mean, stddev = latent_posterior(cfg, device)
 
-    denoiser = build(cfg.denoiser, latent_dim=mean.shape[-1], embed_dim=embeds.shape[-1]).to(device)
+    support, examples, shown = shown_examples(cfg, train, validation, device)
+    sizes = {"latent_dim": mean.shape[-1], "embed_dim": embeds.shape[-1]}
+    sizes |= {"support_dim": support.embed_dim} if support else {}
+    denoiser = build(cfg.denoiser, **sizes).to(device)
     denoiser.embeds.fit(embeds[known])
+    if support:
+        denoiser.supports.fit(examples.flatten(0, 1))
     scheduler = build(cfg.scheduler)
     model = nn.ModuleDict({"denoiser": denoiser, "hypernet": hypernet})
     average = ema(model, cfg.ema_decay)
@@ -131,7 +160,7 @@ def main(cfg: Config) -> None:
     clip = load_clip(source["model"], source["pretrained"], device=device, preprocess=source["preprocess"])
     templates = set(splits["train"]["template"])
     template = templates.pop() if len(templates) == 1 else None
-    pipe = WeightPipeline(clip, prior, sampled, network, source, template, guidable)
+    pipe = WeightPipeline(clip, prior, sampled, network, source, template, guidable, support)
     objective: nn.Module = Denoising(denoiser, scheduler, cfg.drop_rate)
     if cfg.function_weight:
         train_decoder(hypernet)
@@ -140,15 +169,21 @@ def main(cfg: Config) -> None:
     optimizer = torch.optim.Adam(trained, lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
 
-    def validate() -> float:
+    def zero_shot(text: Tensor | None, support_embeds: Tensor | None) -> float:
         rows = [torch.Generator().manual_seed(row) for row in range(len(validation))]
         weights, _ = pipe.sample(
-            validation_embeds,
-            guidance_scale=cfg.validate_scale,
-            num_inference_steps=cfg.num_inference_steps,
+            text, support_embeds=support_embeds, guidance_scale=cfg.validate_scale,
+            support_guidance_scale=cfg.validate_support_scale, num_inference_steps=cfg.num_inference_steps,
             generator=rows,
-        )
+        )  # fmt: skip
         return evaluate(sampled.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
+
+    asked_with: list[tuple[Tensor | None, Tensor | None]] = [(validation_embeds, None)]
+    if support:
+        asked_with += [(None, shown), (validation_embeds, shown)]
+
+    def validate() -> float:
+        return fmean(zero_shot(*given) for given in asked_with)
 
     best = {"step": 0, "validation_accuracy": 0.0}
     kept = copy.deepcopy(average.module.state_dict())
@@ -163,7 +198,10 @@ def main(cfg: Config) -> None:
         # A fresh posterior sample per use, as the released code does: it smooths the latents.
         noise = torch.randn(len(rows), mean.shape[-1], device=device)
         latents = mean[draws, rows] + cfg.posterior_noise * stddev[draws, rows] * noise
-        batch = (prior.latents(latents), conditions[rows], *([train.batch(asked)] if asked else []))
+        given = conditions[rows]
+        if support:
+            given = torch.cat([given, examples[torch.randint(len(examples), rows.shape), rows]], dim=-1)
+        batch = (prior.latents(latents), given, *([train.batch(asked)] if asked else []))
         outcome = objective(batch)
         check_finite(outcome.loss, step, "denoising loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))

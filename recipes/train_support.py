@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
@@ -29,12 +29,12 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import write_json, written_beside
-from weightgen.hypernets import SharedWeights, SupportHNet
+from weightgen.hypernets import SharedWeights
 from weightgen.hypernets.support_hnet import writer_for
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import OnePass
-from weightgen.objectives.one_pass import draw_support
-from weightgen.tasks import TaskBatchSampler, batches
+from weightgen.objectives.one_pass import written
+from weightgen.tasks import TaskBatchSampler
 from weightgen.training import (
     check_finite,
     ema,
@@ -82,18 +82,6 @@ def resumed(path: Path, cfg: Config, modules: dict[str, nn.Module], optimizer: O
             f"{path} is of an unfinished run with other settings: remove it, or use those settings again"
         )
     return {"done": done, **extra["best"]}
-
-
-@torch.no_grad()
-def written(hypernet: SupportHNet, tasks: MetaVQATasks, cfg: Config) -> Tensor:
-    """Weights for support sets of all sizes, several of each training task."""
-    found = []
-    for draw in range(cfg.embed_draws):
-        for number, rows in enumerate(batches(tasks.sizes, cfg.batch_size)):
-            seed_step(cfg.seed + 1, draw * len(tasks) + number)
-            batch = draw_support(tasks.batch(rows), cfg.most_shots)
-            found.append(hypernet(batch.support, batch.context["answers"]))
-    return torch.cat(found)
 
 
 def main(cfg: Config) -> None:
@@ -146,7 +134,8 @@ def main(cfg: Config) -> None:
                     extra = {"best": best, "settings": asdict(cfg)}
                     save_checkpoint(unfinished, modules, optimizer, step + 1, extra)
         final: Any = kept.module.eval()
-        final.fit(written(final, train, cfg))
+        drawn = written(final, train, cfg.embed_draws, most_shots=cfg.most_shots, seed=cfg.seed)
+        final.fit(drawn.flatten(0, 1))
         if accelerator.is_main_process:
             network.save_pretrained(folder / "network")
             final.save_pretrained(folder / "hypernet")

@@ -1,14 +1,14 @@
 """Text in, weights out: the whole of HyperLDM behind one call.
 
     prompt ─ CLIP text tower ─► embeds (B, E) ─ DiffusionPrior ─► latents (B, K, Z) ─ hypernetwork ─► weights (B, K, P)
+    examples ─ CLIP, SupportHNet ─► (B, D) ──────────┘
 
-Letters: B prompts, K samples of each, Z latent, P weights.
+Letters: B prompts, K samples of each, Z latent, P weights, D support embedding.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from torch import Generator, Tensor, nn
 from weightgen import __version__
 from weightgen.classifier import Classifier
 from weightgen.components import class_named, class_path, load_part
+from weightgen.conditions import Support, condition, embed_support, support_list
 from weightgen.data.task_features import answer_texts
 from weightgen.data.templates import check_template, make_template
 from weightgen.encoders.clip import CLIP, load_clip
@@ -34,12 +35,12 @@ from weightgen.files import (
     write_tensors,
     written_beside,
 )
-from weightgen.guidance import ClassifierFreeGuidance
+from weightgen.hypernets import SupportHNet
 from weightgen.priors import DiffusionPrior
 from weightgen.weight_space import WeightSpace
 
 FORMAT = {"format": "weightgen-pipeline", "version": 1}
-INFO = ("guidance_scale", "num_inference_steps", "temperature")
+INFO = ("guidance_scale", "num_inference_steps", "temperature", "support_guidance_scale")
 PARTS = ("prior", "hypernet", "network")
 
 
@@ -94,7 +95,7 @@ class GeneratedWeights:
 
 
 class WeightPipeline:
-    """Sample the weights of a classifier from a question.
+    """Sample the weights of a classifier from a question, from examples, or from both.
 
     References:
         Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2 (HyperLDM).
@@ -107,6 +108,7 @@ class WeightPipeline:
         clip_source: how to get the CLIP again: {"model", "pretrained", "preprocess"}.
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
         guidable: whether the prior has learned to do without a question (conditioning dropout), so that it can be guided.
+        support: embeds examples; None for a pipeline that takes questions only.
 
     Raises:
         InputError: parts that do not fit each other.
@@ -121,6 +123,7 @@ class WeightPipeline:
         clip_source: dict[str, Any],
         template: str | None = None,
         guidable: bool = True,
+        support: SupportHNet | None = None,
     ) -> None:
         self.clip = clip
         self.prior = prior.eval()
@@ -134,6 +137,12 @@ class WeightPipeline:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
         if template is not None:
             check_template(template, "the pipeline's template")
+        self.support = support.eval() if support is not None else None
+        dims = (support.embed_dim if support else 0, sum(prior.denoiser.part_dims[1:]))
+        if dims[0] != dims[1]:
+            raise InputError(
+                f"support embeddings have length {dims[0]}, but the prior was trained with {dims[1]}"
+            )
 
     @property
     def scheduler(self) -> Any:
@@ -145,9 +154,14 @@ class WeightPipeline:
         self.prior.scheduler = scheduler
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what is saved."""
+        return PARTS if self.support is None else (*PARTS, "support")
+
+    @property
     def description(self) -> dict[str, Any]:
         """What `pipeline.json` holds."""
-        parts = {name: class_path(getattr(self, name)) for name in PARTS}
+        parts = {name: class_path(getattr(self, name)) for name in self.parts}
         sizes = {
             "embed_dim": self.clip.text_dim,
             "latent_dim": self.prior.denoiser.latent_dim,
@@ -164,7 +178,7 @@ class WeightPipeline:
         """
         with written_beside(folder, overwrite) as partial:
             partial.mkdir()
-            for name in PARTS:
+            for name in self.parts:
                 getattr(self, name).save_pretrained(partial / name)
             description = self.description
             if Path(self.clip_source["model"]).is_dir():
@@ -199,7 +213,8 @@ class WeightPipeline:
                 f"{folder / 'pipeline.json'} is not of format {FORMAT['format']} version {FORMAT['version']}"
             )
         try:
-            kinds = {name: class_named(record["parts"][name], trust_remote_code) for name in PARTS}
+            names = PARTS if "support" not in record["parts"] else (*PARTS, "support")
+            kinds = {name: class_named(record["parts"][name], trust_remote_code) for name in names}
             source = dict(record["clip"])
             inside = folder / source["model"]
         except (KeyError, TypeError) as error:
@@ -212,25 +227,28 @@ class WeightPipeline:
             device=device,
             preprocess=source.get("preprocess", "center-crop"),
         )
-        loaded = {name: load_part(kinds[name], folder / name) for name in ("hypernet", "network")}
+        loaded = {name: load_part(kinds[name], folder / name).to(device) for name in names if name != "prior"}
         prior = kinds["prior"].from_pretrained(folder / "prior")
         return cls(
             clip,
             prior.to(device),
-            loaded["hypernet"].to(device),
-            loaded["network"].to(device),
+            loaded["hypernet"],
+            loaded["network"],
             source,
             record.get("template"),
             record.get("guidable", True),
+            loaded.get("support"),
         )
 
     @torch.no_grad()
     def sample(
         self,
-        embeds: Tensor,
+        embeds: Tensor | None,
         *,
+        support_embeds: Tensor | None = None,
         num_samples: int = 1,
         guidance_scale: float = 1.5,
+        support_guidance_scale: float = 2.0,
         num_inference_steps: int = 20,
         generator: Generator | Sequence[Generator] | None = None,
         temperature: float = 1.0,
@@ -241,9 +259,11 @@ class WeightPipeline:
         gives the same weights whatever the batch, and prompts that share one generator share their noise.
 
         Args:
-            embeds: with shape (B, E).
+            embeds: with shape (B, E); None where there are support embeddings only.
+            support_embeds: with shape (B, D), from `SupportHNet.encode`.
             num_samples: K.
             guidance_scale: 0 ignores the prompt, 1 is conditional, above 1 guided (`ClassifierFreeGuidance`).
+            support_guidance_scale: the same for examples; with a prompt, for what they add to it (`TextAndSupportGuidance`).
             num_inference_steps: denoising steps.
             generator: one for all prompts, or one per prompt.
             temperature: times the noise that sampling starts from; below 1, samples differ less (`DiffusionPrior.sample`).
@@ -257,46 +277,57 @@ class WeightPipeline:
         """
         if num_samples < 1:
             raise InputError(f"num_samples must be at least 1, got {num_samples}")
-        if not math.isfinite(guidance_scale):
-            raise InputError(f"guidance_scale must be a finite number such as 1.5, got {guidance_scale}")
-        if guidance_scale != 1 and not self.guidable:
+        scales = [
+            scale
+            for scale, given in ((guidance_scale, embeds), (support_guidance_scale, support_embeds))
+            if given is not None
+        ]
+        if not self.guidable and scales != [1] * len(scales):
             raise InputError(
                 f"this model was trained without conditioning dropout and cannot be guided: write guidance_scale=1, got {guidance_scale}"
             )
-        if guidance_scale and not embeds.any(dim=-1).all():
+        if embeds is not None and guidance_scale and not embeds.any(dim=-1).all():
             raise InputError(
                 "an embedding is all zeros, which means 'no question': give a question, or guidance_scale=0"
             )
+        known, guide = condition(
+            self.prior.denoiser.part_dims, embeds, support_embeds, guidance_scale, support_guidance_scale
+        )
         latents = self.prior.sample(
-            embeds.repeat_interleave(num_samples, dim=0),
+            known.repeat_interleave(num_samples, dim=0),
             num_inference_steps=num_inference_steps,
-            generator=_streams(generator, len(embeds), num_samples),
-            guide=lambda denoiser: ClassifierFreeGuidance(denoiser, guidance_scale),
+            generator=_streams(generator, len(known), num_samples),
+            guide=guide,
             temperature=temperature,
         )
         weights: Tensor = self.hypernet(latents)
-        return weights.unflatten(0, (len(embeds), -1)), latents.unflatten(0, (len(embeds), -1))
+        return weights.unflatten(0, (len(known), -1)), latents.unflatten(0, (len(known), -1))
 
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
         answers: Sequence[str] | Sequence[Sequence[str]] | None = None,
         *,
+        support: Support | Sequence[Support] | None = None,
         num_samples: int = 1,
         guidance_scale: float = 1.5,
+        support_guidance_scale: float = 2.0,
         num_inference_steps: int = 20,
         generator: Generator | Sequence[Generator] | None = None,
         temperature: float = 1.0,
         template: str | None = None,
         prompt_embeds: Tensor | None = None,
     ) -> GeneratedWeights:
-        """Sample K networks for each of B prompts.
+        """Sample K networks for each of B prompts, or support sets, or both.
 
         Args:
             prompt: a question, or B of them.
             answers: what the classifiers choose from; one list for all prompts, or one per prompt.
+            support: examples (images, labels) for all prompts, or a list of B such pairs. Images are PIL images or paths; a label is an
+                answer or its number. Each answer needs an example.
             num_samples: K.
             guidance_scale: see `sample`.
+            support_guidance_scale: see `sample`.
             num_inference_steps: see `sample`.
             generator: see `sample`.
             temperature: see `sample`.
@@ -304,31 +335,51 @@ class WeightPipeline:
             prompt_embeds: embeddings (B, E) in place of prompts.
 
         Raises:
-            InputError: an empty prompt, answers given twice or fewer than two, or a number out of range.
+            InputError: an empty prompt, answers given twice or fewer than two, a number out of range, or examples that do not fit.
         """
-        if (prompt is None) == (prompt_embeds is None):
-            raise InputError("give either a prompt or prompt_embeds")
-        if prompt is None:
-            assert prompt_embeds is not None
-            embeds, prompts = prompt_embeds, [""] * len(prompt_embeds)
-        else:
+        if (prompt is None) == (prompt_embeds is None) and not (prompt is None and support is not None):
+            raise InputError("give either a prompt or prompt_embeds, or examples as support=(images, labels)")
+        embeds = prompt_embeds
+        if prompt is not None:
             prompts = _checked_prompts(prompt)
             embeds = self.clip.encode_texts(prompts).clone()
-        choices = _checked_answers(answers, len(prompts)) if answers is not None else None
+        sets = None
+        if support is not None:
+            sets = support_list(support, None if embeds is None else len(embeds))
+        count = len(sets) if sets is not None else len(embeds if embeds is not None else [])
+        if prompt is None:
+            prompts = [""] * count
+        choices = _checked_answers(answers, count) if answers is not None else None
         template = template or self.template
         if template is not None:
             check_template(template, "template")
         if choices and template is None and prompt is None:
             raise InputError(
-                "answers need a template when prompt_embeds are given, e.g. template='the star is {}'"
+                "answers need a template when there is no prompt, e.g. template='the star is {}'"
             )
-        weights, latents = self.sample(
-            embeds, num_samples=num_samples, guidance_scale=guidance_scale,
-            num_inference_steps=num_inference_steps, generator=generator, temperature=temperature,
-        )  # fmt: skip
         templates = [template or make_template(text) for text in prompts]
-        info = dict(zip(INFO, (guidance_scale, num_inference_steps, temperature), strict=True))
+        support_embeds = None if sets is None else self._embedded(sets, choices, templates)
+        weights, latents = self.sample(
+            embeds, support_embeds=support_embeds, num_samples=num_samples, guidance_scale=guidance_scale,
+            support_guidance_scale=support_guidance_scale, num_inference_steps=num_inference_steps,
+            generator=generator, temperature=temperature,
+        )  # fmt: skip
+        values = (guidance_scale, num_inference_steps, temperature, support_guidance_scale)
+        info = dict(zip(INFO, values, strict=True))
+        if sets is None:
+            del info["support_guidance_scale"]
         return GeneratedWeights(weights, latents, prompts, templates, choices, self, info)
+
+    def _embedded(
+        self, sets: Sequence[Support], choices: list[list[str]] | None, templates: Sequence[str]
+    ) -> Tensor:
+        """Support embeddings (B, D)."""
+        if self.support is None:
+            raise InputError("this pipeline takes questions only: for examples, train one with support=...")
+        if choices is None:
+            raise InputError("examples need the answers to choose from: call the pipeline with answers=[...]")
+        cases = zip(sets, choices, templates, strict=True)
+        return torch.stack([embed_support(self.clip, self.support, *case) for case in cases])
 
     def load_weights(self, path: StrPath) -> GeneratedWeights:
         """Read samples that `GeneratedWeights.save` wrote.

@@ -8,7 +8,7 @@ from tests.splits import E, Split
 from weightgen import CLIPAdapter, InputError
 from weightgen.hypernets.support_hnet import writer_for
 from weightgen.objectives import OnePass
-from weightgen.objectives.one_pass import draw_support
+from weightgen.objectives.one_pass import draw_support, written
 from weightgen.scores import task_loss
 
 
@@ -85,3 +85,17 @@ def test_wrong_options(options):
     network = CLIPAdapter(E, 3)
     with pytest.raises(InputError, match="shots from 1 up and a temperature above 0"):
         OnePass(network, writer_for(network), **options)
+
+
+def test_written_is_of_every_task_and_a_function_of_the_seed():
+    hypernet = writer_for(CLIPAdapter(E, 3), dim=8, rounds=2, step=0.1, embed_dim=2).eval()
+    found = written(hypernet, Split(), 3, batch_size=3)
+    assert found.shape == (3, 4, hypernet.space.size) and found.isfinite().all()
+    assert (found[0] != found[1]).any() and (found[:, 0] != found[:, 1]).any(dim=-1).all()
+    split = Split()
+    before = torch.random.get_rng_state()
+    found, again, other = (written(hypernet, split, 3, seed=seed) for seed in (5, 5, 6))
+    assert torch.equal(found, again) and not torch.equal(found, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    hypernet.fit(found.flatten(0, 1))
+    assert_close(written(hypernet, split, 3, seed=5, embed=True), hypernet.embed(found))

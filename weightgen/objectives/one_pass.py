@@ -6,13 +6,14 @@ Letters: B tasks, N examples, C classes.
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.protocols import Outcome
 from weightgen.scores import resplit, subsample, task_accuracy, task_loss
-from weightgen.tasks import PADDING_LABEL, TaskBatch
+from weightgen.tasks import PADDING_LABEL, TaskBatch, batches
 
 
 class OnePass(nn.Module):
@@ -89,3 +90,37 @@ def draw_support(batch: TaskBatch, most_shots: int = 12, share: float = 0.7) -> 
     return batch._replace(
         support=support._replace(inputs=support.inputs.gather(1, index), labels=drawn.gather(1, kept))
     )
+
+
+@torch.no_grad()
+def written(
+    hypernet: SupportHNet,
+    tasks: MetaVQATasks,
+    draws: int,
+    *,
+    most_shots: int = 12,
+    seed: int = 0,
+    batch_size: int = 32,
+    embed: bool = False,
+) -> Tensor:
+    """What R random support sets of each of T tasks give: weights (R, T, P), or support embeddings (R, T, D).
+
+    Args:
+        hypernet: what writes them.
+        tasks: T tasks.
+        draws: R.
+        most_shots: see `draw_support`.
+        seed: of the draws.
+        batch_size: tasks at once.
+        embed: whether embeddings are wanted.
+    """
+    size = hypernet.embed_dim if embed else hypernet.space.size
+    found = torch.empty(draws, len(tasks), size, device=hypernet.base.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for draw in range(draws):
+            for rows in batches(tasks.sizes, batch_size):
+                batch = draw_support(tasks.batch(rows), most_shots)
+                weights = hypernet(batch.support, batch.context["answers"])
+                found[draw, rows] = hypernet.embed(weights) if embed else weights
+    return found
