@@ -1,9 +1,9 @@
 """The tables of the paper from one command: trains what is not there yet, scores every method, writes means over seeds.
 
-    python recipes/reproduce.py dataset=runs/demo/scenes/dataset output=results/scenes runs=runs/scenes seeds=3
+    python recipes/reproduce.py dataset=runs/demo/scenes/dataset output=results/scenes seeds=3
 
-Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`); on any
-other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`), whatever `setting` does not say. `dry=true` only lists the
+Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`), on any
+other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the
 commands. What is written into `output`, after every seed, is described in `report_methods.py`.
 """
 
@@ -36,16 +36,21 @@ DIFFUSION = {
 class Config:
     dataset: str = MISSING
     output: str = MISSING  # folder of the tables and figures
-    runs: str = MISSING  # folder of everything trained
+    runs: str | None = None  # folder of everything trained; by default runs/ and the name of `output`
     seeds: int = 3
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
     setting: str | None = None  # scenes or paper; by default what fits the data set
     dry: bool = False  # list the commands and stop
 
 
+def runs_of(cfg: Config) -> Path:
+    """The folder of everything trained."""
+    return Path(cfg.runs or f"runs/{Path(cfg.output).name}").resolve()
+
+
 def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
     """All that one seed needs, shared between methods: one start of each kind, one set of adapted weights and of latents."""
-    runs = Path(cfg.runs).resolve() / f"seed{seed}"
+    runs = runs_of(cfg) / f"seed{seed}"
     found: dict[str, Stage] = {}
 
     def add(name: str, recipe: str, variant: str, **settings: object) -> Path:
@@ -138,20 +143,26 @@ def forget_scores(found: dict[str, Stage]) -> None:
 def main(cfg: Config) -> None:
     if cfg.seeds < 1 or not cfg.shares or not all(0 < share <= 100 for share in cfg.shares):
         raise InputError(f"expected seeds from 1 up and shares in (0, 100], got {cfg.seeds} and {cfg.shares}")
-    here = check_data(cfg)
-    report = ["recipes/report_methods.py", f"runs={cfg.runs}", f"output={cfg.output}"]
-    report.append(f"shares=[{','.join(map(str, cfg.shares))}]")
+    here, runs, output = check_data(cfg), runs_of(cfg), Path(cfg.output).resolve()
     if cfg.dry:
         for seed in range(cfg.seeds):
             for stage in stages(cfg, here["setting"], seed).values():
                 print("python", *stage.command)
         return
-    claim([Path(cfg.runs), Path(cfg.output)], here)
+    claim([runs, output], here)
+    shares = f"shares=[{','.join(map(str, cfg.shares))}]"
     for seed in range(cfg.seeds):
         found = stages(cfg, here["setting"], seed)
         forget_scores(found)
-        run_stages(found, ROOT, Path(cfg.runs) / f"seconds{seed}.json")
-        if run([*report, f"seeds={seed + 1}"], ROOT):
+        run_stages(found, ROOT, runs / f"seconds{seed}.json")
+        report = [
+            "recipes/report_methods.py",
+            f"runs={runs}",
+            f"output={output}",
+            f"seeds={seed + 1}",
+            shares,
+        ]
+        if run(report, ROOT):
             raise InputError("the tables could not be written, see above")
 
 

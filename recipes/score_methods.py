@@ -3,7 +3,7 @@
     python recipes/score_methods.py dataset=... runs=runs/scenes/seed0 output=runs/scenes/seed0/scores.json
 
 Rows are accuracies (mean over tasks of query accuracy) by split, zero-shot and few-shot; "chosen" says what the validation tasks chose,
-"curve" has the accuracy on test tasks at every guidance scale. Task inference is HyperCLIP's, as `train_hyperclip.py` measured it.
+"curve" has HyperLDM's accuracy on test tasks at every guidance scale. Task inference is HyperCLIP's, as `train_hyperclip.py` measured it.
 """
 
 from collections.abc import Callable
@@ -187,7 +187,7 @@ def score_all(scorer: Scorer) -> None:
         scorer.add(f"few_shot_{name}", scorer.few_shot(name))
     for share in scorer.cfg.shares:
         for name in DIFFUSION:
-            scorer.add(f"{name}_{share}", scorer.sampled(f"{name}_{share}"), curve=True)
+            scorer.add(f"{name}_{share}", scorer.sampled(f"{name}_{share}"), curve=name == "hyperldm")
         for name in CONDITIONAL:
             scorer.add(f"{name}_{share}", scorer.zero_shot(f"{name}_{share}"))
         for name, hypernet, start in (

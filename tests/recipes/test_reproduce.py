@@ -39,6 +39,13 @@ def test_every_command_is_one_that_its_recipe_understands(reproduce, root, tmp_p
         made.add(settings.output)
 
 
+def test_runs_lie_in_a_folder_named_as_the_results(reproduce, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = reproduce.stages(reproduce.Config(dataset="data", output="results/mine"), "scenes", 0)
+    assert found["seed0/maml"].makes == tmp_path / "runs/mine/seed0/maml"
+    assert f"dataset={tmp_path / 'data'}" in found["seed0/maml"].command  # the recipes run in another folder
+
+
 def test_scenes_are_told_from_other_data(reproduce, tmp_path, capsys):
     """The same command on other data trains the paper's sizes."""
     for name, splits, kind in (
