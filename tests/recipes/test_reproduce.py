@@ -1,6 +1,7 @@
 """The one command: what it would run, when it refuses, and the tables and figures that it makes of scores."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -18,6 +19,21 @@ def reproduce(root):
 @pytest.fixture(scope="module")
 def report_methods(root):
     return loaded(root, "report_methods")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Data sets by what is special about them; the one that was copied is the plain one elsewhere."""
+    folder = tmp_path_factory.mktemp("data")
+    kinds = {
+        "plain": {},
+        "scenes": {"splits": ("train", "validation", "test", "novel_composition")},
+        "without validation": {"splits": ("train", "test")},
+        "without questions": {"question": " "},
+        "seen by another encoder": {"encoder": "b"},
+    }
+    made = {name: str(save_data(folder / name, **words)) for name, words in kinds.items()}
+    return made | {"copied": shutil.copytree(made["plain"], str(folder / "copied"))}
 
 
 def config(reproduce, tmp_path, **words):
@@ -46,47 +62,47 @@ def test_runs_lie_in_a_folder_named_as_the_results(reproduce, tmp_path, monkeypa
     assert f"dataset={tmp_path / 'data'}" in found["seed0/maml"].command  # the recipes run in another folder
 
 
-def test_scenes_are_told_from_other_data(reproduce, tmp_path, capsys):
+@pytest.mark.parametrize(("kind", "setting"), [("scenes", "scenes"), ("plain", "paper")])
+def test_scenes_are_told_from_other_data(reproduce, data, tmp_path, capsys, kind, setting):
     """The same command on other data trains the paper's sizes."""
-    for name, splits, kind in (
-        ("scenes", ("train", "validation", "test", "novel_composition"), "scenes"),
-        ("meta_vqa", ("train", "validation", "test"), "paper"),
-    ):
-        data = save_data(tmp_path / name, splits)
-        reproduce.main(config(reproduce, tmp_path, dataset=str(data), dry=True, seeds=2))
-        lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 2 * 32 and f"configs/train_hvae/{kind}.yaml" in "".join(lines)
-        assert not (tmp_path / "runs").exists()
+    reproduce.main(config(reproduce, tmp_path, dataset=data[kind], dry=True, seeds=2))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * 32 and f"configs/train_hvae/{setting}.yaml" in "".join(lines)
+    assert not (tmp_path / "runs").exists()
 
 
-def test_mistakes_are_found_before_anything_runs(reproduce, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "words", "reason"),
+    [
+        ("without validation", {}, "no split validation"),
+        ("without questions", {}, "task 0 of train has no question"),
+        ("plain", {"setting": "papper"}, "expected setting .* got 'papper'"),
+        ("plain", {"seeds": 0}, "expected seeds from 1 up"),
+        ("plain", {"shares": [0]}, r"shares in \(0, 100\]"),
+        ("plain", {"shares": []}, r"shares in \(0, 100\]"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(reproduce, data, tmp_path, monkeypatch, kind, words, reason):
     monkeypatch.setattr(reproduce, "run_stages", lambda *_: pytest.fail("a stage was started"))
-    cases = {
-        "no split validation": save_data(tmp_path / "no_validation", ("train", "test")),
-        "task 0 of train has no question": save_data(tmp_path / "no_question", question=" "),
-    }
-    for reason, data in cases.items():
-        with pytest.raises(InputError, match=reason):
-            reproduce.main(config(reproduce, tmp_path, dataset=str(data)))
-    data = str(save_data(tmp_path / "dataset"))
-    for words in ({"setting": "papper"}, {"seeds": 0}, {"shares": [0]}, {"shares": []}):
-        with pytest.raises(InputError, match="expected"):
-            reproduce.main(config(reproduce, tmp_path, dataset=data, **words))
+    with pytest.raises(InputError, match=reason):
+        reproduce.main(config(reproduce, tmp_path, dataset=data[kind], **words))
 
 
-@pytest.mark.parametrize("kept", ["runs", "output"])
-def test_results_of_other_data_are_not_mixed_in(reproduce, tmp_path, monkeypatch, kept):
-    monkeypatch.setattr(reproduce, "run_stages", lambda *_: None)
+def test_results_of_other_data_are_not_mixed_in(reproduce, data, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(reproduce, "run_stages", lambda *_: started.append("stages"))
     monkeypatch.setattr(reproduce, "run", lambda *_: 0)
-    first, same, other = (
-        str(save_data(tmp_path / name, encoder=name[0])) for name in ("first", "f_moved", "second")
-    )
-    reproduce.main(config(reproduce, tmp_path, dataset=first))
-    reproduce.main(config(reproduce, tmp_path, dataset=same))
-    elsewhere = {"runs": "output", "output": "runs"}[kept]
-    for words in ({"dataset": other}, {"dataset": first, "setting": "scenes"}):
-        with pytest.raises(InputError, match=f"{kept} holds results of .*give another folder"):
-            reproduce.main(config(reproduce, tmp_path, **words, **{elsewhere: str(tmp_path / "new")}))
+    for kind in ("plain", "copied"):
+        reproduce.main(config(reproduce, tmp_path, dataset=data[kind], seeds=1))
+    for kept, elsewhere in (("runs", "output"), ("output", "runs")):
+        new = {elsewhere: str(tmp_path / "new")}
+        for words in (
+            {"dataset": data["seen by another encoder"]},
+            {"dataset": data["plain"], "setting": "scenes"},
+        ):
+            with pytest.raises(InputError, match=f"{kept} holds results of .*give another folder"):
+                reproduce.main(config(reproduce, tmp_path, **words, **new))
+    assert len(started) == 2 and not (tmp_path / "new").exists()
 
 
 def test_scores_that_lack_a_model_are_forgotten(reproduce, tmp_path):
