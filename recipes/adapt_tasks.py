@@ -4,8 +4,9 @@ r"""Fine-tune the base network on every training task, many times, each time on 
 
 Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The
 number of steps and the step size are those with the best validation accuracy among the ones given that lower the loss. With
-`point=latents` the latent of an `HNet` is adapted in place of the weights, and `latents` (R, T, Z) are written too. Paper: 50 steps,
-appendix A.6 (0.01 for MNet, 0.1 for HNet).
+`point=latents` the latent of an `HNet` is adapted in place of the weights, and `latents` (R, T, Z) are written too. With `support`,
+a SupportHNet writes the weights in one pass, in place of gradient steps (whose number and size are still chosen, for comparisons), and
+`validation` (V, P) holds those of the validation tasks. Paper: 50 steps, appendix A.6 (0.01 for MNet, 0.1 for HNet).
 """
 
 import sys
@@ -28,6 +29,7 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
 from weightgen.files import write_json, write_tensors, written_beside
+from weightgen.hypernets import SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives.adaptation import adapt, check_point, starting_points
@@ -41,6 +43,7 @@ class Config:
     dataset: str = MISSING
     start: str = MISSING  # output of train_hypernet
     output: str = MISSING  # folder to make
+    support: str | None = None  # output of train_support, for weights in one pass
     features: str | None = None
     point: str = "weights"  # what is adapted: weights, or the latents of an HNet
     keep_weights: bool = True  # with latents: write the weights they give too, which HyperCLIP learns from
@@ -52,6 +55,8 @@ class Config:
 
 
 def main(cfg: Config) -> None:
+    if cfg.support and cfg.point == "latents":
+        raise InputError("a SupportHNet writes weights, no latents: leave out point=latents, or support")
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
@@ -63,6 +68,12 @@ def main(cfg: Config) -> None:
     hypernet = load_hypernet(cfg.start, "training.json").to(accelerator.device).requires_grad_(False)
     check_point(hypernet, cfg.point)
     space, latents = hypernet.space, cfg.point == "latents"
+    writer = None
+    if cfg.support:
+        writer = load_part(SupportHNet, Path(cfg.support) / "hypernet").to(accelerator.device)
+        writer.requires_grad_(False)
+        if writer.space != space:
+            raise InputError(f"{cfg.support} writes weights of another network than {cfg.start} has")
 
     def fine_tuned(batch: TaskBatch, steps: int, lr: float) -> Tensor:
         start, decode = starting_points(hypernet, batch.embeds, cfg.point)
@@ -105,7 +116,11 @@ def main(cfg: Config) -> None:
         seed_step(cfg.seed, number)
         part = torch.rand(len(rows)) / 3 + 2 / 3
         batch = resplit(train.batch(rows), part.to(accelerator.device))
-        adapted = fine_tuned(batch, steps, lr)
+        adapted = (
+            fine_tuned(batch, steps, lr)
+            if writer is None
+            else writer(batch.support, batch.context["answers"])
+        )
         if not adapted.isfinite().all():
             raise InputError(
                 f"adaptation with {steps} steps of {lr} diverged: give a smaller step size, lrs=[{lr / 3:.2g}]"
@@ -114,12 +129,17 @@ def main(cfg: Config) -> None:
     for number, adapted in gather_object(found):
         draw, rows = jobs[number]
         points[draw, rows] = adapted
+    tensors = {cfg.point: points}
+    if writer is not None:
+        everything = validation.batch()
+        tensors["validation"] = writer(everything.support, everything.context["answers"]).cpu()
+        score = evaluate(space, network, validation, lambda _, rows: tensors["validation"][rows])
+        accuracy = score.macro
     if accelerator.is_main_process:
         facts = {"steps": steps, "lr": lr, "draws": cfg.draws, "seed": cfg.seed, "validation_accuracy": accuracy,
                  "tried": [{"steps": s, "lr": a, "validation_accuracy": v} for (s, a), v in tried.items()],
                  "tasks": len(train), "weights": space.size, "start": cfg.start,
-                 "point": cfg.point, "hypernet": class_path(hypernet)}  # fmt: skip
-        tensors = {cfg.point: points}
+                 "point": cfg.point, "support": cfg.support, "hypernet": class_path(hypernet)}  # fmt: skip
         if latents and cfg.keep_weights:
             rows = points.to(accelerator.device)
             tensors["weights"] = torch.stack([decoded(draw).cpu() for draw in rows])
@@ -129,9 +149,8 @@ def main(cfg: Config) -> None:
             write_json(folder / "adapted.json", facts)
             network.save_pretrained(folder / "network")
             hypernet.save_pretrained(folder / "hypernet")
-        print(
-            f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {steps} steps of {lr}, validation accuracy {accuracy:.3f}"
-        )
+        how = f"{steps} steps of {lr}" if writer is None else "one pass"
+        print(f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {how}, validation accuracy {accuracy:.3f}")
 
 
 if __name__ == "__main__":

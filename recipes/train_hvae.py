@@ -81,7 +81,8 @@ def main(cfg: Config) -> None:
         MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")
     )
     facts = read_json(Path(cfg.adapted) / "adapted.json")
-    adapted = read_tensors(Path(cfg.adapted) / "adapted.safetensors")["weights"].to(accelerator.device)
+    tensors = read_tensors(Path(cfg.adapted) / "adapted.safetensors")
+    adapted = tensors["weights"].to(accelerator.device)
     network = load_part(CLIPAdapter, Path(cfg.adapted) / "network").to(accelerator.device)
     shared = (
         load_part(SharedWeights, Path(cfg.adapted) / "hypernet").to(accelerator.device).requires_grad_(False)
@@ -93,10 +94,13 @@ def main(cfg: Config) -> None:
     objective, optimizer = accelerator.prepare(objective, optimizer)
 
     everything = validation.batch()
-    targets = adapt(
-        space, network, shared(everything.embeds), everything.support, everything.context,
-        steps=facts["steps"], lr=facts["lr"],
-    )  # fmt: skip
+    if "validation" in tensors:  # written in one pass
+        targets = tensors["validation"].to(accelerator.device)
+    else:
+        targets = adapt(
+            space, network, shared(everything.embeds), everything.support, everything.context,
+            steps=facts["steps"], lr=facts["lr"],
+        )  # fmt: skip
     if not targets.isfinite().all():
         raise InputError(
             f"adaptation of validation tasks with {facts['steps']} steps of {facts['lr']} diverged: run adapt_tasks with smaller lrs"

@@ -1,30 +1,28 @@
 """The recipes on support sets: a stopped run goes on bit for bit, and what it wrote is scored beside gradient steps."""
 
 import dataclasses
-import importlib.util
 import json
 
 import pytest
 import torch
+from PIL import Image
 
+from tests.recipes.small import loaded
 from tests.recipes.test_hyperldm import save_data
 from tests.tiny import tiny_clip
 from weightgen import InputError
 from weightgen.components import load_part
+from weightgen.data.features import find_features
+from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.clip import load_clip
-from weightgen.files import read_tensors
+from weightgen.files import read_tensors, write_json
 from weightgen.hypernets import SharedWeights, SupportHNet
 from weightgen.networks import CLIPAdapter
+from weightgen.pipeline import WeightPipeline
 from weightgen.weight_space import WeightSpace
 
 SMALL = {"steps": 4, "validate_every": 2, "batch_size": 3, "shots": [1, 0]}
-
-
-def load_recipe(root, name):
-    spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +35,13 @@ def folder(tmp_path_factory):
     space = WeightSpace.of(network)
     network.save_pretrained(folder / "start/network")
     SharedWeights(space).start_at(torch.randn(space.size)).save_pretrained(folder / "start/hypernet")
+    write_json(folder / "start/training.json", {})
     return folder
 
 
 @pytest.fixture(scope="module")
 def train(root, folder):
-    recipe = load_recipe(root, "train_support")
+    recipe = loaded(root, "train_support")
 
     def run(name, **settings):
         hypernet = {"dim": 8, "rounds": 2, "step": 0.1, "embed_dim": 4}
@@ -91,7 +90,7 @@ def test_it_begins_at_the_start_and_learns(train, folder):
 
 
 def test_scores_beside_gradient_descent(train, folder, root):
-    recipe = load_recipe(root, "score_support")
+    recipe = loaded(root, "score_support")
     runs = [str(train(f"scored{seed}", seed=seed)) for seed in (0, 1)]
     cfg = recipe.Config(
         dataset=str(folder / "data"), runs=runs, starts=[str(folder / "start")] * 2, output=str(folder / "scores"),
@@ -108,3 +107,72 @@ def test_scores_beside_gradient_descent(train, folder, root):
     assert "| chance | 50.0 ± 0.0 | 50.0 ± 0.0 |" in text and "2 training seeds" in text
     with pytest.raises(InputError, match="one of starts for each of runs, got 1 and 2"):
         recipe.main(dataclasses.replace(cfg, starts=cfg.starts[:1]))
+
+
+@pytest.fixture(scope="module")
+def pipeline(train, folder, root):
+    """From weights written in one pass to a pipeline that takes examples."""
+    support = train("chained")
+    common = {"dataset": str(folder / "data"), "seed": 0}
+    adapt = loaded(root, "adapt_tasks")
+    adapt.main(adapt.Config(start=str(folder / "start"), support=str(support), output=str(folder / "adapted"),
+                            draws=2, steps=[1], lrs=[0.1], **common))  # fmt: skip
+    hvae = loaded(root, "train_hvae")
+    spec = {"_component_": "weightgen.hypernets.HVAE", "latent_dim": 3, "hidden_dims": [8]}
+    hvae.main(hvae.Config(adapted=str(folder / "adapted"), output=str(folder / "hvae"), hypernet=spec, steps=2,
+                          batch_size=2, validate_every=1, **common))  # fmt: skip
+    ldm = loaded(root, "train_hyperldm")
+    denoiser = {"_component_": "weightgen.priors.MLPDenoiser", "hidden_dims": [8], "support_noise": 0.1}
+    ldm.main(ldm.Config(adapted=str(folder / "adapted"), hvae=str(folder / "hvae"), support=str(support),
+                        output=str(folder / "pipeline"), denoiser=denoiser, steps=3, batch_size=8, validate_every=2,
+                        validate_shots=1, support_draws=2, num_inference_steps=2, **common))  # fmt: skip
+    return folder / "pipeline"
+
+
+def test_weights_written_in_one_pass_are_training_data(pipeline, folder):
+    tensors = read_tensors(folder / "adapted/adapted.safetensors")
+    assert tensors["weights"].shape[:2] == (2, 4) and tensors["validation"].shape[0] == 4
+    assert (tensors["weights"][0] != tensors["weights"][1]).any(dim=-1).all()
+    facts = json.loads((folder / "adapted/adapted.json").read_text())
+    assert facts["support"] == str(folder / "chained") and facts["steps"] == 1
+    hypernet = load_part(SupportHNet, folder / "chained/hypernet")
+    store = find_features(folder / "data", None)
+    batch = MetaVQATasks(load_meta_vqa(folder / "data")["validation"], store).batch()
+    torch.testing.assert_close(tensors["validation"], hypernet(batch.support, batch.context["answers"]))
+
+
+def test_a_pipeline_learns_from_examples(pipeline, folder):
+    pipe = WeightPipeline.from_pretrained(pipeline)
+    hypernet = load_part(SupportHNet, folder / "chained/hypernet")
+    assert torch.equal(pipe.support.components, hypernet.components)
+    images = [Image.new("RGB", (32, 32), color) for color in ("red", "green")]
+    found = pipe(None, ["red", "green"], support=(images, ["red", "green"]), num_inference_steps=2)
+    assert found.weights.isfinite().all() and found.classifier().predict(images)
+
+
+def test_scores_of_questions_examples_and_both(pipeline, folder, root):
+    recipe = loaded(root, "score_text_and_support")
+    cfg = recipe.Config(
+        dataset=str(folder / "data"), pipelines=[str(pipeline)] * 2, output=str(folder / "both"), shots=[1, 0],
+        scales=[1.0], support_scales=[1.0, 2.0], num_inference_steps=2,
+    )  # fmt: skip
+    recipe.main(cfg)
+    report = json.loads((folder / "both.json").read_text())
+    rows = report["accuracy"]["test"]
+    assert list(rows)[2:] == ["question only", "examples only", "question and examples", "examples, one pass"]
+    assert rows["question only"]["1"] == rows["question only"]["0"]
+    assert all(
+        0 <= value["mean"] <= 1 and value["std"] == 0 for row in rows.values() for value in row.values()
+    )
+    assert "| question and examples |" in (folder / "both.md").read_text()
+    plain = WeightPipeline.from_pretrained(pipeline)
+    plain.support = None
+    with pytest.raises(InputError, match="takes questions only"):
+        recipe.support_of(plain)
+
+
+def test_latents_are_not_written_in_one_pass(folder, root):
+    adapt = loaded(root, "adapt_tasks")
+    with pytest.raises(InputError, match="writes weights, no latents"):
+        adapt.main(adapt.Config(dataset=str(folder / "data"), start=str(folder / "start"), output=str(folder / "x"),
+                                support=str(folder / "y"), point="latents"))  # fmt: skip
