@@ -132,7 +132,7 @@ def main(cfg: Config) -> None:
     tensors = {cfg.point: points}
     if writer is not None:
         everything = validation.batch()
-        tensors["validation"] = writer(everything.support, everything.context["answers"]).cpu()
+        tensors["validation"] = writer(everything.support, everything.context["answers"])
         score = evaluate(space, network, validation, lambda _, rows: tensors["validation"][rows])
         accuracy = score.macro
     if accelerator.is_main_process:

@@ -200,7 +200,8 @@ def main(cfg: Config) -> None:
         latents = mean[draws, rows] + cfg.posterior_noise * stddev[draws, rows] * noise
         given = conditions[rows]
         if support:
-            given = torch.cat([given, examples[torch.randint(len(examples), rows.shape), rows]], dim=-1)
+            shown_draws = torch.randint(len(examples), rows.shape, device=device)
+            given = torch.cat([given, examples[shown_draws, rows]], dim=-1)
         batch = (prior.latents(latents), given, *([train.batch(asked)] if asked else []))
         outcome = objective(batch)
         check_finite(outcome.loss, step, "denoising loss")

@@ -85,6 +85,8 @@ def resumed(path: Path, cfg: Config, modules: dict[str, nn.Module], optimizer: O
 
 
 def main(cfg: Config) -> None:
+    if Path(cfg.output).exists():
+        raise InputError(f"{cfg.output} exists already: remove it or choose another place to write to")
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
@@ -110,39 +112,39 @@ def main(cfg: Config) -> None:
         curve = one_pass_curve(network, validation, judged, [count or ALL for count in cfg.shots])
         return {shots: scores.macro for shots, scores in zip(cfg.shots, curve.values(), strict=True)}
 
-    with written_beside(cfg.output) as folder:
-        sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed, start_step=done)
-        bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
-        for step, rows in enumerate(bar, start=done):
-            seed_step(cfg.seed, step, accelerator.process_index)
-            outcome = objective(train.batch(rows[accelerator.process_index :: accelerator.num_processes]))
-            check_finite(outcome.loss, step, "query loss")
-            set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
-            optimizer.zero_grad()
-            accelerator.backward(outcome.loss)
-            accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
-            optimizer.step()
-            average.update_parameters(hypernet)
-            if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
-                scores = validate()
-                accuracy = fmean(scores.values())
-                bar.set_postfix(loss=f"{outcome.loss.item():.3f}", validation=f"{accuracy:.3f}")
-                if accuracy > best["validation_accuracy"]:
-                    best = {"step": step + 1, "validation_accuracy": accuracy, "by_shots": scores}
-                    kept.load_state_dict(average.state_dict())
-                if accelerator.is_main_process:
-                    extra = {"best": best, "settings": asdict(cfg)}
-                    save_checkpoint(unfinished, modules, optimizer, step + 1, extra)
-        final: Any = kept.module.eval()
-        drawn = written(final, train, cfg.embed_draws, most_shots=cfg.most_shots, seed=cfg.seed)
-        final.fit(drawn.flatten(0, 1))
-        if accelerator.is_main_process:
+    sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed, start_step=done)
+    bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
+    for step, rows in enumerate(bar, start=done):
+        seed_step(cfg.seed, step, accelerator.process_index)
+        outcome = objective(train.batch(rows[accelerator.process_index :: accelerator.num_processes]))
+        check_finite(outcome.loss, step, "query loss")
+        set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
+        optimizer.zero_grad()
+        accelerator.backward(outcome.loss)
+        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
+        optimizer.step()
+        average.update_parameters(hypernet)
+        if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
+            scores = validate()
+            accuracy = fmean(scores.values())
+            bar.set_postfix(loss=f"{outcome.loss.item():.3f}", validation=f"{accuracy:.3f}")
+            if accuracy > best["validation_accuracy"]:
+                best = {"step": step + 1, "validation_accuracy": accuracy, "by_shots": scores}
+                kept.load_state_dict(average.state_dict())
+            if accelerator.is_main_process:
+                extra = {"best": best, "settings": asdict(cfg)}
+                save_checkpoint(unfinished, modules, optimizer, step + 1, extra)
+    final: Any = kept.module.eval()
+    drawn = written(final, train, cfg.embed_draws, most_shots=cfg.most_shots, seed=cfg.seed)
+    final.fit(drawn.flatten(0, 1))
+    if accelerator.is_main_process:
+        with written_beside(cfg.output) as folder:
             network.save_pretrained(folder / "network")
             final.save_pretrained(folder / "hypernet")
             facts = {**best, "steps": cfg.steps, "seed": cfg.seed, "hypernet": class_path(final)}
             write_json(folder / "training.json", facts)
-            unfinished.unlink(missing_ok=True)
-    print(f"{cfg.output}: validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}")
+        unfinished.unlink(missing_ok=True)
+        print(f"{cfg.output}: validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}")
 
 
 if __name__ == "__main__":
