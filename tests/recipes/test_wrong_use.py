@@ -57,8 +57,8 @@ def test_conditional_methods_need_questions(root, nameless, multitask, adapted, 
 def test_what_cannot_be_guided_is_not_validated_guided(root, data, adapted, tmp_path):
     recipe = loaded(root, "train_hyperldm")
     words = {"dataset": data, "adapted": adapted, "output": str(tmp_path / "out"), "drop_rate": 0.0}
-    with pytest.raises(InputError, match="without conditioning dropout .*validate_scale=1"):
-        recipe.main(recipe.Config(**words, validate_scale=1.5))
+    with pytest.raises(InputError, match="without conditioning dropout .*validate_scales=.1."):
+        recipe.main(recipe.Config(**words, validate_scales=[1.0, 1.5]))
 
 
 def test_step_sizes_that_diverge_are_not_chosen(adapted):
