@@ -11,8 +11,8 @@ With `function_weight` γ the loss sees what the denoised weights do, too, and t
 With `support`, examples are a second condition beside the question, each dropped by itself in training: the pipeline then takes a question,
 examples, or both, and validation is the mean of the three.
 
-What samples is the exponential moving average. The state with the best zero-shot accuracy on validation tasks (at the best of `validate_scales`) is
-kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, linear β from 1e-4 to 0.06, T = 350).
+What samples is the exponential moving average. The state with the best zero-shot accuracy on validation tasks (at the best of
+`validate_scales`) is kept. Paper: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, linear β from 1e-4 to 0.06, T = 350).
 """
 
 import copy
