@@ -1,6 +1,7 @@
 """Stages: commands that each make one file or folder; what is there already is reused."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +44,33 @@ def run(command: list[str], root: Path) -> int:
         raise
 
 
+def _names(command: list[str], path: str) -> bool:
+    """Whether a command names a path or something below it; `runs/adapted_hnet` is not below `runs/adapted`."""
+    return any(re.search(rf"{re.escape(path)}(?![\w.-])", word) for word in command)
+
+
+def check_order(stages: Mapping[str, Stage]) -> None:
+    """Refuse what is there already although something that it is made of is not, before anything is made.
+
+    Raises:
+        InputError: naming all that would not fit to what is made anew.
+    """
+    anew: list[str] = []
+    stale: dict[str, str] = {}  # and what each is made of that will be new
+    for stage in stages.values():
+        path = str(stage.makes)
+        new = [other for other in (*anew, *stale) if _names(stage.command, other)]
+        if not stage.makes.exists():
+            anew.append(path)
+        elif new:
+            stale[path] = new[0]
+    if stale:
+        path, part = next(iter(stale.items()))
+        raise InputError(
+            f"{path} is made of {part}, which is no longer there: remove {', '.join(stale)}, and start again"
+        )
+
+
 def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str, float]:
     """Run what is not there yet, in order.
 
@@ -55,17 +83,12 @@ def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str
         Those seconds.
 
     Raises:
-        InputError: a stage failed, did not make what it was to make, or made it before what it is made of.
+        InputError: a stage failed, or did not make what it was to make; or see `check_order`.
     """
     seconds: dict[str, float] = read_json(clock) if clock.is_file() else {}
-    fresh: list[str] = []
+    check_order(stages)
     for name, stage in stages.items():
         if stage.makes.exists():
-            newer = [path for path in fresh if any(path in word for word in stage.command)]
-            if newer:
-                raise InputError(
-                    f"{stage.makes} is older than {newer[0]}, of which it is made: remove it, and start again"
-                )
             print(f"[{name}] {stage.makes} is there already: reused", flush=True)
             continue
         print(f"[{name}] python {' '.join(stage.command)}", flush=True)
@@ -76,7 +99,6 @@ def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str
             raise InputError(
                 f"the stage {name!r} {reason} (see above); mend it and start again: finished stages are reused"
             )
-        fresh.append(str(stage.makes))
         seconds[name] = round(time.time() - started, 1)
         write_json(clock, seconds)
         print(f"[{name}] {seconds[name]} s", flush=True)
