@@ -73,6 +73,7 @@ class Config:
     lr: float = 2.5e-4
     clip_norm: float = 10.0
     validate_every: int = 500
+    validate_samples: int = 4  # of each validation task: one would leave the choice of the state to chance
     validate_scales: list[float] = field(default_factory=lambda: [1.5])  # the best of them counts
     support_draws: int = 8  # support sets of each training task
     validate_support_scale: float = 1.5
@@ -176,9 +177,9 @@ def main(cfg: Config) -> None:
         weights, _ = pipe.sample(
             text, support_embeds=support_embeds, guidance_scale=scale,
             support_guidance_scale=cfg.validate_support_scale, num_inference_steps=cfg.num_inference_steps,
-            generator=rows,
+            num_samples=cfg.validate_samples, generator=rows,
         )  # fmt: skip
-        return evaluate(sampled.space, network, validation, lambda _, tasks: weights[tasks, 0]).macro
+        return evaluate(sampled.space, network, validation, lambda _, tasks: weights[tasks]).macro
 
     asked_with: list[tuple[Tensor | None, Tensor | None]] = [(validation_embeds, None)]
     if support:
