@@ -73,7 +73,7 @@ class Config:
     lr: float = 2.5e-4
     clip_norm: float = 10.0
     validate_every: int = 500
-    validate_samples: int = 4  # of each validation task: one would leave the choice of the state to chance
+    validate_samples: int = 1  # of each validation task
     validate_scales: list[float] = field(default_factory=lambda: [1.5])  # the best of them counts
     support_draws: int = 8  # support sets of each training task
     validate_support_scale: float = 1.5
