@@ -25,7 +25,7 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, read_tensors, write_json, written_beside
+from weightgen.files import check_new, read_json, read_tensors, write_json, written_beside
 from weightgen.hypernets import HVAE
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
@@ -95,8 +95,7 @@ def adapted_weights(cfg: Config) -> Tensor:
 
 
 def main(cfg: Config) -> None:
-    if Path(cfg.output).exists():
-        raise InputError(f"{cfg.output} exists: give another output, or remove it")
+    check_new(cfg.output)
     accelerator = Accelerator()
     set_seed(cfg.seed)
     device = accelerator.device

@@ -27,13 +27,13 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
-from weightgen.files import write_json, written_beside
+from weightgen.files import check_new, write_json, written_beside
 from weightgen.hypernets import SharedWeights
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Adaptation
 from weightgen.objectives.adaptation import adapt, starting_points
 from weightgen.tasks import TaskBatch, TaskBatchSampler, described
-from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
+from weightgen.training import check_finite, seed_step, set_lr, share_of, warmup_cosine
 from weightgen.weight_space import WeightSpace
 
 
@@ -84,6 +84,7 @@ def starting_point(cfg: Config, train: MetaVQATasks) -> tuple[torch.nn.Module, A
 
 
 def main(cfg: Config) -> None:
+    check_new(cfg.output)
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
@@ -121,33 +122,33 @@ def main(cfg: Config) -> None:
 
     best = {"step": 0, "validation_accuracy": validate()}
     kept = copy.deepcopy(hypernet.state_dict())
-    with written_beside(cfg.output) as folder:
-        sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
-        bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
-        for step, rows in enumerate(bar):
-            seed_step(cfg.seed, step, accelerator.process_index)
-            outcome = objective(train.batch(rows[accelerator.process_index :: accelerator.num_processes]))
-            check_finite(outcome.loss, step, "task loss")
-            set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
-            optimizer.zero_grad()
-            accelerator.backward(outcome.loss)
-            accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
-            optimizer.step()
-            if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
-                accuracy = validate()
-                bar.set_postfix(loss=f"{outcome.loss.item():.3f}", validation=f"{accuracy:.3f}")
-                if accuracy > best["validation_accuracy"]:
-                    best = {"step": step + 1, "validation_accuracy": accuracy}
-                    kept = copy.deepcopy(hypernet.state_dict())
-        hypernet.load_state_dict(kept)
-        if accelerator.is_main_process:
+    sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
+    bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
+    for step, rows in enumerate(bar):
+        seed_step(cfg.seed, step, accelerator.process_index)
+        outcome = objective(train.batch(share_of(rows, accelerator.process_index, accelerator.num_processes)))
+        check_finite(outcome.loss, step, "task loss")
+        set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
+        optimizer.zero_grad()
+        accelerator.backward(outcome.loss)
+        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
+        optimizer.step()
+        if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
+            accuracy = validate()
+            bar.set_postfix(loss=f"{outcome.loss.item():.3f}", validation=f"{accuracy:.3f}")
+            if accuracy > best["validation_accuracy"]:
+                best = {"step": step + 1, "validation_accuracy": accuracy}
+                kept = copy.deepcopy(hypernet.state_dict())
+    hypernet.load_state_dict(kept)
+    if accelerator.is_main_process:
+        with written_beside(cfg.output) as folder:
             network.save_pretrained(folder / "network")
             hypernet.save_pretrained(folder / "hypernet")
             write_json(
                 folder / "training.json",
                 {**best, "steps": cfg.steps, "seed": cfg.seed, "hypernet": class_path(hypernet)},
             )
-    print(f"{cfg.output}: validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}")
+        print(f"{cfg.output}: validation accuracy {best['validation_accuracy']:.3f} at step {best['step']}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from weightgen.training import (
     save_checkpoint,
     seed_step,
     set_lr,
+    share_of,
     trim_metrics,
     warmup_cosine,
 )
@@ -174,3 +175,13 @@ def test_a_log_goes_on_where_the_checkpoint_was(tmp_path):
         {"step": 2, "loss": 1.0, "accuracy": None},
         {"step": 3, "loss": 1.0},
     ]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_processes_share_a_batch_and_none_has_nothing_to_do(processes):
+    for rows in ([4], [4, 7], [4, 7, 1, 9, 0]):
+        shares = [share_of(rows, process, processes) for process in range(processes)]
+        assert all(shares) and {row for share in shares for row in share} == set(rows)
+        if processes <= len(rows):
+            assert sorted(row for share in shares for row in share) == sorted(rows)
+    assert share_of([4, 7], 0, 1) == [4, 7]

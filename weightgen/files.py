@@ -20,6 +20,16 @@ StrPath = str | os.PathLike[str]
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk, which name no file
 
 
+def check_new(target: StrPath) -> None:
+    """Refuse a file or folder that exists; before long work whose result it is to be.
+
+    Raises:
+        InputError: `target` exists.
+    """
+    if Path(os.path.realpath(target)).exists():
+        raise InputError(f"{target} exists already: remove it or choose another place to write to")
+
+
 @contextmanager
 def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path beside `target`; rename what was made there to `target`, or remove it on any exception.
@@ -35,8 +45,8 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
         InputError: `target` exists and may not be replaced, or nothing can be written there.
     """
     final = Path(os.path.realpath(target))
-    if final.exists() and not overwrite:
-        raise InputError(f"{target} exists already: remove it or choose another place to write to")
+    if not overwrite:
+        check_new(target)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

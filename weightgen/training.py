@@ -7,7 +7,7 @@ or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`),
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ def seed_step(seed: int, step: int, process: int = 0) -> None:
     if seed < 0:
         raise InputError(f"expected a seed from 0 up, got {seed}")
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0]))
+
+
+def share_of(rows: Sequence[int], process: int, processes: int) -> Sequence[int]:
+    """The rows of a batch that one of several processes learns from; where there are fewer rows than processes, some come twice.
+
+    All processes must take part in every step, or the others would wait for them forever.
+    """
+    return rows[process::processes] or [rows[process % len(rows)]]
 
 
 def check_finite(loss: Tensor, step: int, name: str = "loss") -> None:

@@ -54,6 +54,14 @@ def test_conditional_methods_need_questions(root, nameless, multitask, adapted, 
     hypernet.main(hypernet.Config(dataset=nameless, output=output, network=NETWORK, **FEW))  # needs none
 
 
+@pytest.mark.parametrize("name", ["train_hypernet", "train_hyperclip"])
+def test_an_output_that_exists_is_found_before_anything_is_read(root, tmp_path, name):
+    recipe = loaded(root, name)
+    words = {"adapted": "nowhere"} if name == "train_hyperclip" else {}
+    with pytest.raises(InputError, match="exists already"):
+        recipe.main(recipe.Config(dataset="nowhere", output=str(tmp_path), **words))
+
+
 def test_what_cannot_be_guided_is_not_validated_guided(root, data, adapted, tmp_path):
     recipe = loaded(root, "train_hyperldm")
     words = {"dataset": data, "adapted": adapted, "output": str(tmp_path / "out"), "drop_rate": 0.0}
