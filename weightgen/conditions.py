@@ -80,6 +80,43 @@ def condition(
     return Condition(joined, lambda denoiser: ClassifierFreeGuidance(denoiser, scale))
 
 
+def check_prompts(prompt: str | Sequence[str]) -> list[str]:
+    """One question or several, as a list.
+
+    Raises:
+        InputError: none, or an empty one.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
+        raise InputError(f"expected a question such as 'What color is the star?', got {prompt!r}")
+    return prompts
+
+
+def check_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: int) -> list[list[str]]:
+    """Answers for each prompt: one list is for all of them.
+
+    Raises:
+        InputError: another number of lists, fewer than two answers, an empty one, or one given twice.
+    """
+    if isinstance(answers, str):
+        raise InputError(f"answers must be a list such as ['red', 'green'], got the text {answers!r}")
+    flat = all(isinstance(answer, str) for answer in answers)
+    lists = [list(answers)] * prompts if flat else [list(some) for some in answers]
+    if len(lists) != prompts:
+        raise InputError(
+            f"expected one list of answers, or one for each of {prompts} prompts, got {len(lists)}"
+        )
+    for some in lists:
+        if len(some) < 2:
+            raise InputError(f"a classifier chooses among two answers or more, got {some}")
+        if not all(isinstance(answer, str) and answer.strip() for answer in some):
+            raise InputError(f"answers must be texts that are not empty, got {some}")
+        # CLIP reads small letters only: answers that differ in nothing else would always tie.
+        if len({" ".join(str(answer).lower().split()) for answer in some}) < len(some):
+            raise InputError(f"answers must differ, and not by capitals or spaces alone, got {some}")
+    return lists  # type: ignore[return-value]
+
+
 def support_list(support: Support | Sequence[Support], prompts: int | None) -> list[Support]:
     """One support set for each prompt: a tuple is for all of them, a list has one for each.
 

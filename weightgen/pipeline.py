@@ -21,7 +21,14 @@ from torch import Generator, Tensor, nn
 from weightgen import __version__
 from weightgen.classifier import Classifier
 from weightgen.components import class_named, class_path, load_part
-from weightgen.conditions import Support, condition, embed_support, support_list
+from weightgen.conditions import (
+    Support,
+    check_answers,
+    check_prompts,
+    condition,
+    embed_support,
+    support_list,
+)
 from weightgen.data.task_features import answer_texts
 from weightgen.data.templates import check_template, make_template
 from weightgen.encoders.clip import CLIP, load_clip
@@ -341,7 +348,7 @@ class WeightPipeline:
             raise InputError("give either a prompt or prompt_embeds, or examples as support=(images, labels)")
         embeds = prompt_embeds
         if prompt is not None:
-            prompts = _checked_prompts(prompt)
+            prompts = check_prompts(prompt)
             embeds = self.clip.encode_texts(prompts).clone()
         sets = None
         if support is not None:
@@ -349,7 +356,7 @@ class WeightPipeline:
         count = len(sets) if sets is not None else len(embeds if embeds is not None else [])
         if prompt is None:
             prompts = [""] * count
-        choices = _checked_answers(answers, count) if answers is not None else None
+        choices = check_answers(answers, count) if answers is not None else None
         template = template or self.template
         if template is not None:
             check_template(template, "template")
@@ -420,30 +427,3 @@ def _streams(
     # Drawn one by one: torch draws longer tensors in another order, and the first samples must not depend on their number.
     seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(samples)]
     return [Generator().manual_seed(seed) for _ in range(prompts) for seed in seeds]
-
-
-def _checked_prompts(prompt: str | Sequence[str]) -> list[str]:
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
-        raise InputError(f"expected a question such as 'What color is the star?', got {prompt!r}")
-    return prompts
-
-
-def _checked_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: int) -> list[list[str]]:
-    if isinstance(answers, str):
-        raise InputError(f"answers must be a list such as ['red', 'green'], got the text {answers!r}")
-    flat = all(isinstance(answer, str) for answer in answers)
-    lists = [list(answers)] * prompts if flat else [list(some) for some in answers]
-    if len(lists) != prompts:
-        raise InputError(
-            f"expected one list of answers, or one for each of {prompts} prompts, got {len(lists)}"
-        )
-    for some in lists:
-        if len(some) < 2:
-            raise InputError(f"a classifier chooses among two answers or more, got {some}")
-        if not all(isinstance(answer, str) and answer.strip() for answer in some):
-            raise InputError(f"answers must be texts that are not empty, got {some}")
-        # CLIP reads small letters only: answers that differ in nothing else would always tie.
-        if len({" ".join(str(answer).lower().split()) for answer in some}) < len(some):
-            raise InputError(f"answers must differ, and not by capitals or spaces alone, got {some}")
-    return lists  # type: ignore[return-value]
