@@ -66,7 +66,6 @@ def accuracy(cfg: Config, pipe: WeightPipeline, tasks: MetaVQATasks, steps: int)
         tasks.batch().embeds, num_samples=cfg.samples, num_inference_steps=steps,
         guidance_scale=cfg.guidance_scale, generator=rows,
     )  # fmt: skip
-
     return evaluate(pipe.space, pipe.network, tasks, lambda _, index: drawn[index]).macro
 
 
@@ -88,6 +87,8 @@ def main(cfg: Config) -> None:
     if not cfg.pipelines or cfg.samples < 1 or "validation" not in cfg.splits:
         raise InputError("expected pipelines, samples from 1 up, and validation among the splits")
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
+    if missing := [name for name in cfg.splits if name not in splits]:
+        raise InputError(f"{cfg.dataset} has no split {missing[0]!r}, but {', '.join(splits)}")
     pipes = [WeightPipeline.from_pretrained(folder) for folder in cfg.pipelines]
     most = int(pipes[0].scheduler.config.num_train_timesteps)
     settings = [(label, steps) for label in SCHEDULERS for steps in cfg.steps] + [("DDPM", most)]

@@ -6,7 +6,7 @@ Writes few_shot_guidance.{json,md}: accuracy on held-out tasks by examples per c
 over the pipelines, which are seeds of one training. The strength of the guidance is chosen on validation tasks for each column.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,17 +80,19 @@ def column(
     strengths = cfg.strengths if shots else [0.0]
     tried = {s: accuracy(cfg, pipe, tasks["validation"], shots, text, s) for s in strengths}
     best = max(tried, key=lambda strength: tried[strength])
-    scores = {split: accuracy(cfg, pipe, tasks[split], shots, text, best) for split in SPLITS}
+    scores = {
+        split: accuracy(cfg, pipe, tasks[split], shots, text, best) for split in tasks if split in SPLITS
+    }
     return {"strength": best, "tried": tried, **scores}
 
 
-def text_of(rows: Mapping[str, Mapping[str, Any]], shots: list[int]) -> str:
+def text_of(rows: Mapping[str, Mapping[str, Any]], shots: list[int], held_out: Sequence[str]) -> str:
     """Markdown with a table for each split."""
     parts = []
-    for split, title in SPLITS.items():
+    for split in held_out:
         cells = {label: [percent(row[str(count)][split]) for count in shots] for label, row in rows.items()}
         parts.append(
-            f"Accuracy in %, {title}, by examples per class:\n\n{table([str(n) for n in shots], cells)}"
+            f"Accuracy in %, {SPLITS[split]}, by examples per class:\n\n{table([str(n) for n in shots], cells)}"
         )
     return "\n".join(parts)
 
@@ -99,17 +101,18 @@ def main(cfg: Config) -> None:
     if not cfg.pipelines or not cfg.strengths or min(cfg.shots, default=-1) < 0:
         raise InputError("expected pipelines, strengths, and shots from 0 up")
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
-    tasks = {name: MetaVQATasks(splits[name], store) for name in ("validation", *SPLITS)}
+    held_out = [name for name in SPLITS if name in splits]
+    tasks = {name: MetaVQATasks(splits[name], store) for name in ("validation", *held_out)}
     pipes = [WeightPipeline.from_pretrained(folder) for folder in cfg.pipelines]
     rows: dict[str, dict[str, Any]] = {f"text scale {text}": {} for text in cfg.text_scales}
     settings = [(text, shots) for text in cfg.text_scales for shots in cfg.shots]
     for text, shots in tqdm(settings, desc="guiding"):
         columns = [column(cfg, pipe, tasks, shots, text) for pipe in pipes]
         chosen = {"strengths": [c["strength"] for c in columns], "tried": [c["tried"] for c in columns]}
-        scores = {split: spread([c[split] for c in columns]) for split in SPLITS}
+        scores = {split: spread([c[split] for c in columns]) for split in held_out}
         rows[f"text scale {text}"][str(shots)] = {**scores, **chosen}
     fixed = {"chance": chance_scores, "CLIP": clip_scores}
-    known = {name: {split: score(tasks[split]).macro for split in SPLITS} for name, score in fixed.items()}
+    known = {name: {split: score(tasks[split]).macro for split in held_out} for name, score in fixed.items()}
     output = Path(cfg.output)
     output.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -117,8 +120,8 @@ def main(cfg: Config) -> None:
         {"settings": vars(cfg), "versions": versions(), **known, "rows": rows},
     )
     with written_beside(output / "few_shot_guidance.md", overwrite=True) as partial:
-        partial.write_text(text_of(rows, cfg.shots), encoding="utf-8")
-    print(text_of(rows, cfg.shots))
+        partial.write_text(text_of(rows, cfg.shots, held_out), encoding="utf-8")
+    print(text_of(rows, cfg.shots, held_out))
 
 
 if __name__ == "__main__":

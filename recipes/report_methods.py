@@ -9,9 +9,7 @@ questions), table4 (few-shot), task_inference (HyperCLIP, the paper's figure 3),
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from omegaconf import MISSING
@@ -20,6 +18,7 @@ from weightgen.config import parse
 from weightgen.errors import one_line_errors
 from weightgen.files import read_json, write_json, written_beside
 from weightgen.reporting import draw_curves
+from weightgen.tables import percent, spread, versions
 
 ZERO_SHOT = {
     "cond_multitask": "Cond. Multitask",
@@ -71,18 +70,9 @@ class Config:
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds."""
-    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "seeds": list(values)}
-
-
 def spreads(rows: Sequence[Mapping[str, Any]], keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """`spread` of each key over the rows of the seeds."""
     return {key: spread([row[key] for row in rows]) for key in keys if key in rows[0]}
-
-
-def cell(entry: Mapping[str, Any]) -> str:
-    return f"{100 * entry['mean']:.1f}" + ("" if entry["std"] is None else f" ± {100 * entry['std']:.1f}")
 
 
 class Report:
@@ -99,7 +89,7 @@ class Report:
         self.facts = {
             "seeds": cfg.seeds,
             "seconds": round(sum(sum(clock.values()) for clock in clocks)),
-            "versions": {name: version(name) for name in ("weightgen", "torch", "diffusers")},
+            "versions": versions(),
             **{name: self.row(row) for name, row in compare.items()},
         }
 
@@ -116,7 +106,7 @@ class Report:
         lines = [f"{title} In %, mean ± s.d. over {len(self.scores)} training seeds.", ""]
         lines += ["| | " + " | ".join(columns[key] for key in shown) + " |", "|---" * (len(shown) + 1) + "|"]
         lines += [
-            f"| {label} | " + " | ".join(cell(row[key]) for key in shown) + " |"
+            f"| {label} | " + " | ".join(percent(row[key]) for key in shown) + " |"
             for label, row in rows.items()
         ]
         with written_beside(self.output / f"{name}.md", overwrite=True) as partial:
@@ -128,12 +118,9 @@ class Report:
             zero |= {f"{label}, {share} % Q.": self.row(f"{row}_{share}") for row, label in ZERO_SHOT.items()}
         self.table("table1", "Zero-shot (the paper's table 1): accuracy.", SPLITS, zero)
         few = {label: self.row(row) for row, label in FEW_SHOT.items()}
-        self.table(
-            "table4",
-            "Few-shot, 50 gradient steps: accuracy; conditional methods know all questions.",
-            SPLITS,
-            few,
-        )
+        known = "all" if self.shares[-1] == 100 else f"{self.shares[-1]} % of the"
+        title = f"Few-shot, 50 gradient steps: accuracy; conditional methods know {known} questions."
+        self.table("table4", title, SPLITS, few)
         ranks = {
             f"{label}, {share} % Q.": spreads(
                 [s["task_inference"][f"{name}_{share}"] for s in self.scores], RANKS

@@ -196,7 +196,7 @@ def score_all(scorer: Scorer) -> None:
         ):
             scorer.add(f"{name}_{share}", scorer.guided(f"{name}_{share}", hypernet, start))
     for name in CONDITIONAL:
-        scorer.add(f"few_shot_{name}", scorer.few_shot(f"{name}_{scorer.cfg.shares[-1]}"))
+        scorer.add(f"few_shot_{name}", scorer.few_shot(f"{name}_{max(scorer.cfg.shares)}"))
 
 
 def main(cfg: Config) -> None:

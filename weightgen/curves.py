@@ -19,6 +19,8 @@ from weightgen.scores import subsample
 from weightgen.tasks import TaskBatch
 from weightgen.weight_space import WeightSpace
 
+ALL = 1_000_000  # shots: more examples than any class has
+
 
 def order_of(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
     """Random numbers (B, N) that depend on the seed and on the task, not on the batch it is in."""
@@ -126,9 +128,6 @@ def shot_curve(
         return evaluate(space, network, tasks, weights)
 
     return {count: [scores(count, seed) for seed in seeds] for count in shots}
-
-
-ALL = 1_000_000  # shots: more examples than any class has
 
 
 def one_pass_curve(

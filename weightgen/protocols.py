@@ -56,7 +56,7 @@ class WeightEncoder(Protocol):
 
 
 class Denoiser(Protocol):
-    """Noisy latents (B, Z), integer times (B,), embeds (B, E) → the noise ε in the latents (B, Z)."""
+    """Noisy latents (B, Z), integer times (B,), embeds (B, E) → what the scheduler's prediction type names: ε, z₀ or v, (B, Z)."""
 
     def __call__(self, latents: Tensor, times: Tensor, embeds: Tensor) -> Tensor: ...
 

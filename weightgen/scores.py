@@ -78,6 +78,9 @@ def subsample(examples: Examples, shots: int | Tensor, order: Tensor) -> Example
         shots: examples per class, one number or one per class (B, C); classes that have fewer keep all.
         order: random numbers (B, N); the smallest of a class are kept.
 
+    Returns:
+        The same inputs (B, N, *), with labels (B, N) of which some are now -100.
+
     Raises:
         InputError: negative shots.
     """

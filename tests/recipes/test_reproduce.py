@@ -164,5 +164,7 @@ def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
 
 def test_one_seed_has_no_deviation(report_methods, tmp_path):
     save_scores(report_methods, tmp_path / "runs", 1)
-    report_methods.main(report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 1, [10, 100]))
-    assert "| chance | 50.0 | 25.0 |" in (tmp_path / "out/table4.md").read_text()
+    for shares, known in (([100, 10], "all questions"), ([10], "10 % of the questions")):
+        report_methods.main(report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 1, shares))
+        text = (tmp_path / "out/table4.md").read_text()
+        assert "| chance | 50.0 | 25.0 |" in text and f"conditional methods know {known}." in text

@@ -68,3 +68,25 @@ def test_examples_guide(root, paths, tmp_path):
     assert "| text scale 1.0 |" in (tmp_path / "few_shot_guidance.md").read_text()
     with pytest.raises(InputError, match="strengths"):
         recipe.main(recipe.Config(**paths, output=str(tmp_path), strengths=[]))
+
+
+def test_data_of_other_splits(root, paths, tmp_path):
+    """Meta-VQA has no novel compositions."""
+    folder = paths["pipelines"][0]
+    data = str(save_data(tmp_path / "data", ("validation", "test"), clip=f"{folder}/clip"))
+    words = {"dataset": data, "pipelines": [folder], "num_inference_steps": 2}
+    recipe = loaded(root, "guide_few_shot")
+    recipe.main(recipe.Config(**words, output=str(tmp_path), shots=[1], strengths=[1.0], text_scales=[1.0]))
+    report = json.loads((tmp_path / "few_shot_guidance.json").read_text())
+    assert set(report["rows"]["text scale 1.0"]["1"]) == {"test", "strengths", "tried"}
+    assert set(report["chance"]) == {"test"}
+    recipe = loaded(root, "compare_steps")
+    with pytest.raises(InputError, match="no split 'novel_composition', but "):
+        recipe.main(
+            recipe.Config(
+                dataset=data,
+                pipelines=[folder],
+                output=str(tmp_path),
+                splits=["validation", "novel_composition"],
+            )
+        )
