@@ -28,7 +28,7 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
-from weightgen.files import write_json, write_tensors, written_beside
+from weightgen.files import check_new, write_json, write_tensors, written_beside
 from weightgen.hypernets import SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
@@ -57,6 +57,7 @@ class Config:
 def main(cfg: Config) -> None:
     if cfg.support and cfg.point == "latents":
         raise InputError("a SupportHNet writes weights, no latents: leave out point=latents, or support")
+    check_new(cfg.output)
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)

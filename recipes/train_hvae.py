@@ -27,13 +27,13 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
-from weightgen.files import read_json, read_tensors, write_json, written_beside
+from weightgen.files import check_new, read_json, read_tensors, write_json, written_beside
 from weightgen.hypernets import SharedWeights
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import ELBO
 from weightgen.objectives.adaptation import adapt
 from weightgen.tasks import TaskBatchSampler
-from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
+from weightgen.training import check_finite, seed_step, set_lr, share_of, warmup_cosine
 
 
 @dataclass
@@ -73,6 +73,7 @@ def warning_of(spread: torch.Tensor) -> str | None:
 
 
 def main(cfg: Config) -> None:
+    check_new(cfg.output)
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
@@ -82,6 +83,8 @@ def main(cfg: Config) -> None:
     )
     facts = read_json(Path(cfg.adapted) / "adapted.json")
     tensors = read_tensors(Path(cfg.adapted) / "adapted.safetensors")
+    if "weights" not in tensors:
+        raise InputError(f"{cfg.adapted} has no weights: run adapt_tasks with keep_weights=true")
     adapted = tensors["weights"].to(accelerator.device)
     network = load_part(CLIPAdapter, Path(cfg.adapted) / "network").to(accelerator.device)
     shared = (
@@ -119,48 +122,46 @@ def main(cfg: Config) -> None:
     before = evaluate(space, network, validation, lambda _, rows: targets[rows]).macro
     kept = copy.deepcopy(hvae.state_dict())
     warned = None
-    with written_beside(cfg.output) as folder:
-        sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
-        bar = tqdm(sampler, desc="training HVAE", disable=not accelerator.is_main_process)
-        for step, batch in enumerate(bar):
-            seed_step(cfg.seed, step, accelerator.process_index)
-            rows = torch.tensor(batch[accelerator.process_index :: accelerator.num_processes])
-            draws = torch.randint(len(adapted), rows.shape)
-            outcome = objective((adapted[draws, rows], train.batch(rows)))
-            check_finite(outcome.loss, step, "ELBO")
-            set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
-            optimizer.zero_grad()
-            accelerator.backward(outcome.loss)
-            accelerator.clip_grad_norm_(hvae.parameters(), cfg.clip_norm)
-            optimizer.step()
-            if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
-                accuracy = validate()
-                if warned is None and (warned := warning_of(spread())) and accelerator.is_main_process:
-                    print(f"\n{warned}", file=sys.stderr)
-                shown = {name: f"{value.item():.3f}" for name, value in outcome.metrics.items()}
-                bar.set_postfix(**shown, validation=f"{accuracy:.3f}")
-                if accuracy > best["validation_accuracy"]:
-                    best = {"step": step + 1, "validation_accuracy": accuracy}
-                    kept = copy.deepcopy(hvae.state_dict())
-        hvae.load_state_dict(kept)
-        least, most = (value.item() for value in spread().aminmax())
-        if accelerator.is_main_process:
+    sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
+    bar = tqdm(sampler, desc="training HVAE", disable=not accelerator.is_main_process)
+    for step, batch in enumerate(bar):
+        seed_step(cfg.seed, step, accelerator.process_index)
+        rows = torch.tensor(share_of(batch, accelerator.process_index, accelerator.num_processes))
+        draws = torch.randint(len(adapted), rows.shape)
+        outcome = objective((adapted[draws, rows], train.batch(rows)))
+        check_finite(outcome.loss, step, "ELBO")
+        set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
+        optimizer.zero_grad()
+        accelerator.backward(outcome.loss)
+        accelerator.clip_grad_norm_(hvae.parameters(), cfg.clip_norm)
+        optimizer.step()
+        if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
+            accuracy = validate()
+            if warned is None and (warned := warning_of(spread())) and accelerator.is_main_process:
+                print(f"\n{warned}", file=sys.stderr)
+            shown = {name: f"{value.item():.3f}" for name, value in outcome.metrics.items()}
+            bar.set_postfix(**shown, validation=f"{accuracy:.3f}")
+            if accuracy > best["validation_accuracy"]:
+                best = {"step": step + 1, "validation_accuracy": accuracy}
+                kept = copy.deepcopy(hvae.state_dict())
+    hvae.load_state_dict(kept)
+    if accelerator.is_main_process:
+        spreads = [value.item() for value in spread().aminmax()]
+        facts = {
+            **best,
+            "adapted_accuracy": before,
+            "latent_spread": spreads,
+            "steps": cfg.steps,
+            "seed": cfg.seed,
+        }
+        with written_beside(cfg.output) as folder:
             network.save_pretrained(folder / "network")
             hvae.save_pretrained(folder / "hypernet")
-            write_json(
-                folder / "training.json",
-                {
-                    **best,
-                    "adapted_accuracy": before,
-                    "latent_spread": [least, most],
-                    "steps": cfg.steps,
-                    "seed": cfg.seed,
-                },
-            )
-    print(
-        f"{cfg.output}: adapted validation weights score {before:.3f}, after the autoencoder "
-        f"{best['validation_accuracy']:.3f} (step {best['step']})"
-    )
+            write_json(folder / "training.json", facts)
+        print(
+            f"{cfg.output}: adapted validation weights score {before:.3f}, after the autoencoder "
+            f"{best['validation_accuracy']:.3f} (step {best['step']})"
+        )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.clip import load_clip
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import evaluate
-from weightgen.files import read_tensors, write_json
+from weightgen.files import check_new, read_tensors, write_json
 from weightgen.hypernets import HVAE, SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
@@ -47,7 +47,7 @@ from weightgen.pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
 from weightgen.scores import subsample
 from weightgen.tasks import TaskBatchSampler, described
-from weightgen.training import check_finite, ema, seed_step, set_lr, warmup_cosine
+from weightgen.training import check_finite, ema, seed_step, set_lr, share_of, warmup_cosine
 
 
 @dataclass
@@ -106,9 +106,9 @@ def latent_posterior(cfg: Config, device: torch.device) -> tuple[Any, Tensor, Te
 
 
 def train_decoder(hypernet: nn.Module) -> None:
-    """Let all of a hypernetwork learn but what reads weights."""
+    """Let all of a hypernetwork learn but what reads weights, and the latent where the adaptation of others starts."""
     for name, parameter in hypernet.named_parameters():
-        parameter.requires_grad_(not name.startswith("encoder"))
+        parameter.requires_grad_(not name.startswith(("encoder", "start")))
 
 
 def shown_examples(
@@ -132,6 +132,11 @@ def main(cfg: Config) -> None:
         raise InputError(
             "without conditioning dropout nothing is guided: write validate_scales=[1], or drop_rate=0.2"
         )
+    if cfg.function_weight and not 0 < cfg.function_tasks <= cfg.batch_size:
+        raise InputError(
+            f"expected function_tasks from 1 to batch_size={cfg.batch_size}, got {cfg.function_tasks}"
+        )
+    check_new(cfg.output)
     accelerator = Accelerator()
     set_seed(cfg.seed)
     device = accelerator.device
@@ -194,7 +199,11 @@ def main(cfg: Config) -> None:
     bar = tqdm(sampler, desc="training HyperLDM", disable=not accelerator.is_main_process)
     for step, chosen in enumerate(bar):
         seed_step(cfg.seed, step, accelerator.process_index)
-        asked = chosen[accelerator.process_index :: accelerator.num_processes] if cfg.function_weight else []
+        asked = (
+            share_of(chosen, accelerator.process_index, accelerator.num_processes)
+            if cfg.function_weight
+            else []
+        )
         others = torch.randint(len(train), (cfg.batch_size - len(asked),), device=device)
         rows = torch.cat([torch.tensor(asked, dtype=torch.int64, device=device), others])
         draws = torch.randint(len(mean), (len(rows),), device=device)

@@ -42,6 +42,7 @@ from weightgen.training import (
     save_checkpoint,
     seed_step,
     set_lr,
+    share_of,
     warmup_cosine,
 )
 
@@ -116,7 +117,7 @@ def main(cfg: Config) -> None:
     bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
     for step, rows in enumerate(bar, start=done):
         seed_step(cfg.seed, step, accelerator.process_index)
-        outcome = objective(train.batch(rows[accelerator.process_index :: accelerator.num_processes]))
+        outcome = objective(train.batch(share_of(rows, accelerator.process_index, accelerator.num_processes)))
         check_finite(outcome.loss, step, "query loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
         optimizer.zero_grad()

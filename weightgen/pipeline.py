@@ -291,7 +291,9 @@ class WeightPipeline:
         ]
         if not self.guidable and scales != [1] * len(scales):
             raise InputError(
-                f"this model was trained without conditioning dropout and cannot be guided: write guidance_scale=1, got {guidance_scale}"
+                f"this model was trained without conditioning dropout and cannot be guided: write guidance_scale=1, got {scales[0]}"
+                if len(scales) == 1
+                else f"without conditioning dropout there is no guidance: write 1 for both scales, got {scales}"
             )
         if embeds is not None and guidance_scale and not embeds.any(dim=-1).all():
             raise InputError(
