@@ -75,14 +75,14 @@ def stages(out: Path) -> dict[str, Stage]:
         "hvae": Stage(hvae, recipe("train_hvae", "scenes", adapted=adapted, output=hvae)),
         "hyperldm": Stage(
             pipeline,
-            # Shorter than in the tables, where 1500 steps give a point more: the demo is to take five minutes.
+            # Shorter than in the tables, where 1500 steps give about a point more: the demo is to take five minutes.
             recipe(
                 "train_hyperldm",
                 "scenes",
                 adapted=adapted,
                 hvae=hvae,
                 output=pipeline,
-                steps=800,
+                steps=600,
                 validate_every=200,
             ),
         ),
