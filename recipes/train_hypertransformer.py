@@ -69,7 +69,7 @@ class Config:
     transductive: bool = True
     steps: int = 100_000
     batch_size: int = 8  # episodes in a step and process
-    lr: float = 1e-3  # not for long: one run fell from 86 to 44 % after 9000 steps of it, and stayed there
+    lr: float = 1e-3  # not for long: runs have collapsed at it, see results/omniglot
     warmup: int = 200
     decay_steps: int = 20_000
     clip_norm: float = 10.0
