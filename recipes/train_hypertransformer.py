@@ -70,6 +70,7 @@ class Config:
     steps: int = 100_000
     batch_size: int = 8  # episodes in a step and process
     lr: float = 1e-3  # not for long: runs have collapsed at it, see results/omniglot
+    beta2: float = 0.999  # of Adam; the lower, the sooner its step sizes follow gradients that have grown
     warmup: int = 200
     decay_steps: int = 20_000
     clip_norm: float = 10.0
@@ -112,7 +113,7 @@ def main(cfg: Config) -> None:
         hypernet = build(cfg.hypernet, network=network).to(device)
     check_support(train.batch(0, device).support, hypernet.network)
     average = ema(hypernet, cfg.ema_decay)
-    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
+    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, betas=(0.9, cfg.beta2), fused=True)
     start = 0
     if cfg.resume:
         parts = {"hypernet": hypernet, "average": average}

@@ -151,6 +151,12 @@ def test_classes_of_few_groups_come_first(arrays):
         make(grouped, groups=0)
 
 
+def test_groups_that_the_names_do_not_tell_are_refused(arrays):
+    assert not any("/" in name for name in arrays.names)
+    with pytest.raises(InputError, match="classes of more than one"):
+        make(arrays, groups=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

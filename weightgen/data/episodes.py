@@ -92,6 +92,11 @@ class Episodes:
         for number, most in zip(least, (self.shots, self.queries), strict=True):
             if number is not None and not 1 <= number <= most:
                 raise InputError(f"expected least_shots and least_queries from 1 to {most}, got {number}")
+        if self.groups is not None and self._group_of.max() == 0:
+            raise InputError(
+                "groups need classes of more than one: names like Latin/character01, as data/omniglot/prepare.py writes them, "
+                f"and the first here is {self.arrays.names[self.classes[0]]!r}; prepare the data again, or leave groups out"
+            )
         if len(self.classes) < self.ways:
             raise InputError(f"{self.ways} ways need as many classes, and the split has {len(self.classes)}")
         if self.rotate and self.arrays.images.shape[1] != self.arrays.images.shape[2]:
