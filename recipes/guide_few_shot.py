@@ -27,10 +27,8 @@ from weightgen.files import write_json, written_beside
 from weightgen.guidance import ClassifierFreeGuidance, FewShotGuidance
 from weightgen.pipeline import WeightPipeline
 from weightgen.scores import subsample
-from weightgen.tables import percent, spread, table, versions
+from weightgen.tables import HELD_OUT, percent, spread, table, versions
 from weightgen.tasks import TaskBatch
-
-SPLITS = {"test": "random questions", "novel_composition": "novel compositions"}
 
 
 @dataclass
@@ -81,7 +79,7 @@ def column(
     tried = {s: accuracy(cfg, pipe, tasks["validation"], shots, text, s) for s in strengths}
     best = max(tried, key=lambda strength: tried[strength])
     scores = {
-        split: accuracy(cfg, pipe, tasks[split], shots, text, best) for split in tasks if split in SPLITS
+        split: accuracy(cfg, pipe, tasks[split], shots, text, best) for split in tasks if split in HELD_OUT
     }
     return {"strength": best, "tried": tried, **scores}
 
@@ -92,7 +90,7 @@ def text_of(rows: Mapping[str, Mapping[str, Any]], shots: list[int], held_out: S
     for split in held_out:
         cells = {label: [percent(row[str(count)][split]) for count in shots] for label, row in rows.items()}
         parts.append(
-            f"Accuracy in %, {SPLITS[split]}, by examples per class:\n\n{table([str(n) for n in shots], cells)}"
+            f"Accuracy in %, {HELD_OUT[split]}, by examples per class:\n\n{table([str(n) for n in shots], cells)}"
         )
     return "\n".join(parts)
 
@@ -101,7 +99,7 @@ def main(cfg: Config) -> None:
     if not cfg.pipelines or not cfg.strengths or min(cfg.shots, default=-1) < 0:
         raise InputError("expected pipelines, strengths, and shots from 0 up")
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
-    held_out = [name for name in SPLITS if name in splits]
+    held_out = [name for name in HELD_OUT if name in splits]
     tasks = {name: MetaVQATasks(splits[name], store) for name in ("validation", *held_out)}
     pipes = [WeightPipeline.from_pretrained(folder) for folder in cfg.pipelines]
     rows: dict[str, dict[str, Any]] = {f"text scale {text}": {} for text in cfg.text_scales}

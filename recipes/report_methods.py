@@ -18,7 +18,7 @@ from weightgen.config import parse
 from weightgen.errors import one_line_errors
 from weightgen.files import read_json, write_json, written_beside
 from weightgen.reporting import draw_curves
-from weightgen.tables import percent, spread, versions
+from weightgen.tables import HELD_OUT, over_seeds, percent, spread, table, versions
 
 ZERO_SHOT = {
     "cond_multitask": "Cond. Multitask",
@@ -53,7 +53,6 @@ FEW_SHOT = {
 }
 INFERENCE = {"hyperclip": "weights of MNet-MAML, through the HVAE", "hyperclip_hnet": "weights of HNet-MAML"}
 PLAIN = ", temperature 1.0"  # figure 5a shows these samples
-SPLITS = {"test": "random questions", "novel_composition": "novel compositions"}
 RANKS = {
     "top_1": "top 1",
     "top_10": "top 10",
@@ -95,7 +94,7 @@ class Report:
 
     def row(self, name: str) -> dict[str, dict[str, Any]]:
         """Accuracy of one method by split."""
-        return spreads([score["rows"][name] for score in self.scores], SPLITS)
+        return spreads([score["rows"][name] for score in self.scores], HELD_OUT)
 
     def table(
         self, name: str, title: str, columns: Mapping[str, str], rows: Mapping[str, Mapping[str, Any]]
@@ -103,24 +102,21 @@ class Report:
         """`name`.json and `name`.md with the same numbers."""
         write_json(self.output / f"{name}.json", {"title": title, **self.facts, "rows": rows})
         shown = [key for key in columns if any(key in row for row in rows.values())]
-        lines = [f"{title} In %, mean ± s.d. over {len(self.scores)} training seeds.", ""]
-        lines += ["| | " + " | ".join(columns[key] for key in shown) + " |", "|---" * (len(shown) + 1) + "|"]
-        lines += [
-            f"| {label} | " + " | ".join(percent(row[key]) for key in shown) + " |"
-            for label, row in rows.items()
-        ]
+        cells = {label: [percent(row[key]) for key in shown] for label, row in rows.items()}
+        text = f"{title} In %, {over_seeds(len(self.scores))}.\n\n"
+        text += table([columns[key] for key in shown], cells)
         with written_beside(self.output / f"{name}.md", overwrite=True) as partial:
-            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
 
     def tables(self) -> None:
         zero = {label: self.row(row) for row, label in FLOORS.items()}
         for share in reversed(self.shares):
             zero |= {f"{label}, {share} % Q.": self.row(f"{row}_{share}") for row, label in ZERO_SHOT.items()}
-        self.table("table1", "Zero-shot (the paper's table 1): accuracy.", SPLITS, zero)
+        self.table("table1", "Zero-shot (the paper's table 1): accuracy.", HELD_OUT, zero)
         few = {label: self.row(row) for row, label in FEW_SHOT.items()}
         known = "all" if self.shares[-1] == 100 else f"{self.shares[-1]} % of the"
         title = f"Few-shot, 50 gradient steps: accuracy; conditional methods know {known} questions."
-        self.table("table4", title, SPLITS, few)
+        self.table("table4", title, HELD_OUT, few)
         ranks = {
             f"{label}, {share} % Q.": spreads(
                 [s["task_inference"][f"{name}_{share}"] for s in self.scores], RANKS

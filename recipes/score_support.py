@@ -28,13 +28,18 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import chance_scores, clip_scores
-from weightgen.files import write_json, written_beside
 from weightgen.hypernets import SharedWeights, SupportHNet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives.adaptation import adapt
-from weightgen.tables import percent, spread, table, versions
-
-SPLITS = {"test": "random questions", "novel_composition": "novel compositions"}
+from weightgen.tables import (
+    HELD_OUT,
+    over_seeds,
+    spread_by_shots,
+    table,
+    tables_by_shots,
+    versions,
+    write_report,
+)
 
 
 @dataclass
@@ -112,23 +117,13 @@ def milliseconds(
     return found
 
 
-def markdown(report: dict[str, Any], cfg: Config) -> str:
+def markdown(accuracy: dict[str, Any], times: dict[str, Any], cfg: Config) -> str:
     """The report as people read it."""
-    runs = len(cfg.runs)
-    over = f"mean ± s.d. over {runs} training seeds" if runs > 1 else "one training seed"
-    text = f"Weights from examples, on the same examples. Accuracy in %, {over}.\n"
-    columns = [f"{count} per class" if count else "all examples" for count in cfg.shots]
-    for split, title in SPLITS.items():
-        if split in report["accuracy"]:
-            rows = {
-                name: [percent(value[str(count)]) for count in cfg.shots]
-                for name, value in report["accuracy"][split].items()
-            }
-            text += f"\nTasks: {title}\n\n" + table(columns, rows)
-    text += "\nMilliseconds for a task, all its examples, one CPU thread.\n\n"
-    times = report["milliseconds"]
-    ways = next(iter(times.values()))
-    return text + table(list(times), {way: [f"{times[how][way]:.1f}" for how in times] for way in ways})
+    title = f"Weights from examples, on the same examples. Accuracy in %, {over_seeds(len(cfg.runs))}.\n"
+    threads = torch.get_num_threads()
+    clock = f"\nMilliseconds for a task, all its examples, {threads} CPU thread{'s' * (threads > 1)}.\n\n"
+    ways = {way: [f"{times[how][way]:.1f}" for how in times] for way in next(iter(times.values()))}
+    return title + tables_by_shots(accuracy, cfg.shots) + clock + table(list(times), ways)
 
 
 def main(cfg: Config) -> None:
@@ -138,7 +133,7 @@ def main(cfg: Config) -> None:
         )
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
     validation = MetaVQATasks(splits["validation"], store)
-    held_out = {name: MetaVQATasks(splits[name], store) for name in SPLITS if name in splits}
+    held_out = {name: MetaVQATasks(splits[name], store) for name in HELD_OUT if name in splits}
     descent = f"{cfg.steps} gradient steps"
     seen: dict[str, dict[str, list[dict[int, float]]]] = {name: {} for name in held_out}
     lrs, times = [], []
@@ -160,23 +155,16 @@ def main(cfg: Config) -> None:
             for row, values in rows.items():
                 seen[name].setdefault(row, []).append(values)
         times.append(milliseconds(hypernet, rival, network, validation, cfg))
+    accuracy = spread_by_shots(seen, cfg.shots)
+    took = {how: {way: median(t[how][way] for t in times) for way in times[0][how]} for how in times[0]}
     report = {
-        "settings": asdict(cfg), "versions": versions(), "lrs": lrs,
-        "accuracy": {
-            name: {
-                row: {str(count): spread([value[count] for value in values]) for count in cfg.shots}
-                for row, values in rows.items()
-            }
-            for name, rows in seen.items()
-        },
-        "milliseconds": {
-            how: {way: median(time[how][way] for time in times) for way in times[0][how]} for how in times[0]
-        },
-    }  # fmt: skip
-    write_json(f"{cfg.output}.json", report)
-    with written_beside(f"{cfg.output}.md", overwrite=True) as partial:
-        partial.write_text(markdown(report, cfg), encoding="utf-8")
-    print(markdown(report, cfg))
+        "settings": asdict(cfg),
+        "versions": versions(),
+        "lrs": lrs,
+        "accuracy": accuracy,
+        "milliseconds": took,
+    }
+    write_report(cfg.output, report, markdown(accuracy, took, cfg))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ for each of these. About 2 minutes for each pipeline on one CPU thread.
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import MISSING
@@ -26,13 +25,11 @@ from weightgen.data.meta_vqa import load_meta_vqa
 from weightgen.data.task_features import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
 from weightgen.evaluation import chance_scores, clip_scores, evaluate
-from weightgen.files import write_json, written_beside
 from weightgen.hypernets import SupportHNet
 from weightgen.pipeline import WeightPipeline
 from weightgen.scores import subsample
-from weightgen.tables import percent, spread, table, versions
+from weightgen.tables import HELD_OUT, over_seeds, spread_by_shots, tables_by_shots, versions, write_report
 
-SPLITS = {"test": "random questions", "novel_composition": "novel compositions"}
 TEXT, EXAMPLES, BOTH, PASS = "question only", "examples only", "question and examples", "examples, one pass"
 
 
@@ -105,24 +102,12 @@ def support_of(pipe: WeightPipeline) -> SupportHNet:
     return pipe.support
 
 
-def markdown(report: dict[str, Any], cfg: Config) -> str:
-    """The report as people read it."""
-    runs = len(cfg.pipelines)
-    over = f"mean ± s.d. over {runs} training seeds" if runs > 1 else "one training seed"
-    text = f"Weights from a question, from examples, and from both. Accuracy in %, {over}.\n"
-    columns = [f"{count} per class" if count else "all examples" for count in cfg.shots]
-    for split, rows in report["accuracy"].items():
-        cells = {name: [percent(value[str(count)]) for count in cfg.shots] for name, value in rows.items()}
-        text += f"\nTasks: {SPLITS[split]}\n\n" + table(columns, cells)
-    return text
-
-
 def main(cfg: Config) -> None:
     if not cfg.pipelines:
         raise InputError("expected at least one pipeline")
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
     validation = MetaVQATasks(splits["validation"], store)
-    held_out = {name: MetaVQATasks(splits[name], store) for name in SPLITS if name in splits}
+    held_out = {name: MetaVQATasks(splits[name], store) for name in HELD_OUT if name in splits}
     seen: dict[str, dict[str, list[dict[int, float]]]] = {name: {} for name in held_out}
     chosen = []
     for folder in tqdm(cfg.pipelines, desc="scoring"):
@@ -137,18 +122,10 @@ def main(cfg: Config) -> None:
             }
             for row, values in rows.items():
                 seen[name].setdefault(row, []).append(values)
-    accuracy = {
-        name: {
-            row: {str(count): spread([value[count] for value in values]) for count in cfg.shots}
-            for row, values in rows.items()
-        }
-        for name, rows in seen.items()
-    }
+    accuracy = spread_by_shots(seen, cfg.shots)
     report = {"settings": asdict(cfg), "versions": versions(), "chosen": chosen, "accuracy": accuracy}
-    write_json(f"{cfg.output}.json", report)
-    with written_beside(f"{cfg.output}.md", overwrite=True) as partial:
-        partial.write_text(markdown(report, cfg), encoding="utf-8")
-    print(markdown(report, cfg))
+    title = f"Weights from a question, from examples, and from both. Accuracy in %, {over_seeds(len(cfg.pipelines))}.\n"
+    write_report(cfg.output, report, title + tables_by_shots(accuracy, cfg.shots))
 
 
 if __name__ == "__main__":

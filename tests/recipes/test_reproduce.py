@@ -148,7 +148,7 @@ def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
             assert facts[name]["test"]["mean"] == pytest.approx(0.51)
             assert facts[name]["test"]["std"] == pytest.approx(0.01)
     lines = (tmp_path / "out/table1.md").read_text().splitlines()
-    assert lines[2] == "| | random questions | novel compositions |"
+    assert lines[2] == "|  | random questions | novel compositions |"
     assert "| HVAE + HyperLDM (weightgen), 10 % Q. | 51.0 ± 1.0 | 25.0 ± 0.0 |" in lines
     assert "| weights of HNet-MAML, 100 % Q. | 10.0 ± 0.0 | 75.0 ± 0.0 | 5.0 ± 0.0 | 50.0 ± 0.0 |" in (
         (tmp_path / "out/task_inference.md").read_text().splitlines()
