@@ -5,8 +5,9 @@ r"""Fine-tune the base network on every training task, many times, each time on 
 Writes `adapted.safetensors` (weights (R, T, P): R draws of T tasks), `adapted.json`, and what adaptation started from. The
 number of steps and the step size are those with the best validation accuracy among the ones given that lower the loss. With
 `point=latents` the latent of an `HNet` is adapted in place of the weights, and `latents` (R, T, Z) are written too. With `support`,
-a SupportHNet writes the weights in one pass, in place of gradient steps (whose number and size are still chosen, for comparisons), and
-`validation` (V, P) holds those of the validation tasks. Paper: 50 steps, appendix A.6 (0.01 for MNet, 0.1 for HNet).
+a SupportHNet writes the weights in one pass, in place of gradient steps (whose number and size are still chosen, for comparisons):
+`validation` (V, P) holds those of the validation tasks, and the folder `support` the SupportHNet. Paper: 50 steps, appendix A.6 (0.01 for
+MNet, 0.1 for HNet).
 """
 
 import sys
@@ -150,6 +151,8 @@ def main(cfg: Config) -> None:
             write_json(folder / "adapted.json", facts)
             network.save_pretrained(folder / "network")
             hypernet.save_pretrained(folder / "hypernet")
+            if writer is not None:
+                writer.save_pretrained(folder / "support")
         how = f"{steps} steps of {lr}" if writer is None else "one pass"
         print(f"{cfg.output}: {cfg.draws} x {len(train)} tasks, {how}, validation accuracy {accuracy:.3f}")
 

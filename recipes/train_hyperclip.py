@@ -26,7 +26,7 @@ from weightgen.data.task_features import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError, one_line_errors
 from weightgen.files import check_new, read_json, read_tensors, write_json, written_beside
-from weightgen.hypernets import HVAE
+from weightgen.hypernets import HVAE, SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
 from weightgen.objectives import Contrastive
@@ -66,12 +66,16 @@ def inference(encoder: HyperCLIP, weights: Tensor, embeds: Tensor) -> dict[str, 
 
 
 class Held:
-    """Questions of held-out tasks and the weights adapted to them."""
+    """Questions of held-out tasks, and the weights adapted to them in the way that `adapted` was: by gradient steps, or in one pass."""
 
     def __init__(self, cfg: Config, tasks: MetaVQATasks) -> None:
         folder = Path(cfg.adapted)
         facts, batch = read_json(folder / "adapted.json"), tasks.batch()
         self.embeds = batch.embeds
+        if (folder / "support").is_dir():
+            writer = load_part(SupportHNet, folder / "support").to(batch.embeds.device).requires_grad_(False)
+            self.weights = writer(batch.support, batch.context["answers"])
+            return
         network = load_part(CLIPAdapter, folder / "network").to(batch.embeds.device)
         hypernet = load_hypernet(folder, "adapted.json").to(batch.embeds.device).requires_grad_(False)
         start, decode = starting_points(hypernet, batch.embeds, facts.get("point", "weights"))

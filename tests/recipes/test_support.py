@@ -129,7 +129,7 @@ def pipeline(train, folder, root):
     return folder / "pipeline"
 
 
-def test_weights_written_in_one_pass_are_training_data(pipeline, folder):
+def test_weights_written_in_one_pass_are_training_data(pipeline, folder, root):
     tensors = read_tensors(folder / "adapted/adapted.safetensors")
     assert tensors["weights"].shape[:2] == (2, 4) and tensors["validation"].shape[0] == 4
     assert (tensors["weights"][0] != tensors["weights"][1]).any(dim=-1).all()
@@ -137,8 +137,12 @@ def test_weights_written_in_one_pass_are_training_data(pipeline, folder):
     assert facts["support"] == str(folder / "chained") and facts["steps"] == 1
     hypernet = load_part(SupportHNet, folder / "chained/hypernet")
     store = find_features(folder / "data", None)
-    batch = MetaVQATasks(load_meta_vqa(folder / "data")["validation"], store).batch()
+    tasks = MetaVQATasks(load_meta_vqa(folder / "data")["validation"], store)
+    batch = tasks.batch()
     torch.testing.assert_close(tensors["validation"], hypernet(batch.support, batch.context["answers"]))
+    hyperclip = loaded(root, "train_hyperclip")
+    held = hyperclip.Held(hyperclip.Config(adapted=str(folder / "adapted")), tasks)
+    torch.testing.assert_close(held.weights, tensors["validation"])  # not those of gradient steps
 
 
 def test_a_pipeline_learns_from_examples(pipeline, folder):
