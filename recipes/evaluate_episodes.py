@@ -89,26 +89,43 @@ def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> di
     return found
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: naming it.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"cannot compute on {name!r}: {str(error).splitlines()[0]}") from error
+
+
 def main(cfg: Config) -> None:
     run = Path(cfg.run)
     if not (run / "metrics.jsonl").exists() and not cfg.watch:
         raise InputError(f"{run} has no checkpoint yet: write watch=true to wait for one")
+    if cfg.episodes < 2 or not cfg.transductive or not cfg.overlap:
+        raise InputError(
+            "expected at least two episodes, for an interval, and something in transductive and overlap"
+        )
+    check_device(cfg.device)
     arrays = FewShotArrays(cfg.data)
     seen = None
     while True:
         rows = read_metrics(run / "metrics.jsonl")
         if rows and rows[-1]["step"] != seen:
-            seen, settings = rows[-1]["step"], read_json(run / "training.json")
-            results = evaluate(cfg, arrays, settings)
+            seen, training = rows[-1]["step"], phases(run)
+            results = evaluate(cfg, arrays, training[-1])
             report = {"step": seen, "episodes_trained": int(rows[-1]["episodes"]), "split": cfg.split,
                       "episodes": cfg.episodes, "queries_per_class": cfg.queries, "seed": cfg.seed, "results": results,
-                      "command": " ".join(["python", *sys.argv]), "training": phases(run)}  # fmt: skip
+                      "command": " ".join(["python", *sys.argv]), "training": training}  # fmt: skip
             print(
                 json.dumps({key: report[key] for key in ("step", "episodes_trained", "results")}), flush=True
             )
             if cfg.output:
                 write_json(cfg.output, report)
-        if not cfg.watch or (seen and seen >= read_json(run / "training.json")["steps"]):
+        if not cfg.watch or (seen and seen >= phases(run)[-1]["steps"]):
             return
         time.sleep(cfg.watch_every)
 

@@ -26,7 +26,7 @@ from weightgen.config import build, component, parse
 from weightgen.data.episodes import Episodes
 from weightgen.data.few_shot_arrays import FewShotArrays
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import write_json, written_beside
+from weightgen.files import read_json, write_json, written_beside
 from weightgen.hypernets.support_sets import check_support
 from weightgen.objectives.episodic import Episodic, annealed, episode_accuracies
 from weightgen.training import (
@@ -45,7 +45,9 @@ from weightgen.training import (
 class Config:
     data: str = MISSING  # folder of few-shot images, from a data/*/prepare.py
     output: str = MISSING  # folder to make
-    start: str | None = None  # an earlier output whose model to begin at, whatever its number of shots
+    start: str | None = (
+        None  # an earlier output whose model to begin at; other shots are fine, another model is not
+    )
     train_splits: list[str] = field(default_factory=lambda: ["train"])
     validation_split: str = "validation"
     network: dict[str, Any] = field(default_factory=lambda: {"_component_": "weightgen.networks.ConvNet"})
@@ -95,22 +97,74 @@ def episodes(cfg: Config, arrays: FewShotArrays, process: int) -> tuple[Episodes
     return train, Episodes(arrays, classes, queries=cfg.validation_queries, seed=2 * cfg.seed + 1, **common)
 
 
+def check(cfg: Config) -> None:
+    """Refuse settings that cannot be, or that would change nothing.
+
+    Raises:
+        InputError: naming them.
+    """
+    if min(cfg.steps, cfg.decay_steps, cfg.warmup, cfg.validate_every, cfg.validation_episodes) < 1:
+        raise InputError(
+            "expected steps, warmup, decay_steps, validate_every and validation_episodes from 1 up"
+        )
+    if not (0 <= cfg.beta2 < 1 and 0 <= cfg.ema_decay < 1 and cfg.clip_norm > 0 and cfg.lr > 0):
+        raise InputError("expected beta2 and ema_decay in [0, 1), and lr and clip_norm above 0")
+    if not 0 <= cfg.hide <= 1:
+        raise InputError(f"expected hide in [0, 1], got {cfg.hide}")
+    if cfg.hide and not (cfg.hide_steps > 0 and cfg.unlabeled):
+        raise InputError(
+            "hide needs unlabelled samples and a step when it ends: write unlabeled and hide_steps, or leave hide out"
+        )
+
+
+def check_resumed(output: Path, cfg: Config) -> None:
+    """Refuse to go on with another model or other pixels than a run had so far.
+
+    Raises:
+        InputError: naming the first setting that differs.
+    """
+    before, now = read_json(output / "training.json"), asdict(cfg)
+    for name in ("network", "hypernet", "ways", "mean", "std", "batch_size", "seed"):
+        if before[name] != now[name]:
+            raise InputError(
+                f"{output} was trained with {name}={before[name]}, and cannot go on with {now[name]}"
+            )
+
+
+def new_model(cfg: Config, arrays: FewShotArrays) -> Any:
+    """An untrained model, or that of `start`.
+
+    Raises:
+        InputError: `start` has another model than the settings say.
+    """
+    shape = {"image_size": arrays.images.shape[1], "image_channels": arrays.images.shape[3]}
+    network = build(cfg.network, num_classes=cfg.ways, **shape)
+    if not cfg.start:
+        return build(cfg.hypernet, network=network)
+    folder = Path(cfg.start) / "hypernet"
+    hypernet = load_part(component(cfg.hypernet), folder).train()
+    wanted = {name: value for name, value in cfg.hypernet.items() if name != "_component_"} | network.settings
+    found = read_json(folder / "config.json") | hypernet.network.settings
+    if differing := [name for name, value in wanted.items() if found.get(name) != value]:
+        name = differing[0]
+        raise InputError(
+            f"the model of {cfg.start} has {name}={found.get(name)}, and the settings say {wanted[name]}"
+        )
+    return hypernet
+
+
 def main(cfg: Config) -> None:
+    check(cfg)
     accelerator = Accelerator()
     set_seed(cfg.seed)
     output, device = Path(cfg.output), accelerator.device
     if output.exists() and not cfg.resume:
         raise InputError(f"{output} exists already: write resume=true to go on, or choose another output")
-    if cfg.decay_steps < 1 or cfg.warmup < 1 or cfg.validate_every < 1:
-        raise InputError("expected warmup, decay_steps and validate_every from 1 up")
+    if cfg.resume:
+        check_resumed(output, cfg)
     arrays = FewShotArrays(cfg.data)
     train, validation = episodes(cfg, arrays, accelerator.process_index)
-    if cfg.start:
-        hypernet = load_part(component(cfg.hypernet), Path(cfg.start) / "hypernet").to(device).train()
-    else:
-        shape = {"image_size": arrays.images.shape[1], "image_channels": arrays.images.shape[3]}
-        network = build(cfg.network, num_classes=cfg.ways, **shape)
-        hypernet = build(cfg.hypernet, network=network).to(device)
+    hypernet = new_model(cfg, arrays).to(device)
     check_support(train.batch(0, device).support, hypernet.network)
     average = ema(hypernet, cfg.ema_decay)
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, betas=(0.9, cfg.beta2), fused=True)
@@ -118,6 +172,12 @@ def main(cfg: Config) -> None:
     if cfg.resume:
         parts = {"hypernet": hypernet, "average": average}
         start, _ = load_checkpoint(output / "checkpoint.safetensors", parts, optimizer)
+        if start >= cfg.steps:
+            raise InputError(
+                f"{output} has done {start} steps already: write more of them, steps={2 * start}"
+            )
+        for group in optimizer.param_groups:  # the checkpoint has its own
+            group["betas"] = (0.9, cfg.beta2)
         if accelerator.is_main_process:
             trim_metrics(output / "metrics.jsonl", start)
     accelerator.wait_for_everyone()  # all have looked whether the output exists
@@ -127,7 +187,7 @@ def main(cfg: Config) -> None:
     objective = Episodic(hypernet, cfg.transductive)
     judged = Episodic(average.module, cfg.transductive)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
-    totals = torch.zeros(2, device=device)  # loss and accuracy since the last line of the log
+    totals = torch.zeros(3, device=device)  # loss, accuracy and steps since the last line of the log
 
     main_process = accelerator.is_main_process
     bar = tqdm(range(start, cfg.steps), initial=start, total=cfg.steps, disable=not main_process)
@@ -142,13 +202,14 @@ def main(cfg: Config) -> None:
         accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
         optimizer.step()
         average.update_parameters(hypernet)
-        totals += torch.stack([outcome.metrics["loss"], outcome.metrics["accuracy"]])
+        seen = [outcome.metrics["loss"], outcome.metrics["accuracy"], torch.ones_like(outcome.loss.detach())]
+        totals += torch.stack(seen)
         done = step + 1
         if (done % cfg.validate_every == 0 or done == cfg.steps) and main_process:
-            loss, accuracy = (totals / ((done - 1) % cfg.validate_every + 1)).tolist()
+            loss, accuracy, _ = (totals / totals[2]).tolist()
             score = episode_accuracies(judged, validation, cfg.validation_episodes).mean()
-            seen = done * cfg.batch_size * accelerator.num_processes
-            row = {"episodes": seen, "loss": loss, "accuracy": accuracy, "validation_accuracy": score}
+            count = done * cfg.batch_size * accelerator.num_processes
+            row = {"episodes": count, "loss": loss, "accuracy": accuracy, "validation_accuracy": score}
             parts = {"hypernet": hypernet, "average": average}
             save_checkpoint(output / "checkpoint.safetensors", parts, optimizer, done)
             with written_beside(output / "hypernet", overwrite=True) as folder:

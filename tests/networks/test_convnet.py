@@ -75,7 +75,8 @@ def test_stored_statistics_classify_each_image_by_itself():
     for i in range(4):
         x, found = made[0].layer(i, x, first, torch.ones(1, N, dtype=torch.bool))
         moments.append(found)
-    network = made[0].with_statistics({name: value[0] for name, value in first.items()}, moments)
+    network = ConvNet(**(made[0].settings | {"stored_statistics": True})).eval()
+    network.load_state_dict({name: value[0] for name, value in first.items()} | network.statistics(moments))
     query = torch.randn(8, 1, 28, 28)
     together = network(query)
     one_by_one = torch.cat([network(q[None]) for q in query])
@@ -89,6 +90,15 @@ def test_sizes():
     assert ConvNet(8, image_size=84, image_channels=3).flat_size == 25 * 8
     assert shallow(16).sides == [28, 7, 2]
     assert shallow(16)(torch.randn(4, 1, 28, 28)).shape == (4, 20)
+    assert shallow(16, 5, 84, 3)(torch.randn(4, 3, 84, 84)).shape == (4, 5)
+
+
+def test_one_image_alone_has_no_batch_statistics():
+    image = torch.randn(1, 1, 28, 28)
+    with pytest.raises(InputError, match="stored_statistics=True"):
+        ConvNet(4).eval()(image)
+    assert ConvNet(4, depth=3).eval()(image).shape == (1, 20)  # a map of 3 × 3 has some
+    assert ConvNet(4, stored_statistics=True).eval()(image).shape == (1, 20)
 
 
 def test_save_and_load(tmp_path):

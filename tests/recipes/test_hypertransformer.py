@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from weightgen.data.few_shot_arrays import write_few_shot_arrays
-from weightgen.files import read_json, read_tensors
+from weightgen.files import read_json, read_metadata, read_tensors
 from weightgen.training import read_metrics
 
 SMALL = [
@@ -85,6 +85,81 @@ def test_another_number_of_shots_may_begin_at_an_earlier_model(root, monkeypatch
     assert all((one[name] - two[name]).abs().max() < 1e-6 for name in one)
 
 
+def failure(root, monkeypatch, capsys, name, *words):
+    """The one line in which a recipe fails."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(root, monkeypatch, name, *words)
+    error = capsys.readouterr().err.strip().splitlines()
+    assert caught.value.code == 2 and len(error) == 1, error
+    return error[0]
+
+
+def test_another_model_than_that_of_the_start_is_one_line(root, monkeypatch, data, tmp_path, capsys):
+    train(root, monkeypatch, data, tmp_path / "one", "steps=1")
+    words = [f"data={data}", f"output={tmp_path / 'two'}", *SMALL, f"start={tmp_path / 'one'}", "steps=1"]
+    for change, message in (
+        ("network={channels: 8, depth: 2}", "has channels=4, and the settings say 8"),
+        ("hypernet.layers=2", "has layers=1, and the settings say 2"),
+        ("ways=2", "has num_classes=3, and the settings say 2"),
+    ):
+        assert message in failure(root, monkeypatch, capsys, "train_hypertransformer.py", *words, change)
+        assert not (tmp_path / "two").exists()
+
+
+def test_a_run_goes_on_with_more_steps_and_another_optimiser(root, monkeypatch, data, tmp_path, capsys):
+    output = tmp_path / "run"
+    train(root, monkeypatch, data, tmp_path / "whole", "steps=6", "validate_every=4")
+    train(root, monkeypatch, data, output, "steps=6", "validate_every=4")
+    words = [f"data={data}", f"output={output}", *SMALL, "resume=true"]
+    for change, message in (
+        ("steps=6", "has done 6 steps already"),
+        ("std=64", "was trained with std=128.0, and cannot go on with 64.0"),
+        ("hypernet.layers=2", "and cannot go on with"),
+    ):
+        assert message in failure(root, monkeypatch, capsys, "train_hypertransformer.py", *words, change)
+    train(root, monkeypatch, data, output, "steps=8", "validate_every=4", "beta2=0.5", "resume=true")
+    rows = read_metrics(output / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [4, 6, 8]
+    kept = read_metadata(output / "checkpoint.safetensors")["checkpoint"]
+    assert json.loads(kept)["groups"][0]["betas"] == [0.9, 0.5]
+    capsys.readouterr()
+    # What a run ends at is what its last phase says, so that watching ends.
+    run(
+        root,
+        monkeypatch,
+        "evaluate_episodes.py",
+        f"run={output}",
+        f"data={data}",
+        "watch=true",
+        "episodes=4",
+        "queries=2",
+    )
+    assert json.loads(capsys.readouterr().out)["step"] == 8
+    for change, message in (("episodes=1", "two episodes"), ("device=gpu", "cannot compute on 'gpu'")):
+        words = [f"run={output}", f"data={data}", change]
+        assert message in failure(root, monkeypatch, capsys, "evaluate_episodes.py", *words)
+
+
+def test_the_log_after_going_on_is_the_mean_of_the_steps_since(root, monkeypatch, data, tmp_path):
+    from weightgen.objectives.episodic import Episodic
+
+    seen = []
+    original = Episodic.forward
+
+    def forward(self, batch):
+        outcome = original(self, batch)
+        seen.append(outcome.metrics["loss"].item())
+        return outcome
+
+    monkeypatch.setattr(Episodic, "forward", forward)
+    train(root, monkeypatch, data, tmp_path / "run", "steps=5", "validate_every=4")
+    train(root, monkeypatch, data, tmp_path / "run", "steps=8", "validate_every=4", "resume=true")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [4, 5, 8] and len(seen) == 8
+    assert rows[2]["loss"] == pytest.approx(np.mean(seen[5:]))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -94,6 +169,15 @@ def test_another_number_of_shots_may_begin_at_an_earlier_model(root, monkeypatch
         (["network={chanels: 4}"], "chanels"),
         (["steps=1", "data=nowhere"], "cannot read"),
         (["decay_steps=0"], "from 1 up"),
+        (["validation_episodes=0"], "from 1 up"),
+        (["ema_decay=2"], "ema_decay in [0, 1)"),
+        (["hide_steps=0"], "write unlabeled and hide_steps"),
+        (["unlabeled=0"], "write unlabeled and hide_steps"),
+        (["hide=2"], "hide in [0, 1]"),
+        (["train_splits=[]"], "at least one split"),
+        (["train_splits=[train,train]"], "train twice"),
+        (["groups=2"], "classes of more than one"),
+        (["hypernet.generated=2"], "generated"),
     ],
 )
 def test_wrong_settings_are_one_line(root, monkeypatch, data, tmp_path, capsys, words, message):
@@ -110,18 +194,23 @@ def test_images_of_another_size_are_one_line(root, monkeypatch, data, tmp_path, 
     images = np.zeros((60, 16, 16), np.uint8)
     larger = tmp_path / "larger"
     write_few_shot_arrays(larger, images, np.repeat(np.arange(6), 10), list("abcdef"), splits, {})
-    for name, words in (
-        ("evaluate_episodes.py", [f"run={tmp_path / 'run'}", f"data={larger}"]),
+    for name, words, message in (
+        (
+            "evaluate_episodes.py",
+            [f"run={tmp_path / 'run'}", f"data={larger}"],
+            "expected images (B, N, 1, 14, 14)",
+        ),
         (
             "train_hypertransformer.py",
             [f"start={tmp_path / 'run'}", f"data={larger}", f"output={tmp_path / 'b'}", *SMALL],
+            "has image_size=14, and the settings say 16",
         ),
     ):
         capsys.readouterr()
         with pytest.raises(SystemExit):
             run(root, monkeypatch, name, *words)
         error = capsys.readouterr().err.strip().splitlines()
-        assert len(error) == 1 and "expected images (B, N, 1, 14, 14)" in error[0]
+        assert len(error) == 1 and message in error[0]
 
 
 def test_nothing_to_evaluate_is_one_line(root, monkeypatch, data, tmp_path, capsys):

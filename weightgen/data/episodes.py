@@ -33,9 +33,9 @@ class Look(NamedTuple):
 class Episodes:
     """Batches of few-shot tasks.
 
-    A class of an episode takes its label slot at random. Rotations are by quarter turns, one for each class slot of an episode, the
-    same for all images of the class in it. That tells classes apart which the test must tell apart without: `alike` turns all classes of
-    an episode together.
+    A class of an episode takes its label slot at random; where `groups` do not suffice, the classes from outside take the last. Rotations
+    are by quarter turns, one for each class slot of an episode, the same for all images of the class in it. That tells classes apart which
+    the test must tell apart without: `alike` turns all classes of an episode together.
 
     Args:
         arrays: the images.

@@ -53,26 +53,40 @@ class FewShotArrays:
             )
         except (OSError, ValueError) as error:
             raise InputError(f"cannot read {folder}/images.npy: {error}; prepare it again") from error
+        if missing := [key for key in ("names", "counts", "splits") if key not in index]:
+            raise InputError(f"{folder}/index.json has no {missing[0]!r}: prepare it again")
         self.names: list[str] = index["names"]
         self.counts = np.asarray(index["counts"], dtype=np.int64)
         self.starts = np.cumsum(self.counts) - self.counts
         self.splits: dict[str, list[int]] = index["splits"]
-        if self.images.ndim != 4 or len(self.images) != self.counts.sum():
+        if self.images.ndim != 4 or self.images.dtype != np.uint8 or len(self.images) != self.counts.sum():
             raise InputError(
-                f"{folder}: images.npy of shape {self.images.shape} does not hold the "
+                f"{folder}: images.npy, {self.images.dtype} of shape {self.images.shape}, does not hold the "
                 f"{int(self.counts.sum())} images of index.json: prepare it again"
             )
+        if len(self.names) != len(self.counts):
+            raise InputError(
+                f"{folder}/index.json has {len(self.names)} names of {len(self.counts)} classes: prepare it again"
+            )
+        _check_splits(self.splits, len(self.names))
 
     def classes(self, *splits: str) -> NDArray[np.int64]:
         """The class numbers of one or more splits, in order.
 
         Raises:
-            InputError: there is no such split.
+            InputError: there is no such split, none is given, or a class comes twice.
         """
+        if not splits:
+            raise InputError(f"expected at least one split, of {', '.join(self.splits)}")
         for name in splits:
             if name not in self.splits:
                 raise InputError(f"no split {name!r}, only {', '.join(self.splits)}")
-        return np.concatenate([np.asarray(self.splits[name], dtype=np.int64) for name in splits])
+            if splits.count(name) > 1:
+                raise InputError(f"expected each split once, got {name} twice")
+        found = np.concatenate([np.asarray(self.splits[name], dtype=np.int64) for name in splits])
+        if len(np.unique(found)) < len(found):
+            raise InputError(f"the splits {', '.join(splits)} share classes: give only one of them")
+        return found
 
 
 class ImageRows(Protocol):
@@ -124,9 +138,7 @@ def write_few_shot_arrays(
     if not counts.all() or not len(names):
         empty = names[int(np.argmin(counts))] if names else "of all"
         raise InputError(f"class {empty!r} has no image: leave it out of the names")
-    for split, members in splits.items():
-        if len(members) and not 0 <= min(members) <= max(members) < len(names):
-            raise InputError(f"split {split!r} names classes outside 0 to {len(names) - 1}")
+    _check_splits(splits, len(names))
     index = {
         "format": FORMAT, "image_shape": list(images.shape[1:]), "names": list(names), "counts": counts.tolist(),
         "splits": {name: [int(k) for k in members] for name, members in splits.items()}, "source": dict(source),
@@ -140,6 +152,14 @@ def write_few_shot_arrays(
             stored[i : i + rows] = images[order[i : i + rows]]
         stored.flush()
         write_json(partial / "index.json", index)
+
+
+def _check_splits(splits: Mapping[str, Sequence[int]], classes: int) -> None:
+    for split, members in splits.items():
+        if len(members) and not 0 <= min(members) <= max(members) < classes:
+            raise InputError(f"split {split!r} names classes outside 0 to {classes - 1}")
+        if len(set(members)) < len(members):
+            raise InputError(f"split {split!r} names a class twice")
 
 
 def read_npz(path: StrPath) -> dict[str, NDArray[Any]]:

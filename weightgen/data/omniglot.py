@@ -41,7 +41,18 @@ def prepare_from_npz(path: StrPath, output: StrPath) -> None:
     labels, split = arrays["class_id"], arrays["class_split_vinyals"]
     if len(split) != labels.max() + 1:
         raise InputError(f"{path} has {len(split)} classes, but labels up to {labels.max()}")
-    alphabets = arrays["alphabet_names"][arrays["class_alphabet_id"]]
+    known, groups = len(arrays["alphabet_names"]), arrays["class_alphabet_id"]
+    if len(groups) != len(split) or len(arrays["class_character_no"]) != len(split):
+        raise InputError(
+            f"{path} has {len(split)} classes, but the alphabets of {len(groups)} and the numbers of "
+            f"{len(arrays['class_character_no'])}"
+        )
+    if groups.min() < 0 or groups.max() >= known or split.min() < 0 or split.max() >= len(SPLITS):
+        raise InputError(
+            f"{path}: expected alphabets from 0 to {known - 1} and splits from 0 to {len(SPLITS) - 1}, got "
+            f"{groups.min()} to {groups.max()} and {split.min()} to {split.max()}"
+        )
+    alphabets = arrays["alphabet_names"][groups]
     names = [_name(str(a), int(n)) for a, n in zip(alphabets, arrays["class_character_no"], strict=True)]
     members = {name: np.flatnonzero(split == i).tolist() for i, name in enumerate(SPLITS)}
     source = {"dataset": "Omniglot", "form": "npz"}
@@ -69,13 +80,18 @@ def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> Non
         if len(found) != DRAWINGS:
             raise InputError(f"{_name(*key)} has {len(found)} drawings instead of {DRAWINGS}: download again")
     order = sorted(drawings)
+    split = vinyals_split(order, background)
+    if empty := [name for name in SPLITS if not split[name]]:
+        raise InputError(
+            f"{folder} holds {len(order)} characters, none of them for {empty[0]}: Omniglot has 1623; download both sets again"
+        )
     images = np.stack([image for key in order for _, image in sorted(drawings[key], key=lambda d: d[0])])
     write_few_shot_arrays(
         output,
         images,
         np.repeat(np.arange(len(order)), DRAWINGS),
         [_name(*key) for key in order],
-        vinyals_split(order, background),
+        split,
         {"dataset": "Omniglot", "form": "images", "size": size},
     )
 

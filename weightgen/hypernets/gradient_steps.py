@@ -5,23 +5,15 @@ Letters: B tasks, N examples, P weights.
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
 
 from weightgen.errors import InputError
-from weightgen.hypernets.support_sets import (
-    NETWORK_CODER,
-    Generated,
-    check_support,
-    export_network,
-    support_moments,
-)
+from weightgen.hypernets.support_sets import NETWORK_CODER, Generated, SupportWriter, support_moments
 from weightgen.networks.convnet import ConvNet
 from weightgen.scores import task_loss
 from weightgen.tasks import PADDING_LABEL, Examples
-from weightgen.weight_space import WeightSpace
 
 
-class GradientSteps(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
+class GradientSteps(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
     """w_{i+1} = w_i − α ∇ loss(w_i, support) from a learned w_0, differentiated through unless `first_order`.
 
     References:
@@ -39,35 +31,25 @@ class GradientSteps(nn.Module, PyTorchModelHubMixin, library_name="weightgen", c
     """
 
     def __init__(self, network: ConvNet, steps: int = 5, lr: float = 0.1, first_order: bool = False) -> None:
-        super().__init__()
-        if steps < 1 or lr <= 0:
+        if steps < 1 or not lr > 0:
             raise InputError(f"expected steps from 1 up and a positive lr, got {steps} and {lr}")
-        self._network = (network.requires_grad_(False),)
-        self.space = WeightSpace.of(network)
+        super().__init__(network)
         self.steps, self.lr, self.first_order = steps, lr, first_order
-        self.learned = nn.ParameterDict(
-            {
-                name.replace(".", "/"): nn.Parameter(network.get_parameter(name).detach().clone())
-                for name, _ in self.space.shapes
-            }
-        )
-
-    @property
-    def network(self) -> ConvNet:
-        """The CNN; its own weights are of no account."""
-        return self._network[0]
 
     def generate(self, support: Examples, moments: bool = False) -> Generated:
-        """Adapt B CNNs, see `HyperTransformer.generate`; unlabelled samples count in the statistics only."""
+        """Adapt B CNNs, see `SupportWriter.generate`; unlabelled samples count in the statistics only.
+
+        Raises:
+            InputError: under `torch.inference_mode`, where nothing has a slope.
+        """
+        if torch.is_inference_mode_enabled():
+            raise InputError("gradient steps need slopes: write torch.no_grad() for torch.inference_mode()")
         present = support.labels != PADDING_LABEL
         mask = None if bool(present.all()) else present
         labels = support.labels.masked_fill(support.labels < 0, PADDING_LABEL)
         outside = torch.is_grad_enabled()
         with torch.enable_grad():
-            params = {
-                name.replace("/", "."): value.expand(len(labels), *value.shape)
-                for name, value in self.learned.items()
-            }
+            params = self.shared_params(len(labels))
             if not outside:
                 params = {name: value.detach().requires_grad_() for name, value in params.items()}
             for _ in range(self.steps):
@@ -80,12 +62,3 @@ class GradientSteps(nn.Module, PyTorchModelHubMixin, library_name="weightgen", c
                     for (name, value), slope in zip(params.items(), slopes, strict=True)
                 }
         return Generated(params, support_moments(self.network, params, support) if moments else [])
-
-    def forward(self, condition: Examples) -> Tensor:
-        """Weights, with shape (B, P), see `HyperTransformer.forward`."""
-        check_support(condition, self.network)
-        return self.space.flatten(self.generate(condition).params)
-
-    def export(self, support: Examples, stored_statistics: bool = False) -> ConvNet:
-        """The CNN of one support set, see `HyperTransformer.export`."""
-        return export_network(self, support, stored_statistics)

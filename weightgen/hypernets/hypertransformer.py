@@ -11,18 +11,18 @@ from typing import Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
+from torch import nn
 
 from weightgen.errors import InputError
 from weightgen.hypernets.layer_generator import LayerGenerator, Slices
 from weightgen.hypernets.support_features import LocalFeatures, SharedFeatures
-from weightgen.hypernets.support_sets import NETWORK_CODER, Generated, check_support, export_network
+from weightgen.hypernets.support_sets import NETWORK_CODER, Generated, SupportWriter
 from weightgen.networks.convnet import ConvNet, side_by_side
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weight_space import WeightSpace
 
 
-class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
+class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
     """Support set → weights of a `ConvNet`: w_i = transformer_i(placeholders, labels, features of images, features of activations).
 
     References:
@@ -30,7 +30,7 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
         2022, section 3 and appendix B (2 heads and 3 layers on Omniglot).
 
     Args:
-        network: the CNN to write; `num_classes` is the number of label slots, and its own weights are not used.
+        network: the CNN to write; `num_classes` is the number of label slots. It is frozen, and its weights are where learned layers start.
         generated: layers to generate, 0 for the first convolution and `network.depth` for the logits, by default all; the others are
             learned.
         allocation: a slice of weights is an output channel, or a position of the kernel (`spatial`).
@@ -48,7 +48,8 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
         decoder: encoder and decoder in place of an encoder only.
 
     Raises:
-        InputError: a layer that the CNN does not have, learned logits, or an option that the allocation does not know.
+        InputError: a layer that the CNN does not have, learned logits, an option that the allocation does not know or that would change
+            nothing, or no features to see the images by.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
         leak: float = 0.0,
         decoder: bool = False,
     ) -> None:
-        super().__init__()
+        if generated is not None and not isinstance(generated, Sequence):
+            raise InputError(f"expected a list of layers, generated=[{generated}], got {generated!r}")
         chosen = set(range(network.depth + 1) if generated is None else generated)
         if not chosen <= set(range(network.depth + 1)):
             raise InputError(f"expected layers from 0 to {network.depth} (the logits), got {sorted(chosen)}")
@@ -80,53 +82,35 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
             raise InputError(f"expected allocation output or spatial, got {allocation!r}")
         if allocation == "spatial" and (generate_norms or network.settings["conv_bias"]):
             raise InputError("spatial slices hold no biases or norms: write allocation='output'")
-        # Its parameters are never trained: they are hidden from the optimiser and from data parallelism.
-        self._network = (network.requires_grad_(False),)
-        self.space = WeightSpace.of(network)
-        shapes = dict(self.space.shapes)
+        if generate_norms and len(chosen) == 1:
+            raise InputError("norms are generated with their convolution, and none is: add one to generated")
         filters = network.channels if local_features is None else local_features
+        if min(shared_features, filters) < 0 or shared_features + filters == 0 or local_layers < 1:
+            raise InputError(
+                "expected shared_features and local_features from 0 up, not both 0, or nothing of the images is seen, and local_layers "
+                f"from 1 up, got {shared_features}, {filters} and {local_layers}"
+            )
+        shapes = dict(WeightSpace.of(network).shapes)
+        slices = {i: _slices(shapes, i, network.depth, allocation, generate_norms) for i in sorted(chosen)}
+        super().__init__(network, {name for part in slices.values() for name, _ in part.shapes})
         options = {
             "layers": layers, "heads": heads, "key_fraction": key_fraction, "value_fraction": value_fraction,
             "inner_fraction": inner_fraction, "leak": leak, "decoder": decoder,
         }  # fmt: skip
         self.shared = SharedFeatures(network.image_channels, shared_features) if shared_features else None
         self.generators = nn.ModuleDict()
-        for i in sorted(chosen):
-            last = i == network.depth
+        for i, part in slices.items():
             local = None
             if filters:
                 channels = network.image_channels if i == 0 else network.channels
-                local = LocalFeatures(channels, network.sides[i], filters, 1 if last else local_layers)
-            slices = _slices(shapes, i, network.depth, allocation, generate_norms)
-            labels = network.num_classes
+                depth = 1 if i == network.depth else local_layers
+                local = LocalFeatures(channels, network.sides[i], filters, depth)
             self.generators[str(i)] = LayerGenerator(
-                slices, labels, local, shared_features, embed_dim, options
+                part, network.num_classes, local, shared_features, embed_dim, options
             )
-        made = {name for part in self.generators.values() for name, _ in part.slices.shapes}  # type: ignore[union-attr]
-        # A fresh copy of the CNN's own start, under names that a module may have.
-        self.learned = nn.ParameterDict(
-            {
-                name.replace(".", "/"): nn.Parameter(network.get_parameter(name).detach().clone())
-                for name in shapes
-                if name not in made
-            }
-        )
-
-    @property
-    def network(self) -> ConvNet:
-        """The CNN whose weights are written; its own are of no account."""
-        return self._network[0]
 
     def generate(self, support: Examples, moments: bool = False) -> Generated:
-        """Write CNNs from B support sets that are known to be right; `forward` checks.
-
-        Args:
-            support: images (B, N, channels, H, W) and labels: slots from 0, -1 for an unlabelled sample, -100 for none.
-            moments: whether to return the statistics of the support set.
-
-        Returns:
-            Parameters, and statistics.
-        """
+        """Write CNNs, see `SupportWriter.generate`."""
         network = self.network
         labels, present = support.labels, support.labels != PADDING_LABEL
         everywhere = bool(present.all())  # spares the masks
@@ -134,10 +118,7 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
         shared = None
         if self.shared is not None:
             shared = self.shared(support.inputs.flatten(0, 1)).unflatten(0, labels.shape)
-        params = {
-            name.replace("/", "."): value.expand(len(labels), *value.shape)
-            for name, value in self.learned.items()
-        }
+        params = self.shared_params(len(labels))
         x, found = side_by_side(support.inputs), []
         mask = None if everywhere else present
         for i in range(network.depth + 1):
@@ -148,38 +129,6 @@ class HyperTransformer(nn.Module, PyTorchModelHubMixin, library_name="weightgen"
                 x, stats = network.layer(i, x, params, present if moments else mask)
                 found += [stats] if stats is not None and moments else []
         return Generated(params, found)
-
-    def forward(self, condition: Examples) -> Tensor:
-        """Write weights.
-
-        Args:
-            condition: support sets: images (B, N, channels, H, W) and labels (B, N): slots from 0, -1 for an unlabelled
-                sample, -100 for padding.
-
-        Returns:
-            Weights, with shape (B, P).
-
-        Raises:
-            InputError: see `check_support`.
-        """
-        check_support(condition, self.network)
-        return self.space.flatten(self.generate(condition).params)
-
-    def export(self, support: Examples, stored_statistics: bool = False) -> ConvNet:
-        """The CNN of one support set, as a module of its own that needs nothing of this one.
-
-        Args:
-            support: images (N, channels, H, W) and labels (N).
-            stored_statistics: whether batch norm uses the statistics of the support set, so that each image is classified by
-                itself; by default it uses those of the images it is given together.
-
-        Returns:
-            The CNN, in `eval()`.
-
-        Raises:
-            InputError: see `check_support`.
-        """
-        return export_network(self, support, stored_statistics)
 
 
 def _slices(

@@ -3,15 +3,17 @@
 Letters: B tasks, N examples, C classes.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weightgen.data.episodes import UNLABELED
 from weightgen.errors import InputError
 from weightgen.networks.convnet import ConvNet, Moments, side_by_side
 from weightgen.tasks import PADDING_LABEL, Examples
+from weightgen.weight_space import WeightSpace
 
 # PyTorchModelHubMixin: how to write and read a constructor argument that JSON does not know.
 NETWORK_CODER: dict[type, tuple[Any, Any]] = {
@@ -40,6 +42,101 @@ class SupportHypernetwork(Protocol):
     def generate(self, support: Examples, moments: bool = False) -> Generated: ...
 
 
+class SupportWriter(nn.Module):
+    """What all `SupportHypernetwork`s are made of: the CNN, those of its parameters that are learned, and what follows from `generate`.
+
+    Args:
+        network: the CNN to write. It is frozen, and its weights are where those that are learned start.
+        made: names of the parameters that `generate` writes; the others are learned, and the same for all tasks.
+    """
+
+    def __init__(self, network: ConvNet, made: Collection[str] = ()) -> None:
+        super().__init__()
+        # Its parameters are never trained: they are hidden from the optimiser and from data parallelism.
+        self._network = (network.requires_grad_(False),)
+        self.space = WeightSpace.of(network)
+        # Copies, under names that a module may have.
+        self.learned = nn.ParameterDict(
+            {
+                name.replace(".", "/"): nn.Parameter(network.get_parameter(name).detach().clone())
+                for name, _ in self.space.shapes
+                if name not in made
+            }
+        )
+
+    @property
+    def network(self) -> ConvNet:
+        """The CNN whose weights are written; its own are of no account."""
+        return self._network[0]
+
+    def shared_params(self, tasks: int) -> dict[str, Tensor]:
+        """The learned parameters by name, with shape (B, *)."""
+        return {
+            name.replace("/", "."): value.expand(tasks, *value.shape) for name, value in self.learned.items()
+        }
+
+    def generate(self, support: Examples, moments: bool = False) -> Generated:
+        """Write CNNs from B support sets that are known to be right; `forward` checks.
+
+        Args:
+            support: images (B, N, channels, H, W) and labels (B, N): slots from 0, -1 for an unlabelled sample, -100 for none.
+            moments: whether to return the statistics of the support set.
+
+        Returns:
+            Parameters, and statistics.
+        """
+        raise NotImplementedError
+
+    def forward(self, condition: Examples) -> Tensor:
+        """Write weights. Slots whose class is absent are written too; `export` leaves them out.
+
+        Args:
+            condition: support sets: images (B, N, channels, H, W), scaled as in training, and labels (B, N): slots from 0, -1 for an
+                unlabelled sample, -100 for padding.
+
+        Returns:
+            Weights, with shape (B, P).
+
+        Raises:
+            InputError: see `check_support`.
+        """
+        check_support(condition, self.network)
+        return self.space.flatten(self.generate(condition).params)
+
+    @torch.no_grad()
+    def export(self, support: Examples, stored_statistics: bool = False) -> ConvNet:
+        """The CNN of one support set, as a module of its own that needs nothing of this one.
+
+        Args:
+            support: images (N, channels, H, W), scaled as in training, and labels (N).
+            stored_statistics: whether batch norm uses the statistics of the support set, so that each image is classified by
+                itself; by default it uses those of the images it is given together.
+
+        Returns:
+            The CNN, in `eval()`, with as many classes as the support set has.
+
+        Raises:
+            InputError: see `check_support`.
+        """
+        if not (isinstance(support, Examples) and isinstance(support.inputs, Tensor)):
+            raise InputError("expected Examples(images, labels) of tensors: see weightgen.tasks")
+        batch = Examples(support.inputs.unsqueeze(0), support.labels.unsqueeze(0))
+        check_support(batch, self.network)
+        made = self.generate(batch, moments=stored_statistics)
+        classes = int(support.labels.max()) + 1
+        params = {
+            name: made.params[name][0, :classes] if name.startswith("head.") else made.params[name][0]
+            for name, _ in self.space.shapes
+        }
+        settings = self.network.settings | {"num_classes": classes, "stored_statistics": stored_statistics}
+        network = ConvNet(**settings)
+        state = {name: value.clone() for name, value in params.items()}
+        if stored_statistics:
+            state |= network.statistics(made.moments)
+        network.load_state_dict(state)
+        return network.eval().to(support.inputs.device)
+
+
 def support_moments(network: ConvNet, params: dict[str, Tensor], support: Examples) -> list[Moments]:
     """Statistics of the support set in each layer of B networks."""
     present = support.labels != PADDING_LABEL
@@ -50,48 +147,51 @@ def support_moments(network: ConvNet, params: dict[str, Tensor], support: Exampl
     return found
 
 
-@torch.no_grad()
-def export_network(
-    hypernet: SupportHypernetwork, support: Examples, stored_statistics: bool = False
-) -> ConvNet:
-    """The CNN of one support set, see `HyperTransformer.export`."""
-    batch = Examples(support.inputs.unsqueeze(0), support.labels.unsqueeze(0))
-    check_support(batch, hypernet.network)
-    made = hypernet.generate(batch, moments=stored_statistics)
-    params = {name: made.params[name][0] for name, _ in hypernet.network.named_parameters()}
-    if stored_statistics:
-        return hypernet.network.with_statistics(params, made.moments).to(support.inputs.device)
-    network = ConvNet(**hypernet.network.settings)
-    network.load_state_dict(params)
-    return network.eval().to(support.inputs.device)
-
-
 def check_support(support: Examples, network: ConvNet) -> None:
     """Refuse support sets that no CNN should be written from.
 
     Raises:
-        InputError: wrong shapes, pixels that are not finite, labels outside the slots, or a task without labelled samples, or with a class
-            number below its largest that has none.
+        InputError: wrong types or shapes, pixels that are not finite, labels outside the slots, one image where batch norm needs two, or a
+            task without labelled samples, or with a class number below its largest that has none.
     """
     images, labels = support
-    expected = (network.image_channels, network.image_size, network.image_size)
-    if images.ndim != 5 or tuple(images.shape[2:]) != expected or images.shape[:2] != labels.shape:
+    _check_form(images, labels, network)
+    slots = network.num_classes
+    outside = ((labels < UNLABELED) & (labels != PADDING_LABEL)) | (labels >= slots)
+    if bool(outside.any()):
         raise InputError(
-            f"expected images (B, N, {', '.join(map(str, expected))}) with labels (B, N), "
-            f"got {tuple(images.shape)} with {tuple(labels.shape)}: resize the images"
+            f"expected labels from 0 to {slots - 1}, or {UNLABELED} for no label, got {labels[outside][0].item()}: "
+            f"this model has {slots} label slots"
+        )
+    number = torch.arange(slots, device=labels.device)
+    known = (labels.unsqueeze(2) == number).any(dim=1)  # (B, C)
+    if bool((none := ~known.any(dim=1)).any()):
+        raise InputError(
+            f"support set {none.nonzero()[0].item()} has no labelled sample: label at least one per class"
+        )
+    largest = torch.where(known, number, 0).amax(dim=1, keepdim=True)
+    if len(absent := (~known & (number < largest)).nonzero()):
+        task, missing = absent[0].tolist()
+        raise InputError(f"class {missing} of support set {task} has no labelled sample: give it one")
+
+
+def _check_form(images: Tensor, labels: Tensor, network: ConvNet) -> None:
+    expected = (network.image_channels, network.image_size, network.image_size)
+    shown = ", ".join(map(str, expected))
+    if images.ndim != 5 or labels.ndim != 2 or images.shape[:2] != labels.shape or not len(labels):
+        raise InputError(
+            f"expected images (B, N, {shown}) with labels (B, N), got {tuple(images.shape)} with {tuple(labels.shape)}"
+        )
+    if tuple(images.shape[2:]) != expected:
+        raise InputError(
+            f"expected images (B, N, {shown}), got {tuple(images.shape)}: resize the images, or change their channels"
+        )
+    if not images.is_floating_point() or images.dtype == torch.float64 or labels.is_floating_point():
+        raise InputError(
+            f"expected float32 images, scaled as in training, and integer labels, got {images.dtype} and {labels.dtype}: "
+            "write (images.float() - mean) / std with the mean and std of training, and labels.long()"
         )
     if not torch.isfinite(images).all():
         raise InputError("the support images hold NaN or infinite pixels: clean them first")
-    slots = network.num_classes
-    if bool(((labels < UNLABELED) & (labels != PADDING_LABEL)).any()) or bool((labels >= slots).any()):
-        wrong = labels[((labels < UNLABELED) & (labels != PADDING_LABEL)) | (labels >= slots)][0].item()
-        raise InputError(
-            f"expected labels from 0 to {slots - 1}, or {UNLABELED} for no label, got {wrong}: "
-            f"this model has {slots} label slots"
-        )
-    for task, row in enumerate(labels):
-        known = set(row[row >= 0].tolist())
-        if not known:
-            raise InputError(f"support set {task} has no labelled sample: label at least one per class")
-        if absent := sorted(set(range(max(known) + 1)) - known):
-            raise InputError(f"class {absent[0]} of support set {task} has no labelled sample: give it one")
+    if images.shape[1] * network.sides[-1] ** 2 < 2:
+        raise InputError("one image has no batch statistics: give two support images or more")

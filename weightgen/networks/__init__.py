@@ -1,7 +1,7 @@
 """Base networks, whose weights are generated: ordinary modules, forward(inputs, **context) → logits."""
 
 from weightgen.networks.clip_adapter import CLIPAdapter
-from weightgen.networks.convnet import ConvNet
+from weightgen.networks.convnet import ConvNet, shallow
 from weightgen.networks.mlp import MLP
 
-__all__ = ["MLP", "CLIPAdapter", "ConvNet"]
+__all__ = ["MLP", "CLIPAdapter", "ConvNet", "shallow"]

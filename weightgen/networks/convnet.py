@@ -101,7 +101,17 @@ class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
             nn.init.xavier_uniform_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Classify N images (N, image_channels, H, W): logits with shape (N, C)."""
+        """Classify N images (N, image_channels, H, W): logits with shape (N, C).
+
+        Raises:
+            InputError: one image alone, where batch norm needs the statistics of several.
+        """
+        batch_statistics = self.training or not self.settings["stored_statistics"]
+        if batch_statistics and len(inputs) * self.sides[-1] ** 2 == 1:
+            raise InputError(
+                "batch norm on the statistics of one image is undefined: classify several images together, or export the network "
+                "with stored_statistics=True"
+            )
         x = inputs
         for conv, norm in zip(self.convs, self.norms, strict=True):
             # Pooling first gives the same as ReLU first, at a quarter of the work.
@@ -177,23 +187,25 @@ class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         flat = x.reshape(len(x), len(weight), -1).transpose(0, 1)
         return torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
 
-    def with_statistics(self, weights: Mapping[str, Tensor], moments: Sequence[Moments]) -> "ConvNet":
-        """A network of its own with one task's `weights` by name, which in `eval()` normalises with `moments` of shape (1, channels)."""
-        network = ConvNet(**(self.settings | {"stored_statistics": True}))
-        state = {name: value.detach().clone() for name, value in weights.items()}
+    def statistics(self, moments: Sequence[Moments]) -> dict[str, Tensor]:
+        """`moments` of one task, with shape (1, channels), by the names that they have in the state of a network that stores them."""
+        state: dict[str, Tensor] = {}
         for i, (mean, var) in enumerate(moments):
             state |= {
                 f"norms.{i}.running_mean": mean.detach()[0].clone(),
                 f"norms.{i}.running_var": var.detach()[0].clone(),
                 f"norms.{i}.num_batches_tracked": torch.tensor(1),
             }
-        network.load_state_dict(state)
-        return network.eval()
+        return state
 
 
-def shallow(channels: int = 16, num_classes: int = 20, image_size: int = 28) -> ConvNet:
+def shallow(
+    channels: int = 16, num_classes: int = 20, image_size: int = 28, image_channels: int = 1
+) -> ConvNet:
     """The two-layer network with 9 × 9 kernels and stride 4, without pooling."""
-    return ConvNet(channels, num_classes, image_size, depth=2, kernel_size=9, stride=4, pool=1)
+    return ConvNet(
+        channels, num_classes, image_size, image_channels, depth=2, kernel_size=9, stride=4, pool=1
+    )
 
 
 def side_by_side(inputs: Tensor) -> Tensor:
