@@ -201,6 +201,7 @@ def write(folder, **changes):
         ({"labels": [0, 0, 1, 2]}, "labels run from 0 to 2, but there are 2 classes"),
         ({"labels": [0, 0, 0, 0]}, "'b' has no image"),
         ({"splits": {"train": [2]}}, "outside 0 to 1"),
+        ({"splits": {"train": [1, 1]}}, "'train' names a class twice"),
         ({"images": np.zeros((4, 2, 2))}, "float64"),
     ],
 )
@@ -215,6 +216,21 @@ def test_damaged_folders(tmp_path):
     index = tmp_path / "a" / "index.json"
     with pytest.raises(InputError, match="no split 'tset'"):
         FewShotArrays(tmp_path / "a").classes("tset")
+    whole = json.loads(index.read_text())
+    for change, message in (
+        ({"names": ["a"]}, "1 names of 2 classes"),
+        ({"splits": {"train": [9]}}, "outside 0 to 1"),
+    ):
+        index.write_text(json.dumps(whole | change))
+        with pytest.raises(InputError, match=message):
+            FewShotArrays(tmp_path / "a")
+    index.write_text(json.dumps({key: value for key, value in whole.items() if key != "names"}))
+    with pytest.raises(InputError, match="no 'names': prepare it again"):
+        FewShotArrays(tmp_path / "a")
+    index.write_text(json.dumps(whole | {"splits": {"a": [0, 1], "b": [1]}}))
+    with pytest.raises(InputError, match="the splits a, b share classes"):
+        FewShotArrays(tmp_path / "a").classes("a", "b")
+    index.write_text(json.dumps(whole))
     changed = json.loads(index.read_text()) | {"counts": [2, 3]}
     index.write_text(json.dumps(changed))
     with pytest.raises(InputError, match="does not hold the 5 images"):

@@ -86,6 +86,11 @@ def test_npz_as_a_command(root, shared, tmp_path, monkeypatch):
 def test_wrong_use(tmp_path):
     with pytest.raises(InputError, match="neither images_background"):
         prepare_from_images(tmp_path, tmp_path / "out")
+    as_zips(tmp_path)
+    (tmp_path / "images_evaluation").mkdir()
+    with pytest.raises(InputError, match="2 characters, none of them for test"):
+        prepare_from_images(tmp_path, tmp_path / "out")
+    (tmp_path / "images_evaluation").rmdir()
     as_zips(tmp_path, count=19)
     with pytest.raises(InputError, match="19 drawings instead of 20"):
         prepare_from_images(tmp_path, tmp_path / "out")
@@ -108,4 +113,23 @@ def test_class_count_must_match_labels(shared, tmp_path):
     file = dict(np.load(shared / "data" / "omniglot28.npz", allow_pickle=False))
     np.savez(tmp_path / "a.npz", **(file | {"class_split_vinyals": file["class_split_vinyals"][:-1]}))
     with pytest.raises(InputError, match="1622 classes, but labels up to 1622"):
+        prepare_from_npz(tmp_path / "a.npz", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "class_character_no",
+            lambda a: a[:-1],
+            "1623 classes, but the alphabets of 1623 and the numbers of 1622",
+        ),
+        ("class_alphabet_id", lambda a: a + 1, "alphabets from 0 to 49 .* got 1 to 50"),
+        ("class_split_vinyals", lambda a: a + 1, "splits from 0 to 2, got 0 to 49 and 1 to 3"),
+    ],
+)
+def test_npz_whose_parts_do_not_match(shared, tmp_path, name, change, message):
+    file = dict(np.load(shared / "data" / "omniglot28.npz", allow_pickle=False))
+    np.savez(tmp_path / "a.npz", **(file | {name: change(file[name])}))
+    with pytest.raises(InputError, match=message):
         prepare_from_npz(tmp_path / "a.npz", tmp_path / "out")

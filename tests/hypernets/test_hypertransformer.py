@@ -192,6 +192,11 @@ def test_colour_images_of_84_pixels():
         ({"allocation": "input"}, "output or spatial, got 'input'"),
         ({"allocation": "spatial", "generate_norms": True}, "allocation='output'"),
         ({"layers": 0}, "layers and heads from 1 up"),
+        ({"generated": 4}, r"generated=\[4\]"),
+        ({"generated": [4], "generate_norms": True}, "norms are generated with their convolution"),
+        ({"shared_features": 0, "local_features": 0}, "nothing of the images is seen"),
+        ({"shared_features": -1}, "from 0 up"),
+        ({"local_layers": 0}, "local_layers from 1 up"),
     ],
 )
 def test_wrong_options(options, message):
@@ -226,9 +231,34 @@ def put(index, value):
         (changed(inputs=put((0, 0, 0, 3, 3), float("nan"))), "NaN"),
         (changed(inputs=lambda x: x[..., :27]), r"\(B, N, 1, 28, 28\).*\(3, 10, 1, 28, 27\)"),
         (changed(inputs=lambda x: x[:, :9]), "labels"),
+        (changed(inputs=lambda x: x.to(torch.uint8)), "float32 images.*got torch.uint8"),
+        (changed(inputs=lambda x: x.double()), "float32 images.*got torch.float64"),
+        (changed(labels=lambda y: y.float()), "integer labels, got torch.float32 and torch.float32"),
+        (
+            Examples(torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.int64)),
+            r"\(B, N, 1, 28, 28\) with labels",
+        ),
+        (
+            Examples(torch.zeros(1, 1, 1, 28, 28), torch.zeros(1, 1, dtype=torch.int64)),
+            "one image has no batch",
+        ),
     ],
 )
 def test_wrong_support_sets(support, message):
     with pytest.raises(InputError, match=message) as caught:
         make()(support)
     assert "\n" not in str(caught.value)
+
+
+def test_export_has_the_classes_of_its_support_set():
+    hypernet, support = make(), support_sets()
+    few = support.labels[0] < 3
+    examples = Examples(support.inputs[0][few], support.labels[0][few])
+    query = torch.randn(6, 1, 28, 28)
+    network = hypernet.export(examples)
+    made = hypernet.generate(Examples(examples.inputs[None], examples.labels[None]))
+    whole = hypernet.network.run_batch(made.params, query[None])[0]
+    assert network.num_classes == 3 and whole.shape[1] == WAYS
+    torch.testing.assert_close(network(query), whole[:, :3], **TOLERANCE)
+    with pytest.raises(InputError, match="expected Examples"):
+        hypernet.export((examples.inputs, examples.labels))

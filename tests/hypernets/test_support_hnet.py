@@ -137,13 +137,21 @@ def test_save_and_load(writes, tmp_path):
     ("options", "message"),
     [
         ({"writes": "first"}, "'all' or 'last', got 'first'"),
-        ({"rounds": 0}, "rounds from 1 up, got 0"),
+        ({"rounds": 0}, "rounds from 1 up .* got 0 and 0.3"),
         ({"heads": 0}, "heads from 1 up"),
+        ({"sharpness": 0}, "sharpness above 0, got 8 and 0"),
+        ({"logit_scale": 50}, "got 'logit_scale'"),
+        ({"round": 3}, "got 'round'"),
     ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(InputError, match=message):
         writer_for(network(), **options)
+
+
+def test_an_embedding_without_axes_is_refused():
+    with pytest.raises(InputError, match="no axes yet"):
+        make().encode(*support_sets())
 
 
 def test_wrong_networks():

@@ -6,6 +6,7 @@ both layers of the adapter at once, in a few rounds of attention that each look 
 Letters: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D support embedding, K rounds.
 """
 
+import inspect
 from typing import Any, Literal, NamedTuple, Self
 
 import torch
@@ -53,7 +54,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         normalize_inputs: whether x is brought to the length √E first, as the adapter does it.
 
     Raises:
-        InputError: another `writes`, no rounds, or a space of other layers.
+        InputError: another `writes`, no rounds, a sharpness that is not positive, or a space of other layers.
     """
 
     mean: Tensor
@@ -76,8 +77,10 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         super().__init__()
         if writes not in ("all", "last"):
             raise InputError(f"expected writes to be 'all' or 'last', got {writes!r}")
-        if rounds < 1:
-            raise InputError(f"expected rounds from 1 up, got {rounds}")
+        if rounds < 1 or not sharpness > 0:
+            raise InputError(
+                f"expected rounds from 1 up and a sharpness above 0, got {rounds} and {sharpness}"
+            )
         self.space = space
         self.hidden_dim, self.input_dim = adapter_sizes(space)
         self.embed_dim = embed_dim
@@ -108,7 +111,13 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         return self
 
     def encode(self, support: Examples, answers: Tensor) -> Tensor:
-        """Support embeddings (B, D); arguments as for `forward`."""
+        """Support embeddings (B, D); arguments as for `forward`.
+
+        Raises:
+            InputError: see `check_examples`; or it has no axes yet, see `fit`.
+        """
+        if not bool(self.components.any()):
+            raise InputError("the support embedding has no axes yet: call fit with weights of training tasks")
         return self.embed(self(support, answers))
 
     def embed(self, weights: Tensor) -> Tensor:
@@ -256,11 +265,16 @@ def writer_for(network: nn.Module, **options: Any) -> SupportHNet:
     """A `SupportHNet` for `network`; further arguments are those of the class.
 
     Raises:
-        InputError: the network is no `CLIPAdapter` whose forward pass the rounds know.
+        InputError: the network is no `CLIPAdapter` whose forward pass the rounds know, or an argument is not known or follows from it.
     """
     if not isinstance(network, CLIPAdapter) or not network.ntk:
         raise InputError("SupportHNet writes weights of a CLIPAdapter with ntk: give a network of that kind")
     known: dict[str, Any] = {"logit_scale": network.logit_scale, "normalize_inputs": network.normalize_inputs}
+    free = inspect.signature(SupportHNet).parameters.keys() - known.keys() - {"space"}
+    if wrong := sorted(options.keys() - free):
+        raise InputError(
+            f"expected arguments of SupportHNet that do not follow from the network, {', '.join(sorted(free))}, got {wrong[0]!r}"
+        )
     return SupportHNet(WeightSpace.of(network), **known, **options)
 
 
