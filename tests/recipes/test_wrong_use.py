@@ -67,6 +67,8 @@ def test_what_cannot_be_guided_is_not_validated_guided(root, data, adapted, tmp_
     words = {"dataset": data, "adapted": adapted, "output": str(tmp_path / "out"), "drop_rate": 0.0}
     with pytest.raises(InputError, match="without conditioning dropout .*validate_scales=.1."):
         recipe.main(recipe.Config(**words, validate_scales=[1.0, 1.5]))
+    with pytest.raises(InputError, match="learned by dropping the other: write drop_rate=0.2"):
+        recipe.main(recipe.Config(**words, support="anywhere", validate_scales=[1.0]))
 
 
 def test_step_sizes_that_diverge_are_not_chosen(adapted):
