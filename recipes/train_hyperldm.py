@@ -127,7 +127,9 @@ def shown_examples(
 def main(cfg: Config) -> None:
     guidable = cfg.drop_rate > 0 or cfg.questions < 1  # the denoiser sees tasks without a question
     if cfg.support and not cfg.drop_rate > 0:
-        raise InputError("a question or examples alone are learned by dropping the other: write drop_rate=0.2")
+        raise InputError(
+            "a question or examples alone are learned by dropping the other: write drop_rate=0.2"
+        )
     if not cfg.validate_scales:
         raise InputError("expected guidance scales to validate at: write validate_scales=[1.5]")
     if not guidable and set(cfg.validate_scales) != {1}:

@@ -70,20 +70,7 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         leak: float = 0.0,
         decoder: bool = False,
     ) -> None:
-        if generated is not None and not isinstance(generated, Sequence):
-            raise InputError(f"expected a list of layers, generated=[{generated}], got {generated!r}")
-        chosen = set(range(network.depth + 1) if generated is None else generated)
-        if not chosen <= set(range(network.depth + 1)):
-            raise InputError(f"expected layers from 0 to {network.depth} (the logits), got {sorted(chosen)}")
-        if network.depth not in chosen:
-            # Classes take their slots at random in each task, so fixed logits cannot tell them apart.
-            raise InputError(f"the logits must be generated: add {network.depth} to generated")
-        if allocation not in ("output", "spatial"):
-            raise InputError(f"expected allocation output or spatial, got {allocation!r}")
-        if allocation == "spatial" and (generate_norms or network.settings["conv_bias"]):
-            raise InputError("spatial slices hold no biases or norms: write allocation='output'")
-        if generate_norms and len(chosen) == 1:
-            raise InputError("norms are generated with their convolution, and none is: add one to generated")
+        chosen = _chosen(network, generated, allocation, generate_norms)
         filters = network.channels if local_features is None else local_features
         if min(shared_features, filters) < 0 or shared_features + filters == 0 or local_layers < 1:
             raise InputError(
@@ -91,7 +78,7 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
                 f"from 1 up, got {shared_features}, {filters} and {local_layers}"
             )
         shapes = dict(WeightSpace.of(network).shapes)
-        slices = {i: _slices(shapes, i, network.depth, allocation, generate_norms) for i in sorted(chosen)}
+        slices = {i: _slices(shapes, i, network.depth, allocation, generate_norms) for i in chosen}
         super().__init__(network, {name for part in slices.values() for name, _ in part.shapes})
         options = {
             "layers": layers, "heads": heads, "key_fraction": key_fraction, "value_fraction": value_fraction,
@@ -129,6 +116,27 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
                 x, stats = network.layer(i, x, params, present if moments else mask)
                 found += [stats] if stats is not None and moments else []
         return Generated(params, found)
+
+
+def _chosen(
+    network: ConvNet, generated: Sequence[int] | None, allocation: str, generate_norms: bool
+) -> list[int]:
+    """The layers to generate, in order."""
+    if generated is not None and not isinstance(generated, Sequence):
+        raise InputError(f"expected a list of layers, generated=[{generated}], got {generated!r}")
+    chosen = sorted(set(range(network.depth + 1) if generated is None else generated))
+    if not set(chosen) <= set(range(network.depth + 1)):
+        raise InputError(f"expected layers from 0 to {network.depth} (the logits), got {chosen}")
+    if network.depth not in chosen:
+        # Classes take their slots at random in each task, so fixed logits cannot tell them apart.
+        raise InputError(f"the logits must be generated: add {network.depth} to generated")
+    if allocation not in ("output", "spatial"):
+        raise InputError(f"expected allocation output or spatial, got {allocation!r}")
+    if allocation == "spatial" and (generate_norms or network.settings["conv_bias"]):
+        raise InputError("spatial slices hold no biases or norms: write allocation='output'")
+    if generate_norms and len(chosen) == 1:
+        raise InputError("norms are generated with their convolution, and none is: add one to generated")
+    return chosen
 
 
 def _slices(

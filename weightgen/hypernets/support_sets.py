@@ -4,7 +4,7 @@ Letters: B tasks, N examples, C classes.
 """
 
 from collections.abc import Collection
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,17 +33,8 @@ class Generated(NamedTuple):
     moments: list[Moments]
 
 
-class SupportHypernetwork(Protocol):
-    """Support sets → CNNs."""
-
-    @property
-    def network(self) -> ConvNet: ...
-
-    def generate(self, support: Examples, moments: bool = False) -> Generated: ...
-
-
 class SupportWriter(nn.Module):
-    """What all `SupportHypernetwork`s are made of: the CNN, those of its parameters that are learned, and what follows from `generate`.
+    """Support sets → CNNs: it holds the CNN and what of its parameters is learned; those who derive from it `generate` the others.
 
     Args:
         network: the CNN to write. It is frozen, and its weights are where those that are learned start.
@@ -124,13 +115,12 @@ class SupportWriter(nn.Module):
         check_support(batch, self.network)
         made = self.generate(batch, moments=stored_statistics)
         classes = int(support.labels.max()) + 1
-        params = {
-            name: made.params[name][0, :classes] if name.startswith("head.") else made.params[name][0]
-            for name, _ in self.space.shapes
+        written = {name: made.params[name][0] for name, _ in self.space.shapes}
+        state = {
+            name: (w[:classes] if name.startswith("head.") else w).clone() for name, w in written.items()
         }
         settings = self.network.settings | {"num_classes": classes, "stored_statistics": stored_statistics}
         network = ConvNet(**settings)
-        state = {name: value.clone() for name, value in params.items()}
         if stored_statistics:
             state |= network.statistics(made.moments)
         network.load_state_dict(state)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from weightgen.data.episodes import UNLABELED, Episodes
-from weightgen.hypernets.support_sets import SupportHypernetwork
+from weightgen.hypernets.support_sets import SupportWriter
 from weightgen.protocols import Outcome
 from weightgen.scores import task_accuracy, task_loss
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
@@ -26,7 +26,7 @@ class Episodic(nn.Module):
         transductive: whether the batch norms of the CNN use the statistics of the query set (as in the paper), or those of the support set.
     """
 
-    def __init__(self, hypernet: SupportHypernetwork, transductive: bool = True) -> None:
+    def __init__(self, hypernet: SupportWriter, transductive: bool = True) -> None:
         super().__init__()
         self.hypernet = hypernet
         self.transductive = transductive
