@@ -40,6 +40,7 @@ class Config:
     queries: int = 5  # per class
     shots: int | None = None  # by default as in training
     unlabeled: int | None = None  # by default as in training
+    groups: int | None = None  # classes of an episode from so many groups (alphabets): harder than from all
     transductive: list[bool] = field(default_factory=lambda: [True, False])
     overlap: list[bool] = field(default_factory=lambda: [False, True])
     batch_size: int = 8
@@ -76,6 +77,7 @@ def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> di
                 unlabeled=settings["unlabeled"] if cfg.unlabeled is None else cfg.unlabeled,
                 queries=cfg.queries,
                 batch_size=cfg.batch_size,
+                groups=cfg.groups,
                 overlap=overlap,
                 mean=settings["mean"],
                 std=settings["std"],
@@ -118,8 +120,8 @@ def main(cfg: Config) -> None:
             seen, training = rows[-1]["step"], phases(run)
             results = evaluate(cfg, arrays, training[-1])
             report = {"step": seen, "episodes_trained": int(rows[-1]["episodes"]), "split": cfg.split,
-                      "episodes": cfg.episodes, "queries_per_class": cfg.queries, "seed": cfg.seed, "results": results,
-                      "command": " ".join(["python", *sys.argv]), "training": training}  # fmt: skip
+                      "episodes": cfg.episodes, "queries_per_class": cfg.queries, "groups": cfg.groups, "seed": cfg.seed,
+                      "results": results, "command": " ".join(["python", *sys.argv]), "training": training}  # fmt: skip
             print(
                 json.dumps({key: report[key] for key in ("step", "episodes_trained", "results")}), flush=True
             )
