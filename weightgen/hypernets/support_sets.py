@@ -3,6 +3,7 @@
 Letters: B tasks, N examples, C classes.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Generated(NamedTuple):
     moments: list[Moments]
 
 
-class SupportWriter(nn.Module):
+class SupportWriter(nn.Module, ABC):
     """Support sets → CNNs: it holds the CNN and what of its parameters is learned; those who derive from it `generate` the others.
 
     Args:
@@ -66,6 +67,7 @@ class SupportWriter(nn.Module):
             name.replace("/", "."): value.expand(tasks, *value.shape) for name, value in self.learned.items()
         }
 
+    @abstractmethod
     def generate(self, support: Examples, moments: bool = False) -> Generated:
         """Write CNNs from B support sets that are known to be right; `forward` checks.
 
@@ -76,7 +78,6 @@ class SupportWriter(nn.Module):
         Returns:
             Parameters, and statistics.
         """
-        raise NotImplementedError
 
     def forward(self, condition: Examples) -> Tensor:
         """Write weights. Slots whose class is absent are written too; `export` leaves them out.
