@@ -114,6 +114,23 @@ def test_wrong_checkpoints_are_refused(tmp_path):
         load_checkpoint(path, run.modules, two_groups)
 
 
+def test_an_optimizer_does_not_go_on_with_the_state_of_other_parameters(tmp_path):
+    def made(names):
+        network = nn.ModuleDict({name: nn.Linear(3, 3) for name in names})
+        optimizer = torch.optim.Adam(network.parameters())
+        sum(layer(torch.ones(3)).sum() for layer in network.values()).backward()
+        optimizer.step()
+        return {"network": network}, optimizer
+
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, *made(["a", "b"]), 1)
+    load_checkpoint(path, *made(["a", "b"]))
+    with pytest.raises(
+        InputError, match="parameter 0 of the optimizer was network/a.weight and is network/b.weight"
+    ):
+        load_checkpoint(path, *made(["b", "a"]))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run(value):
     check_finite(torch.tensor(1.0), 3)

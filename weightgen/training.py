@@ -8,6 +8,7 @@ or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`),
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,8 @@ def save_checkpoint(
     for index, values in state["state"].items():
         scalars[str(index)] = {key: value for key, value in values.items() if not isinstance(value, Tensor)}
         tensors |= {f"optimizer/{index}/{key}": v for key, v in values.items() if isinstance(v, Tensor)}
-    record = {"step": step, "extra": dict(extra or {}), "groups": state["param_groups"], "scalars": scalars}
+    record = {"step": step, "extra": dict(extra or {}), "groups": state["param_groups"], "scalars": scalars,
+              "parameters": _names(modules, optimizer)}  # fmt: skip
     write_tensors(path, tensors, metadata={"checkpoint": json.dumps(record, allow_nan=False)})
 
 
@@ -126,6 +128,7 @@ def load_checkpoint(
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, f"{name}/"))
         if optimizer is not None:
+            _check_order(record.get("parameters", []), _names(modules, optimizer))
             state = {
                 int(index): scalars | _below(tensors, f"optimizer/{index}/")
                 for index, scalars in record["scalars"].items()
@@ -134,6 +137,21 @@ def load_checkpoint(
     except (RuntimeError, ValueError) as error:
         raise InputError(f"{path} is a checkpoint of another model: {str(error):.200}") from error
     return record["step"], record["extra"]
+
+
+def _names(modules: Mapping[str, nn.Module], optimizer: Optimizer) -> list[str]:
+    """What the optimizer's parameters are called in `modules`, in its own order."""
+    known = {
+        id(p): f"{name}/{key}" for name, module in modules.items() for key, p in module.named_parameters()
+    }
+    return [known.get(id(p), "no name") for group in optimizer.param_groups for p in group["params"]]
+
+
+def _check_order(before: list[str], now: list[str]) -> None:
+    """An optimizer knows its parameters by their order alone, and would use the state of one for another without a word."""
+    for index, (old, new) in enumerate(zip_longest(before, now, fillvalue="missing")):
+        if old != new:
+            raise ValueError(f"parameter {index} of the optimizer was {old} and is {new}")
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
