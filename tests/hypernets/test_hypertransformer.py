@@ -18,6 +18,8 @@ VARIANTS = [
     {"generated": [1, 3, 4]},
     {"allocation": "spatial"},
     {"generate_norms": True},
+    {"learned_base": True},
+    {"learned_base": True, "allocation": "spatial", "generated": [1, 4]},
     {"decoder": True},
     {"layers": 1, "inner_fraction": 0.0},
     {"local_features": 0},
@@ -164,6 +166,23 @@ def test_generated_scale_starts_around_one():
     assert made.params["norms.0.weight"].mean().item() == pytest.approx(1, abs=0.3)
 
 
+def test_a_learned_base_is_what_the_generated_weights_are_added_to():
+    network = ConvNet(4, WAYS)
+    hypernet, support = HyperTransformer(network, learned_base=True).eval(), support_sets()
+    made = hypernet.generate(support).params
+    with torch.no_grad():
+        for factor in hypernet.factors.values():
+            factor.zero_()
+    base = hypernet.generate(support).params
+    assert (
+        len(hypernet.factors) == network.depth
+    )  # the logits have none: class slots are drawn anew in each task
+    for name, value in made.items():
+        if name.startswith("convs."):
+            torch.testing.assert_close(base[name], network.get_parameter(name).expand_as(value))
+            assert 0.05 < (value - base[name]).std() < 0.2
+
+
 def test_biases_are_generated_where_the_network_has_them():
     hypernet = HyperTransformer(ConvNet(4, WAYS, conv_bias=True))
     assert hypernet(support_sets()).shape == (B, hypernet.space.size)
@@ -193,7 +212,8 @@ def test_colour_images_of_84_pixels():
         ({"allocation": "spatial", "generate_norms": True}, "allocation='output'"),
         ({"layers": 0}, "layers and heads from 1 up"),
         ({"generated": 4}, r"generated=\[4\]"),
-        ({"generated": [4], "generate_norms": True}, "norms are generated with their convolution"),
+        ({"generated": [4], "generate_norms": True}, "are about generated convolutions, and none is"),
+        ({"generated": [4], "learned_base": True}, "are about generated convolutions, and none is"),
         ({"shared_features": 0, "local_features": 0}, "nothing of the images is seen"),
         ({"shared_features": -1}, "from 0 up"),
         ({"local_layers": 0}, "local_layers from 1 up"),

@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
-from torch import nn
+from torch import Tensor, nn
 
 from weightgen.errors import InputError
 from weightgen.hypernets.layer_generator import LayerGenerator, Slices
@@ -35,6 +35,8 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
             learned.
         allocation: a slice of weights is an output channel, or a position of the kernel (`spatial`).
         generate_norms: whether scale and shift of the batch norms are generated, the scale around 1; else they are learned.
+        learned_base: whether a generated convolution is added to a learned one, times a learned factor that starts at 0.1; so training
+            begins as that of an ordinary CNN. The released code can add them too, without the factor (`add_trainable_weights`).
         shared_features: length of the shared features; 0 leaves them out.
         local_features: filters of the local extractors; 0 leaves them out, by default as many as channels.
         local_layers: convolutions of a local extractor.
@@ -58,6 +60,7 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         generated: Sequence[int] | None = None,
         allocation: Literal["output", "spatial"] = "output",
         generate_norms: bool = False,
+        learned_base: bool = False,
         shared_features: int = 32,
         local_features: int | None = None,
         local_layers: int = 2,
@@ -70,7 +73,7 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         leak: float = 0.0,
         decoder: bool = False,
     ) -> None:
-        chosen = _chosen(network, generated, allocation, generate_norms)
+        chosen = _chosen(network, generated, allocation, generate_norms, learned_base)
         filters = network.channels if local_features is None else local_features
         if min(shared_features, filters) < 0 or shared_features + filters == 0 or local_layers < 1:
             raise InputError(
@@ -79,7 +82,12 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
             )
         shapes = dict(WeightSpace.of(network).shapes)
         slices = {i: _slices(shapes, i, network.depth, allocation, generate_norms) for i in chosen}
-        super().__init__(network, {name for part in slices.values() for name, _ in part.shapes})
+        made = {name for part in slices.values() for name, _ in part.shapes}
+        added = {name for name in made if name.startswith("convs.") and learned_base}
+        super().__init__(network, made - added)
+        self.factors = nn.ParameterDict(
+            {name.replace(".", "/"): nn.Parameter(torch.tensor(0.1)) for name in sorted(added)}
+        )
         options = {
             "layers": layers, "heads": heads, "key_fraction": key_fraction, "value_fraction": value_fraction,
             "inner_fraction": inner_fraction, "leak": leak, "decoder": decoder,
@@ -111,15 +119,25 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         for i in range(network.depth + 1):
             if str(i) in self.generators:
                 made = self.generators[str(i)](slots, shared, x, mask)
-                params |= {k: v + 1 if k == f"norms.{i}.weight" else v for k, v in made.items()}
+                params |= {name: self._placed(name, value, params) for name, value in made.items()}
             if i < network.depth:
                 x, stats = network.layer(i, x, params, present if moments else mask)
                 found += [stats] if stats is not None and moments else []
         return Generated(params, found)
 
+    def _placed(self, name: str, made: Tensor, params: dict[str, Tensor]) -> Tensor:
+        """What was generated, around where it belongs: the learned weights it is added to, 1 for the scale of a norm, else 0."""
+        if name in params:
+            return params[name] + self.factors[name.replace(".", "/")] * made
+        return made + 1 if name.startswith("norms.") and name.endswith(".weight") else made
+
 
 def _chosen(
-    network: ConvNet, generated: Sequence[int] | None, allocation: str, generate_norms: bool
+    network: ConvNet,
+    generated: Sequence[int] | None,
+    allocation: str,
+    generate_norms: bool,
+    learned_base: bool,
 ) -> list[int]:
     """The layers to generate, in order."""
     if generated is not None and not isinstance(generated, Sequence):
@@ -134,8 +152,10 @@ def _chosen(
         raise InputError(f"expected allocation output or spatial, got {allocation!r}")
     if allocation == "spatial" and (generate_norms or network.settings["conv_bias"]):
         raise InputError("spatial slices hold no biases or norms: write allocation='output'")
-    if generate_norms and len(chosen) == 1:
-        raise InputError("norms are generated with their convolution, and none is: add one to generated")
+    if (generate_norms or learned_base) and len(chosen) == 1:
+        raise InputError(
+            "generate_norms and learned_base are about generated convolutions, and none is: add one to generated"
+        )
     return chosen
 
 
