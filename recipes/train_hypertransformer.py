@@ -66,7 +66,7 @@ class Config:
     overlap: bool = False  # as the released code draws episodes
     mean: float = 128.0  # pixels are (value - mean) / std
     std: float = 128.0
-    hide: float = 0.0  # most probable hiding of unlabelled samples at the start
+    hide: float = 0.0  # probability at the start with which an unlabelled sample is hidden: 1 where nothing is known yet
     hide_steps: int = 0  # when hiding has ended
     transductive: bool = True
     steps: int = 100_000

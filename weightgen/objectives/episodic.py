@@ -15,8 +15,9 @@ from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 class Episodic(nn.Module):
     """L = mean over tasks of the cross-entropy on the query set of the CNN that the support set gives.
 
-    Unlabelled samples are hidden with a probability drawn uniformly from [0, `hide`] in every step, one per task. The paper says that this
-    must end as training goes on, or the model never leaves chance, and gives no schedule: here the caller lowers `hide` (`annealed`).
+    Each unlabelled sample is hidden with the probability `hide`. The paper says that this must fall as training goes on, or the model never
+    leaves chance, and gives no schedule: here the caller lowers it in a straight line (`annealed`). The released code draws a rate of each
+    step between 0 and a constant, by which half of the samples at least are seen from the start.
 
     References:
         Zhmoginov et al., "HyperTransformer", 2022, sections 3.2 and 4.3.
@@ -53,10 +54,9 @@ class Episodic(nn.Module):
         return Outcome(loss, {"loss": loss.detach(), "accuracy": (right / count.clamp_min(1)).mean()})
 
 
-def hide_unlabeled(support: Examples, most: float) -> Examples:
-    """Drop each unlabelled sample with a probability drawn from [0, `most`] for its task, with torch's global randomness."""
+def hide_unlabeled(support: Examples, rate: float) -> Examples:
+    """Drop each unlabelled sample with the probability `rate`, by torch's global randomness."""
     labels = support.labels
-    rate = most * torch.rand(len(labels), 1, device=labels.device)
     hidden = (labels == UNLABELED) & (torch.rand(labels.shape, device=labels.device) < rate)
     return support._replace(labels=labels.masked_fill(hidden, PADDING_LABEL))
 
