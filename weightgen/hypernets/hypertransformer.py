@@ -36,7 +36,7 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         allocation: a slice of weights is an output channel, or a position of the kernel (`spatial`).
         generate_norms: whether scale and shift of the batch norms are generated, the scale around 1; else they are learned.
         learned_base: whether a generated convolution is added to a learned one, times a learned factor that starts at 0.1; so training
-            begins as that of an ordinary CNN. The released code can add them too, without the factor (`add_trainable_weights`).
+            begins nearer to that of an ordinary CNN. The released code can add them too, without the factor (`add_trainable_weights`).
         shared_features: length of the shared features; 0 leaves them out.
         local_features: filters of the local extractors; 0 leaves them out, by default as many as channels.
         local_layers: convolutions of a local extractor.
