@@ -1,6 +1,5 @@
 """The episodic objective: its loss, the two kinds of statistics, hidden samples, and that it learns."""
 
-
 import numpy as np
 import pytest
 import torch
