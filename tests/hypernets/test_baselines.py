@@ -15,6 +15,7 @@ TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}
 MAKERS = {
     "prototypes": PrototypeNetwork,
     "maml": lambda network: GradientSteps(network, steps=2, lr=0.1),
+    "maml, two rates": lambda network: GradientSteps(network, steps=2, lr=0.1, head_lr=2.0),
     "first order": lambda network: GradientSteps(network, steps=2, lr=0.1, first_order=True),
 }
 
@@ -83,6 +84,19 @@ def test_maml_differentiates_through_its_steps():
         torch.set_default_dtype(torch.float32)
 
 
+def test_the_last_layer_may_take_larger_steps():
+    network, support = ConvNet(4, WAYS, image_size=14, depth=2), support_sets()
+
+    def moved(**rates):
+        hypernet = GradientSteps(network, steps=1, **rates)
+        start = hypernet.shared_params(B)
+        return {name: value - start[name] for name, value in hypernet.generate(support).params.items()}
+
+    one, two = moved(lr=0.1), moved(lr=0.1, head_lr=2.0)
+    for name, step in one.items():
+        torch.testing.assert_close(two[name], step * (20 if name.startswith("head.") else 1), **TOLERANCE)
+
+
 @pytest.mark.parametrize("kind", MAKERS)
 def test_support_sets_are_sets_and_apart(kind):
     hypernet, support = make(kind), support_sets()
@@ -135,3 +149,5 @@ def test_wrong_use(kind):
         make(kind)(Examples(support.inputs, torch.full_like(support.labels, UNLABELED)))
     with pytest.raises(InputError, match="steps from 1 up"):
         GradientSteps(ConvNet(4, WAYS), steps=0)
+    with pytest.raises(InputError, match="positive lr and head_lr"):
+        GradientSteps(ConvNet(4, WAYS), head_lr=-1.0)

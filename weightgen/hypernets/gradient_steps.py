@@ -24,17 +24,30 @@ class GradientSteps(SupportWriter, PyTorchModelHubMixin, library_name="weightgen
         network: the CNN, whose weights are the start of w_0.
         steps: gradient steps.
         lr: α.
+        head_lr: α of the last layer, by default the same. Where few features reach it, as in a CNN of 8 channels, it needs a far larger one
+            than the convolutions bear.
         first_order: count the slopes as constants.
 
     Raises:
-        InputError: no steps, or α that is not positive.
+        InputError: no steps, or an α that is not positive.
     """
 
-    def __init__(self, network: ConvNet, steps: int = 5, lr: float = 0.1, first_order: bool = False) -> None:
-        if steps < 1 or not lr > 0:
-            raise InputError(f"expected steps from 1 up and a positive lr, got {steps} and {lr}")
+    def __init__(
+        self,
+        network: ConvNet,
+        steps: int = 5,
+        lr: float = 0.1,
+        first_order: bool = False,
+        head_lr: float | None = None,
+    ) -> None:
+        head_lr = lr if head_lr is None else head_lr
+        if steps < 1 or not min(lr, head_lr) > 0:
+            raise InputError(
+                f"expected steps from 1 up and positive lr and head_lr, got {steps}, {lr} and {head_lr}"
+            )
         super().__init__(network)
-        self.steps, self.lr, self.first_order = steps, lr, first_order
+        self.steps, self.first_order = steps, first_order
+        self.rates = {name: head_lr if name.startswith("head.") else lr for name, _ in self.space.shapes}
 
     def generate(self, support: Examples, moments: bool = False) -> Generated:
         """Adapt B CNNs, see `SupportWriter.generate`; unlabelled samples count in the statistics only.
@@ -58,7 +71,7 @@ class GradientSteps(SupportWriter, PyTorchModelHubMixin, library_name="weightgen
                     loss, list(params.values()), create_graph=outside and not self.first_order
                 )
                 params = {
-                    name: value - self.lr * slope
+                    name: value - self.rates[name] * slope
                     for (name, value), slope in zip(params.items(), slopes, strict=True)
                 }
         return Generated(params, support_moments(self.network, params, support) if moments else [])
