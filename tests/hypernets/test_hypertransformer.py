@@ -174,12 +174,12 @@ def test_a_learned_base_is_what_the_generated_weights_are_added_to():
         for factor in hypernet.factors.values():
             factor.zero_()
     base = hypernet.generate(support).params
-    assert (
-        len(hypernet.factors) == network.depth
-    )  # the logits have none: class slots are drawn anew in each task
+    # The logits have none: class slots are drawn anew in each task.
+    assert len(hypernet.factors) == network.depth
     for name, value in made.items():
         if name.startswith("convs."):
             torch.testing.assert_close(base[name], network.get_parameter(name).expand_as(value))
+            # What a layer norm puts out has a spread of about 1, and the factors start at 0.1.
             assert 0.05 < (value - base[name]).std() < 0.2
 
 
