@@ -29,11 +29,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
-from weightgen.data.image_store import ImageStore
-from weightgen.encoders.clip import CLIP, load_clip
-from weightgen.encoders.embed import embed_images
-from weightgen.files import write_json
+from weightgen.data.features.embed import embed_images
+from weightgen.data.features.images import ImageStore
+from weightgen.data.features.writer import FeaturePlan, FeatureWriter
+from weightgen.encoders.clip import CLIP
+from weightgen.encoders.load import load_clip
+from weightgen.storage.files import write_json
 
 
 def write_jpegs(folder: Path, count: int) -> list[str]:

@@ -22,21 +22,22 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.components import class_path, load_part
-from weightgen.config import parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.adaptation import adapt, check_point, initial_points
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import evaluate
-from weightgen.files import check_new, write_json, write_tensors, written_beside
+from weightgen.evaluation.accuracy import evaluate
 from weightgen.hypernets import SupportHNet
 from weightgen.hypernets.saving import load_hypernet
+from weightgen.metrics import task_loss
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives.adaptation import adapt, check_point, starting_points
-from weightgen.scores import resplit, task_loss
+from weightgen.shots import resplit
+from weightgen.storage.files import check_new, write_json, write_tensors, written_beside
+from weightgen.storage.hub import class_path, load_part
 from weightgen.tasks import TaskBatch, batches
-from weightgen.training import seed_step
+from weightgen.training.config import parse
+from weightgen.training.loop import seed_step
 
 
 @dataclass
@@ -78,7 +79,7 @@ def main(cfg: Config) -> None:
             raise InputError(f"{cfg.support} writes weights of another network than {cfg.start} has")
 
     def fine_tuned(batch: TaskBatch, steps: int, lr: float) -> Tensor:
-        start, decode = starting_points(hypernet, batch.embeds, cfg.point)
+        start, decode = initial_points(hypernet, batch.embeds, cfg.point)
         return adapt(space, network, start, batch.support, batch.context, steps=steps, lr=lr, decode=decode)
 
     def decoded(points: Tensor) -> Tensor:

@@ -26,20 +26,20 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from weightgen.config import parse
+from weightgen.adaptation import adapt
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import write_json, written_beside
 from weightgen.guidance import ClassifierFreeGuidance
 from weightgen.hypernets import HyperTransformer
 from weightgen.hypernets.support_hnet import writer_for
-from weightgen.measuring import Pair, machine, markdown, measured
+from weightgen.metrics import task_loss
 from weightgen.networks import CLIPAdapter, ConvNet
-from weightgen.objectives.adaptation import adapt
-from weightgen.objectives.episodic import Episodic
+from weightgen.objectives.episodic import EpisodicLoss
 from weightgen.priors import DiffusionPrior, MLPDenoiser, null_embeds
-from weightgen.scores import task_loss
+from weightgen.reports.timing import Pair, machine, markdown, measured
+from weightgen.storage.files import write_json, written_beside
 from weightgen.tasks import Examples, TaskBatch, collate
-from weightgen.weight_space import WeightSpace
+from weightgen.training.config import parse
+from weightgen.weights import WeightSpace
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Config:
     output: str = "results/bench"  # .json and .md are appended
     sizes: list[str] = field(default_factory=lambda: ["scenes", "paper"])
     repeats: int = 5  # of both ways of a row, in turns
-    least_seconds: float = 0.1  # of a repeat: what is shorter runs several times
+    min_seconds: float = 0.1  # of a repeat: what is shorter runs several times
     threads: int = 1
     device: str = "auto"  # cuda if there is one, else cpu
 
@@ -166,7 +166,7 @@ def one_pass(size: Size, device: torch.device) -> Iterator[Pair]:
     network = CLIPAdapter(size.embed_dim, size.hidden_dim).to(device)
     space, task = WeightSpace.of(network), collate(ragged_tasks(size, device)[:1])
     start = space.flatten(dict(network.named_parameters())).detach()
-    hypernet = writer_for(network, embed_dim=1).start_at(start.cpu()).to(device).eval()
+    hypernet = writer_for(network, embed_dim=1).init_weights(start.cpu()).to(device).eval()
 
     @torch.no_grad()
     def written() -> Tensor:
@@ -185,7 +185,7 @@ def one_pass(size: Size, device: torch.device) -> Iterator[Pair]:
 def episodes(size: Size, device: torch.device) -> Iterator[Pair]:
     """A HyperTransformer on several episodes: writing and asking the CNNs, and a step of training."""
     network = ConvNet(size.channels, size.ways, size.image_size)
-    objective = Episodic(HyperTransformer(network)).to(device)
+    objective = EpisodicLoss(HyperTransformer(network)).to(device)
     labels = torch.arange(size.ways, device=device)
     images = torch.rand(2, EPISODES, size.ways, 1, size.image_size, size.image_size, device=device)
     support, query = (Examples(x, labels.expand(EPISODES, -1)) for x in images)
@@ -273,7 +273,7 @@ def main(cfg: Config) -> None:
             for family in (inner_loops, one_pass, episodes, sampling):
                 for pair in family(SIZES[name], device):
                     bar.set_postfix_str(f"{name}: {pair.what:.40}")
-                    row = measured(pair, device, cfg.repeats, cfg.least_seconds, cfg.threads)
+                    row = measured(pair, device, cfg.repeats, cfg.min_seconds, cfg.threads)
                     rows.append({"size": name, **row})
                     bar.update()
     report = {

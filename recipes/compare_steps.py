@@ -16,16 +16,16 @@ import torch
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from weightgen.config import parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import evaluate
-from weightgen.files import write_json, written_beside
-from weightgen.pipeline import WeightPipeline
-from weightgen.reporting import draw_curves
-from weightgen.tables import spread, versions
+from weightgen.evaluation.accuracy import evaluate
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.reports.figures import draw_curves
+from weightgen.reports.tables import spread, versions
+from weightgen.storage.files import write_json, written_beside
+from weightgen.training.config import parse
 
 SCHEDULERS = {
     "DDIM": "DDIMScheduler",

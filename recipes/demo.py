@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from PIL import Image
 
-from weightgen.config import parse
-from weightgen.data.image_store import ImageStore
-from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.features.images import ImageStore
+from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.data.scenes.questions import all_meanings
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json, written_beside
-from weightgen.pipeline import WeightPipeline
-from weightgen.reporting import contact_sheet
-from weightgen.stages import Stage, run_stages
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.reports.figures import contact_sheet
+from weightgen.reports.stages import Stage, run_stages
+from weightgen.storage.files import read_json, write_json, written_beside
+from weightgen.training.config import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = "recipes/configs"

@@ -2,7 +2,7 @@
 
     accelerate launch recipes/embed_clip.py dataset=OUT images=DIR model=ViT-L-14-336 pretrained=openai
 
-Writes `<dataset>/features/<name>/`, which training reads memory-mapped (`weightgen.data.task_features`).
+Writes `<dataset>/features/<name>/`, which training reads memory-mapped (`weightgen.data.meta_vqa.tasks`).
 `images` is a folder as COCO unpacks it, a flat one, or zip files. Started again after a kill, it goes on
 after the last finished shard. On 2 busy CPU cores 12,000 images of 64 x 64 take a small CLIP 20 seconds, and
 640 x 480 JPEGs go through ViT-B-32 at 8 a second, nine tenths of what the model alone does.
@@ -17,15 +17,16 @@ from accelerate import Accelerator
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from weightgen.config import build, parse
-from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
-from weightgen.data.image_store import ImageStore
-from weightgen.data.meta_vqa import FACTS, load_meta_vqa
-from weightgen.data.task_features import Fewest, too_small
-from weightgen.encoders.clip import ImageTextEncoder, load_clip
-from weightgen.encoders.embed import embed_images, embed_texts, names_to_embed
+from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed
+from weightgen.data.features.images import ImageStore
+from weightgen.data.features.writer import FeaturePlan, FeatureWriter
+from weightgen.data.meta_vqa.disk import FACTS, load_meta_vqa
+from weightgen.data.meta_vqa.tasks import Fewest, too_small
+from weightgen.encoders.clip import ImageTextEncoder
+from weightgen.encoders.load import load_clip
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json
+from weightgen.storage.files import read_json, write_json
+from weightgen.training.config import build, parse
 
 
 @dataclass

@@ -20,19 +20,19 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.components import load_part
-from weightgen.config import parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
-from weightgen.data.templates import make_template
+from weightgen.adaptation import adapt
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.data.meta_vqa.templates import make_template
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import Scores, chance_scores, clip_scores, evaluate
-from weightgen.files import read_json, write_json, written_beside
+from weightgen.evaluation.accuracy import Scores, chance_scores, clip_scores, evaluate
 from weightgen.hypernets import HNet, SharedWeights
-from weightgen.objectives.adaptation import adapt
-from weightgen.pipeline import WeightPipeline
-from weightgen.reporting import draw_bars, draw_guidance, markdown_table
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.reports.figures import draw_bars, draw_guidance, markdown_table
+from weightgen.storage.files import read_json, write_json, written_beside
+from weightgen.storage.hub import load_part
+from weightgen.training.config import parse
 
 
 @dataclass
@@ -92,7 +92,9 @@ class Bench:
         fixed = {
             "chance": chance_scores(tasks),
             "clip": clip_scores(tasks),
-            "clip_with_question": clip_scores(tasks.restated(make_template, self.pipe.clip.encode_texts)),
+            "clip_with_question": clip_scores(
+                tasks.with_templates(make_template, self.pipe.clip.encode_texts)
+            ),
             "uncond_multitask": self.score(tasks, lambda b, _: self.shared(b.embeds)),
             "cond_multitask": self.score(tasks, lambda b, _: self.conditional(b.embeds)),
         }

@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from omegaconf import MISSING
 
-from weightgen.components import load_part
-from weightgen.config import component, parse
-from weightgen.data.episodes import Episodes
-from weightgen.data.few_shot_arrays import FewShotArrays
+from weightgen.data.few_shot.arrays import FewShotArrays
+from weightgen.data.few_shot.episodes import Episodes
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json
-from weightgen.hypernets.support_sets import check_support
-from weightgen.objectives.episodic import Episodic, episode_accuracies
-from weightgen.training import read_metrics
+from weightgen.hypernets.support_writer import check_support
+from weightgen.objectives.episodic import EpisodicLoss, episode_accuracies
+from weightgen.storage.files import read_json, write_json
+from weightgen.storage.hub import load_part
+from weightgen.training.checkpoint import read_metrics
+from weightgen.training.config import component, parse
 
 
 @dataclass
@@ -86,7 +86,7 @@ def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> di
             check_support(episodes.batch(0).support, hypernet.network)
             name = f"{'transductive' if transductive else 'support statistics'}, {'overlapping' if overlap else 'disjoint'}"
             found[name] = interval(
-                episode_accuracies(Episodic(hypernet, transductive), episodes, cfg.episodes)
+                episode_accuracies(EpisodicLoss(hypernet, transductive), episodes, cfg.episodes)
             )
     return found
 

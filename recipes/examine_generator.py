@@ -3,7 +3,7 @@ r"""Examine a trained generator on held-out tasks: memory of its training weight
     python recipes/examine_generator.py dataset=... pipeline=runs/scenes/seed0/hyperldm_100 adapted=runs/scenes/seed0/adapted \
         output=results/scenes/examined.json
 
-Writes one JSON file, with "memorisation" (weightgen.memorisation), "ensembles" (accuracy, negative log-likelihood and calibration
+Writes one JSON file, with "memorisation" (weightgen.evaluation.memorisation), "ensembles" (accuracy, negative log-likelihood and calibration
 against the number of samples, averaged as probabilities and as weights), "steps" and "shots" (few-shot accuracy from a sampled point
 and from the start of `adapted`, such as MAML's). Step size: the one `adapted` used.
 About 2 to 3 minutes on 2 CPU cores.
@@ -19,17 +19,17 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from weightgen.config import parse
-from weightgen.curves import shot_curve, step_curve
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
-from weightgen.ensembles import AVERAGES, ensemble_scores
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, read_tensors, write_json
+from weightgen.evaluation.curves import shot_curve, step_curve
+from weightgen.evaluation.ensembles import AVERAGES, ensemble_scores
+from weightgen.evaluation.memorisation import memorisation_report
 from weightgen.hypernets.saving import load_hypernet
-from weightgen.memorisation import memorisation_report
-from weightgen.pipeline import WeightPipeline
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.storage.files import read_json, read_tensors, write_json
+from weightgen.training.config import parse
 
 
 @dataclass

@@ -16,19 +16,18 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.config import parse
-from weightgen.curves import order_of
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import chance_scores, clip_scores, evaluate
-from weightgen.files import write_json, written_beside
+from weightgen.evaluation.accuracy import chance_scores, clip_scores, evaluate
 from weightgen.guidance import ClassifierFreeGuidance, FewShotGuidance
-from weightgen.pipeline import WeightPipeline
-from weightgen.scores import subsample
-from weightgen.tables import HELD_OUT, percent, spread, table, versions
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.reports.tables import HELD_OUT, percent, spread, table, versions
+from weightgen.shots import keep_shots, shot_order
+from weightgen.storage.files import write_json, written_beside
 from weightgen.tasks import TaskBatch
+from weightgen.training.config import parse
 
 
 @dataclass
@@ -52,7 +51,7 @@ def accuracy(
     """Mean over tasks of the query accuracy of one sample each."""
 
     def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
-        support = subsample(batch.support, shots, order_of(batch, rows, cfg.seed))
+        support = keep_shots(batch.support, shots, shot_order(batch, rows, cfg.seed))
 
         def guide(denoiser: Any) -> Any:
             told = ClassifierFreeGuidance(denoiser, text)

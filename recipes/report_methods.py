@@ -14,11 +14,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from weightgen.config import parse
 from weightgen.errors import one_line_errors
-from weightgen.files import read_json, write_json, written_beside
-from weightgen.reporting import draw_curves
-from weightgen.tables import HELD_OUT, over_seeds, percent, spread, table, versions
+from weightgen.reports.figures import draw_curves
+from weightgen.reports.tables import HELD_OUT, over_seeds, percent, spread, table, versions
+from weightgen.storage.files import read_json, write_json, written_beside
+from weightgen.training.config import parse
 
 ZERO_SHOT = {
     "cond_multitask": "Cond. Multitask",

@@ -16,12 +16,12 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from weightgen.config import parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json
-from weightgen.stages import Stage, run, run_stages
+from weightgen.reports.stages import Stage, run, run_stages
+from weightgen.storage.files import read_json, write_json
+from weightgen.training.config import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = ("scenes", "paper")

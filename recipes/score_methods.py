@@ -16,24 +16,24 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from weightgen.components import load_part
-from weightgen.config import parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
-from weightgen.data.templates import make_template
+from weightgen.adaptation import adapt, initial_points
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.data.meta_vqa.templates import make_template
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import chance_scores, clip_scores, evaluate
-from weightgen.files import read_json, write_json
+from weightgen.evaluation.accuracy import chance_scores, clip_scores, evaluate
 from weightgen.guidance import HyperCLIPGuidance
 from weightgen.hypernets import HVAE
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives.adaptation import adapt, starting_points
-from weightgen.pipeline import WeightPipeline
+from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import GaussianPrior
+from weightgen.storage.files import read_json, write_json
+from weightgen.storage.hub import load_part
 from weightgen.tasks import TaskBatch
+from weightgen.training.config import parse
 
 Drawn = Callable[[TaskBatch, Tensor], Tensor]
 """(A batch, the numbers of its tasks in the split) → weights."""
@@ -117,7 +117,7 @@ class Scorer:
         point = "latents" if folder.startswith(LATENTS) else "weights"
 
         def drawn(batch: TaskBatch, _: Tensor) -> Tensor:
-            start, decode = starting_points(hypernet, batch.embeds, point)
+            start, decode = initial_points(hypernet, batch.embeds, point)
             tune = partial(adapt, self.space, self.network, steps=steps, lr=lr, decode=decode)
             reached = tune(start, batch.support, batch.context)
             return finite(reached if decode is None else decode(reached))
@@ -168,7 +168,7 @@ def score_floors(scorer: Scorer) -> None:
     """Chance, CLIP as it is, and CLIP where the answers' statements hold the question."""
     clip = WeightPipeline.from_pretrained(scorer.runs / f"hyperldm_{scorer.cfg.shares[-1]}").clip
     for name, tasks in scorer.tasks.items():
-        asked = tasks.restated(make_template, clip.encode_texts)
+        asked = tasks.with_templates(make_template, clip.encode_texts)
         fixed = {
             "chance": chance_scores(tasks),
             "clip": clip_scores(tasks),

@@ -20,18 +20,16 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from weightgen.components import load_part
-from weightgen.config import parse
-from weightgen.curves import ALL, one_pass_curve, shot_curve
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.adaptation import adapt
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import chance_scores, clip_scores
+from weightgen.evaluation.accuracy import chance_scores, clip_scores
+from weightgen.evaluation.curves import ALL, one_pass_curve, shot_curve
 from weightgen.hypernets import SharedWeights, SupportHNet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives.adaptation import adapt
-from weightgen.tables import (
+from weightgen.reports.tables import (
     HELD_OUT,
     over_seeds,
     spread_by_shots,
@@ -40,6 +38,8 @@ from weightgen.tables import (
     versions,
     write_report,
 )
+from weightgen.storage.hub import load_part
+from weightgen.training.config import parse
 
 
 @dataclass

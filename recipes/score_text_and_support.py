@@ -18,17 +18,24 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.config import parse
-from weightgen.curves import ALL, one_pass_curve, order_of
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import chance_scores, clip_scores, evaluate
+from weightgen.evaluation.accuracy import chance_scores, clip_scores, evaluate
+from weightgen.evaluation.curves import ALL, one_pass_curve
 from weightgen.hypernets import SupportHNet
-from weightgen.pipeline import WeightPipeline
-from weightgen.scores import subsample
-from weightgen.tables import HELD_OUT, over_seeds, spread_by_shots, tables_by_shots, versions, write_report
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.reports.tables import (
+    HELD_OUT,
+    over_seeds,
+    spread_by_shots,
+    tables_by_shots,
+    versions,
+    write_report,
+)
+from weightgen.shots import keep_shots, shot_order
+from weightgen.training.config import parse
 
 TEXT, EXAMPLES, BOTH, PASS = "question only", "examples only", "question and examples", "examples, one pass"
 
@@ -79,7 +86,9 @@ class Sampler:
     def shown(self, tasks: MetaVQATasks, count: int) -> Tensor:
         """Embeddings of `count` examples of each class of each task: those that `score_support.py` takes."""
         batch = tasks.batch()
-        few = subsample(batch.support, count or ALL, order_of(batch, torch.arange(len(tasks)), self.cfg.seed))
+        few = keep_shots(
+            batch.support, count or ALL, shot_order(batch, torch.arange(len(tasks)), self.cfg.seed)
+        )
         return support_of(self.pipe).encode(few, batch.context["answers"])
 
     def row(self, tasks: MetaVQATasks, kind: str) -> dict[int, float]:

@@ -26,16 +26,16 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from weightgen.config import parse
 from weightgen.data.scenes.captions import LOOKS, Grid, caption
+from weightgen.data.scenes.matching import MatchingLoss
 from weightgen.data.scenes.render import render
 from weightgen.data.scenes.vqa_files import draw_scenes
 from weightgen.data.scenes.world import ATTRIBUTES, POSITIONS, Scene
 from weightgen.encoders.clip_folder import FileTokenizer, new_clip, save_clip
 from weightgen.errors import one_line_errors
-from weightgen.files import write_json
-from weightgen.objectives import Matching
-from weightgen.training import check_finite, set_lr, warmup_cosine
+from weightgen.storage.files import write_json
+from weightgen.training.config import parse
+from weightgen.training.loop import check_finite, set_lr, warmup_cosine
 
 MEAN, STD = 0.5, 0.25  # of every channel
 
@@ -51,7 +51,7 @@ class Config:
     checkpoint_every: int = 300
     lr: float = 2e-3
     reading_weight: float = 10.0  # of the second loss
-    clip_norm: float = 10.0
+    max_grad_norm: float = 10.0
     weight_decay: float = 0.05
     warmup: int = 100
     context_length: int = 24
@@ -107,7 +107,7 @@ class Captioned:
         self.pictures = render_all(scenes, processes).to(device)
 
     def batch(self, rows: list[int], rngs: Iterable[random.Random]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What `Matching` takes: N scenes, and a caption of each, drawn by its own generator."""
+        """What `MatchingLoss` takes: N scenes, and a caption of each, drawn by its own generator."""
         captions = [caption(self.scenes[row], rng) for row, rng in zip(rows, rngs, strict=False)]
         grid = self.grid[rows]
         truth = torch.from_numpy(np.stack([grid.fits(c) for c in captions], axis=1))
@@ -119,7 +119,7 @@ class Captioned:
 
 
 @torch.inference_mode()
-def validate(objective: Matching, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
+def validate(objective: MatchingLoss, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, float]:
     """How well held-out pictures are found and read.
 
     How often the picture ranked first for a caption, or one of the first five, is one that the caption is true of; how often a look
@@ -163,7 +163,7 @@ def main(cfg: Config) -> None:
     clip = new_clip(model_cfg, tokenizer)
     clip.visual.to(memory_format=torch.channels_last)  # a third faster on a CPU
     looks = [len(ATTRIBUTES[name]) for name in LOOKS]
-    objective = Matching(clip, cfg.model["embed_dim"], len(POSITIONS), looks, cfg.reading_weight)
+    objective = MatchingLoss(clip, cfg.model["embed_dim"], len(POSITIONS), looks, cfg.reading_weight)
     optimizer = make_optimizer(objective, cfg.weight_decay)
     objective, optimizer = accelerator.prepare(objective, optimizer)
     train, held_out = (
@@ -189,7 +189,7 @@ def main(cfg: Config) -> None:
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, cfg.warmup))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(objective.parameters(), cfg.clip_norm)
+        accelerator.clip_grad_norm_(objective.parameters(), cfg.max_grad_norm)
         optimizer.step()
         bar.set_postfix(
             {name: f"{value.item():.2f}" for name, value in outcome.metrics.items()}, refresh=False

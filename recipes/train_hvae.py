@@ -20,20 +20,20 @@ from omegaconf import MISSING
 from torch.distributions import Normal
 from tqdm import tqdm
 
-from weightgen.components import load_part
-from weightgen.config import build, parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.adaptation import adapt
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import evaluate
-from weightgen.files import check_new, read_json, read_tensors, write_json, written_beside
+from weightgen.evaluation.accuracy import evaluate
 from weightgen.hypernets import SharedWeights
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives import ELBO
-from weightgen.objectives.adaptation import adapt
+from weightgen.objectives import ELBOLoss
+from weightgen.storage.files import check_new, read_json, read_tensors, write_json, written_beside
+from weightgen.storage.hub import load_part
 from weightgen.tasks import TaskBatchSampler
-from weightgen.training import check_finite, seed_step, set_lr, share_of, warmup_cosine
+from weightgen.training.config import build, parse
+from weightgen.training.loop import check_finite, rows_of_process, seed_step, set_lr, warmup_cosine
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Config:
     steps: int = 56_000  # 2000 epochs of 870 tasks in batches of 32
     batch_size: int = 32
     lr: float = 1e-4
-    clip_norm: float = 1000.0
+    max_grad_norm: float = 1000.0
     validate_every: int = 200
     seed: int = 0
 
@@ -92,7 +92,7 @@ def main(cfg: Config) -> None:
     )
     space = shared.space
     hvae = build(cfg.hypernet, space=space).to(accelerator.device).fit(adapted.flatten(0, 1))
-    objective = ELBO(hvae, network, cfg.kl_weight, cfg.function_weight)
+    objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
     optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
 
@@ -126,14 +126,14 @@ def main(cfg: Config) -> None:
     bar = tqdm(sampler, desc="training HVAE", disable=not accelerator.is_main_process)
     for step, batch in enumerate(bar):
         seed_step(cfg.seed, step, accelerator.process_index)
-        rows = torch.tensor(share_of(batch, accelerator.process_index, accelerator.num_processes))
+        rows = torch.tensor(rows_of_process(batch, accelerator.process_index, accelerator.num_processes))
         draws = torch.randint(len(adapted), rows.shape)
         outcome = objective((adapted[draws, rows], train.batch(rows)))
-        check_finite(outcome.loss, step, "ELBO")
+        check_finite(outcome.loss, step, "ELBOLoss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(hvae.parameters(), cfg.clip_norm)
+        accelerator.clip_grad_norm_(hvae.parameters(), cfg.max_grad_norm)
         optimizer.step()
         if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
             accuracy = validate()

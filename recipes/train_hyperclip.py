@@ -18,21 +18,21 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.components import load_part
-from weightgen.config import build, parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.adaptation import adapt, initial_points
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import check_new, read_json, read_tensors, write_json, written_beside
 from weightgen.hypernets import HVAE, SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives import Contrastive
-from weightgen.objectives.adaptation import adapt, starting_points
-from weightgen.tasks import described
-from weightgen.training import check_finite, seed_step, set_lr, warmup_cosine
+from weightgen.objectives import ContrastiveLoss
+from weightgen.storage.files import check_new, read_json, read_tensors, write_json, written_beside
+from weightgen.storage.hub import load_part
+from weightgen.tasks import random_subset
+from weightgen.training.config import build, parse
+from weightgen.training.loop import check_finite, seed_step, set_lr, warmup_cosine
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Config:
 
 def inference(encoder: HyperCLIP, weights: Tensor, embeds: Tensor) -> dict[str, float]:
     """How often the question of weights (B, P) is the first, or among the first ten, of B candidates; and chance."""
-    ranks = (-encoder.rank(weights, embeds)).argsort(dim=1).argsort(dim=1).diagonal()
+    ranks = (-encoder.similarity(weights, embeds)).argsort(dim=1).argsort(dim=1).diagonal()
     count = len(embeds)
     return {"top_1": (ranks < 1).float().mean().item(), "top_10": (ranks < 10).float().mean().item(),
             "candidates": count, "chance_top_1": 1 / count, "chance_top_10": min(10 / count, 1.0)}  # fmt: skip
@@ -78,7 +78,7 @@ class Held:
             return
         network = load_part(CLIPAdapter, folder / "network").to(batch.embeds.device)
         hypernet = load_hypernet(folder, "adapted.json").to(batch.embeds.device).requires_grad_(False)
-        start, decode = starting_points(hypernet, batch.embeds, facts.get("point", "weights"))
+        start, decode = initial_points(hypernet, batch.embeds, facts.get("point", "weights"))
         found = adapt(
             hypernet.space, network, start, batch.support, batch.context,
             steps=facts["steps"], lr=facts["lr"], decode=decode,
@@ -106,7 +106,7 @@ def main(cfg: Config) -> None:
     splits, store = load_meta_vqa(cfg.dataset), find_features(cfg.dataset, cfg.features)
     train = MetaVQATasks(splits["train"], store, device)
     train.check_questions()
-    known = described(len(train), cfg.questions, cfg.seed)
+    known = random_subset(len(train), cfg.questions, cfg.seed)
     embeds = train.batch().embeds[known]
     held = {name: Held(cfg, MetaVQATasks(splits[name], store, device)) for name in ("validation", "test")}
     adapted = adapted_weights(cfg)[:, known].to(device)
@@ -118,7 +118,7 @@ def main(cfg: Config) -> None:
 
     encoder = build(cfg.encoder, weights=adapted.shape[-1], embed_dim=embeds.shape[-1]).to(device)
     encoder.fit(seen(adapted.flatten(0, 1)), embeds)
-    objective = Contrastive(encoder, cfg.logit_scale, cfg.halved)
+    objective = ContrastiveLoss(encoder, cfg.logit_scale, cfg.halved)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
 

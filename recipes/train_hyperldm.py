@@ -28,26 +28,25 @@ from omegaconf import MISSING
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from weightgen.components import load_part
-from weightgen.config import build, parse
-from weightgen.curves import order_of
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
-from weightgen.encoders.clip import load_clip
+from weightgen.adaptation import one_pass_weights
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.encoders.load import load_clip
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import evaluate
-from weightgen.files import check_new, read_tensors, write_json
+from weightgen.evaluation.accuracy import evaluate
 from weightgen.hypernets import HVAE, SupportHNet
 from weightgen.hypernets.saving import load_hypernet
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives import Denoising, FunctionalDenoising
-from weightgen.objectives.one_pass import written
-from weightgen.pipeline import WeightPipeline
+from weightgen.objectives import DenoisingLoss, FunctionalDenoisingLoss
+from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
-from weightgen.scores import subsample
-from weightgen.tasks import TaskBatchSampler, described
-from weightgen.training import check_finite, ema, seed_step, set_lr, share_of, warmup_cosine
+from weightgen.shots import keep_shots, shot_order
+from weightgen.storage.files import check_new, read_tensors, write_json
+from weightgen.storage.hub import load_part
+from weightgen.tasks import TaskBatchSampler, random_subset
+from weightgen.training.config import build, parse
+from weightgen.training.loop import check_finite, ema, rows_of_process, seed_step, set_lr, warmup_cosine
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Config:
     steps: int = 6000
     batch_size: int = 128
     lr: float = 2.5e-4
-    clip_norm: float = 10.0
+    max_grad_norm: float = 10.0
     validate_every: int = 500
     validate_samples: int = 1  # of each validation task
     validate_scales: list[float] = field(default_factory=lambda: [1.5])  # the best of them counts
@@ -119,9 +118,9 @@ def shown_examples(
         return None, torch.empty(0), torch.empty(0)
     hypernet = load_part(SupportHNet, Path(cfg.support) / "hypernet").to(device).requires_grad_(False)
     batch, rows = validation.batch(), torch.arange(len(validation))
-    few = subsample(batch.support, cfg.validate_shots, order_of(batch, rows, cfg.seed))
+    few = keep_shots(batch.support, cfg.validate_shots, shot_order(batch, rows, cfg.seed))
     shown = hypernet.encode(few, batch.context["answers"])
-    return hypernet, written(hypernet, train, cfg.support_draws, seed=cfg.seed, embed=True), shown
+    return hypernet, one_pass_weights(hypernet, train, cfg.support_draws, seed=cfg.seed, embed=True), shown
 
 
 def main(cfg: Config) -> None:
@@ -150,7 +149,7 @@ def main(cfg: Config) -> None:
     for tasks in (train, validation):
         tasks.check_questions()
     embeds, validation_embeds = train.batch().embeds, validation.batch().embeds
-    known = torch.tensor(described(len(train), cfg.questions, cfg.seed))
+    known = torch.tensor(random_subset(len(train), cfg.questions, cfg.seed))
     conditions = torch.zeros_like(embeds).index_copy(0, known.to(device), embeds[known])  # zero: no question
     network = load_part(CLIPAdapter, Path(cfg.hvae or cfg.adapted) / "network").to(device)
     hypernet, mean, stddev = latent_posterior(cfg, device)
@@ -173,10 +172,10 @@ def main(cfg: Config) -> None:
     templates = set(splits["train"]["template"])
     template = templates.pop() if len(templates) == 1 else None
     pipe = WeightPipeline(clip, prior, sampled, network, source, template, guidable, support)
-    objective: nn.Module = Denoising(denoiser, scheduler, cfg.drop_rate)
+    objective: nn.Module = DenoisingLoss(denoiser, scheduler, cfg.drop_rate)
     if cfg.function_weight:
         train_decoder(hypernet)
-        objective = FunctionalDenoising(objective, prior.latents, hypernet, network, cfg.function_weight)
+        objective = FunctionalDenoisingLoss(objective, prior.latents, hypernet, network, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
@@ -204,7 +203,7 @@ def main(cfg: Config) -> None:
     for step, chosen in enumerate(bar):
         seed_step(cfg.seed, step, accelerator.process_index)
         asked = (
-            share_of(chosen, accelerator.process_index, accelerator.num_processes)
+            rows_of_process(chosen, accelerator.process_index, accelerator.num_processes)
             if cfg.function_weight
             else []
         )
@@ -224,7 +223,7 @@ def main(cfg: Config) -> None:
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 50))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(trained, cfg.clip_norm)
+        accelerator.clip_grad_norm_(trained, cfg.max_grad_norm)
         optimizer.step()
         average.update_parameters(model)
         if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:

@@ -20,21 +20,21 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
-from weightgen.components import class_path, load_part
-from weightgen.config import build, parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.adaptation import adapt, initial_points
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.evaluation import evaluate
-from weightgen.files import check_new, write_json, written_beside
+from weightgen.evaluation.accuracy import evaluate
 from weightgen.hypernets import SharedWeights
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives import Adaptation
-from weightgen.objectives.adaptation import adapt, starting_points
-from weightgen.tasks import TaskBatch, TaskBatchSampler, described
-from weightgen.training import check_finite, seed_step, set_lr, share_of, warmup_cosine
-from weightgen.weight_space import WeightSpace
+from weightgen.objectives import AdaptationLoss
+from weightgen.storage.files import check_new, write_json, written_beside
+from weightgen.storage.hub import class_path, load_part
+from weightgen.tasks import TaskBatch, TaskBatchSampler, random_subset
+from weightgen.training.config import build, parse
+from weightgen.training.loop import check_finite, rows_of_process, seed_step, set_lr, warmup_cosine
+from weightgen.weights import WeightSpace
 
 
 @dataclass
@@ -49,8 +49,8 @@ class Config:
     hypernet: dict[str, Any] = field(
         default_factory=lambda: {"_component_": "weightgen.hypernets.SharedWeights"}
     )
-    least_steps: int = 0  # inner gradient steps, drawn for each task
-    most_steps: int = 0
+    min_steps: int = 0  # inner gradient steps, drawn for each task
+    max_steps: int = 0
     inner_lr: float = 0.01
     first_order: bool = False
     checkpoint_steps: bool = False  # less memory in second order, for about twice the time
@@ -59,7 +59,7 @@ class Config:
     steps: int = 8400  # of the outer loop; 300 epochs of 870 tasks in batches of 32
     batch_size: int = 32
     lr: float = 1e-4
-    clip_norm: float = 10.0
+    max_grad_norm: float = 10.0
     validate_every: int = 100
     questions: float = 1.0  # share of the training tasks to learn from: for conditional methods, those whose question is known
     seed: int = 0
@@ -76,7 +76,7 @@ def starting_point(cfg: Config, train: MetaVQATasks) -> tuple[torch.nn.Module, A
         weights = WeightSpace.of(network).flatten(dict(network.named_parameters())).detach()
     unconditional = cfg.hypernet["_component_"].endswith("SharedWeights") or cfg.hypernet.get("learned_start")
     extra = {} if unconditional else {"input_dim": dim}
-    hypernet = build(cfg.hypernet, space=WeightSpace.of(network), **extra).start_at(weights)
+    hypernet = build(cfg.hypernet, space=WeightSpace.of(network), **extra).init_weights(weights)
     if not unconditional:
         train.check_questions()
         hypernet.condition.fit(train.batch().embeds)
@@ -88,22 +88,22 @@ def main(cfg: Config) -> None:
     accelerator = Accelerator()
     set_seed(cfg.seed)
     splits = load_meta_vqa(cfg.dataset)
-    splits["train"] = splits["train"].select(described(len(splits["train"]), cfg.questions, cfg.seed))
+    splits["train"] = splits["train"].select(random_subset(len(splits["train"]), cfg.questions, cfg.seed))
     store = find_features(cfg.dataset, cfg.features)
     train, validation = (
         MetaVQATasks(splits[name], store, accelerator.device) for name in ("train", "validation")
     )
     network, hypernet = starting_point(cfg, train)
     network.to(accelerator.device)
-    objective = Adaptation(
-        network, hypernet, cfg.least_steps, cfg.most_steps, cfg.inner_lr, cfg.first_order,
+    objective = AdaptationLoss(
+        network, hypernet, cfg.min_steps, cfg.max_steps, cfg.inner_lr, cfg.first_order,
         point=cfg.point, checkpoint_steps=cfg.checkpoint_steps,
     )  # fmt: skip
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
     objective, optimizer = accelerator.prepare(objective, optimizer)
 
     def fine_tuned(batch: TaskBatch) -> Tensor:
-        point, decode = starting_points(hypernet, batch.embeds, cfg.point)
+        point, decode = initial_points(hypernet, batch.embeds, cfg.point)
         reached = adapt(
             hypernet.space, network, point, batch.support, batch.context,
             steps=cfg.validate_at, lr=cfg.inner_lr, decode=decode,
@@ -126,12 +126,14 @@ def main(cfg: Config) -> None:
     bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
     for step, rows in enumerate(bar):
         seed_step(cfg.seed, step, accelerator.process_index)
-        outcome = objective(train.batch(share_of(rows, accelerator.process_index, accelerator.num_processes)))
+        outcome = objective(
+            train.batch(rows_of_process(rows, accelerator.process_index, accelerator.num_processes))
+        )
         check_finite(outcome.loss, step, "task loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
+        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.max_grad_norm)
         optimizer.step()
         if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
             accuracy = validate()

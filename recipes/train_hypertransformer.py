@@ -21,24 +21,16 @@ from accelerate.utils import set_seed
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from weightgen.components import load_part
-from weightgen.config import build, component, parse
-from weightgen.data.episodes import Episodes
-from weightgen.data.few_shot_arrays import FewShotArrays
+from weightgen.data.few_shot.arrays import FewShotArrays
+from weightgen.data.few_shot.episodes import Episodes
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json, written_beside
-from weightgen.hypernets.support_sets import check_support
-from weightgen.objectives.episodic import Episodic, annealed, episode_accuracies
-from weightgen.training import (
-    check_finite,
-    ema,
-    load_checkpoint,
-    log_metrics,
-    save_checkpoint,
-    seed_step,
-    set_lr,
-    trim_metrics,
-)
+from weightgen.hypernets.support_writer import check_support
+from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accuracies
+from weightgen.storage.files import read_json, write_json, written_beside
+from weightgen.storage.hub import load_part
+from weightgen.training.checkpoint import load_checkpoint, log_metrics, save_checkpoint, trim_metrics
+from weightgen.training.config import build, component, parse
+from weightgen.training.loop import check_finite, ema, seed_step, set_lr
 
 
 @dataclass
@@ -75,7 +67,7 @@ class Config:
     beta2: float = 0.999  # of Adam; the lower, the sooner its step sizes follow gradients that have grown
     warmup: int = 200
     decay_steps: int = 20_000
-    clip_norm: float = 10.0
+    max_grad_norm: float = 10.0
     ema_decay: float = 0.99  # 0.999 is far worse while the learning rate is high: the weights travel too far
     validate_every: int = 1000
     validation_episodes: int = 200
@@ -107,8 +99,8 @@ def check(cfg: Config) -> None:
         raise InputError(
             "expected steps, warmup, decay_steps, validate_every and validation_episodes from 1 up"
         )
-    if not (0 <= cfg.beta2 < 1 and 0 <= cfg.ema_decay < 1 and cfg.clip_norm > 0 and cfg.lr > 0):
-        raise InputError("expected beta2 and ema_decay in [0, 1), and lr and clip_norm above 0")
+    if not (0 <= cfg.beta2 < 1 and 0 <= cfg.ema_decay < 1 and cfg.max_grad_norm > 0 and cfg.lr > 0):
+        raise InputError("expected beta2 and ema_decay in [0, 1), and lr and max_grad_norm above 0")
     if not 0 <= cfg.hide <= 1:
         raise InputError(f"expected hide in [0, 1], got {cfg.hide}")
     if cfg.hide and not (cfg.hide_steps > 0 and cfg.unlabeled):
@@ -184,8 +176,8 @@ def main(cfg: Config) -> None:
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / ("training.json" if not start else f"training_from_{start}.json"), asdict(cfg))
-    objective = Episodic(hypernet, cfg.transductive)
-    judged = Episodic(average.module, cfg.transductive)
+    objective = EpisodicLoss(hypernet, cfg.transductive)
+    judged = EpisodicLoss(average.module, cfg.transductive)
     prepared, optimizer = accelerator.prepare(objective, optimizer)
     totals = torch.zeros(3, device=device)  # loss, accuracy and steps since the last line of the log
 
@@ -199,7 +191,7 @@ def main(cfg: Config) -> None:
         set_lr(optimizer, cfg.lr * min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / cfg.decay_steps))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
+        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.max_grad_norm)
         optimizer.step()
         average.update_parameters(hypernet)
         seen = [outcome.metrics["loss"], outcome.metrics["accuracy"], torch.ones_like(outcome.loss.detach())]

@@ -21,30 +21,22 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from weightgen.components import class_path, load_part
-from weightgen.config import parse
-from weightgen.curves import ALL, one_pass_curve
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
+from weightgen.adaptation import one_pass_weights
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import write_json, written_beside
+from weightgen.evaluation.curves import ALL, one_pass_curve
 from weightgen.hypernets import SharedWeights
 from weightgen.hypernets.support_hnet import writer_for
 from weightgen.networks import CLIPAdapter
-from weightgen.objectives import OnePass
-from weightgen.objectives.one_pass import written
+from weightgen.objectives import SupportSetLoss
+from weightgen.storage.files import write_json, written_beside
+from weightgen.storage.hub import class_path, load_part
 from weightgen.tasks import TaskBatchSampler
-from weightgen.training import (
-    check_finite,
-    ema,
-    load_checkpoint,
-    save_checkpoint,
-    seed_step,
-    set_lr,
-    share_of,
-    warmup_cosine,
-)
+from weightgen.training.checkpoint import load_checkpoint, save_checkpoint
+from weightgen.training.config import parse
+from weightgen.training.loop import check_finite, ema, rows_of_process, seed_step, set_lr, warmup_cosine
 
 
 @dataclass
@@ -54,12 +46,12 @@ class Config:
     output: str = MISSING  # folder to make: network/, hypernet/, training.json
     features: str | None = None
     hypernet: dict[str, Any] = field(default_factory=dict)  # arguments of SupportHNet
-    most_shots: int = 12
+    max_shots: int = 12
     temperature: float = 10.0
     steps: int = 4000
     batch_size: int = 32
     lr: float = 2e-3
-    clip_norm: float = 10.0
+    max_grad_norm: float = 10.0
     ema_decay: float = 0.99
     validate_every: int = 100
     shots: list[int] = field(default_factory=lambda: [1, 2, 5, 0])  # examples of each class; 0: all
@@ -97,10 +89,10 @@ def main(cfg: Config) -> None:
     )
     network = load_part(CLIPAdapter, Path(cfg.start) / "network").to(accelerator.device)
     weights = load_part(SharedWeights, Path(cfg.start) / "hypernet").weights.detach()
-    hypernet = writer_for(network, **cfg.hypernet).start_at(weights).to(accelerator.device)
+    hypernet = writer_for(network, **cfg.hypernet).init_weights(weights).to(accelerator.device)
     average = ema(hypernet, cfg.ema_decay)
     kept = ema(hypernet)
-    objective = OnePass(network, hypernet, cfg.most_shots, cfg.temperature)
+    objective = SupportSetLoss(network, hypernet, cfg.max_shots, cfg.temperature)
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
     modules = {"hypernet": hypernet, "average": average, "kept": kept}
     unfinished = Path(f"{cfg.output}.checkpoint.safetensors")
@@ -117,12 +109,14 @@ def main(cfg: Config) -> None:
     bar = tqdm(sampler, desc=f"training {Path(cfg.output).name}", disable=not accelerator.is_main_process)
     for step, rows in enumerate(bar, start=done):
         seed_step(cfg.seed, step, accelerator.process_index)
-        outcome = objective(train.batch(share_of(rows, accelerator.process_index, accelerator.num_processes)))
+        outcome = objective(
+            train.batch(rows_of_process(rows, accelerator.process_index, accelerator.num_processes))
+        )
         check_finite(outcome.loss, step, "query loss")
         set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, 20))
         optimizer.zero_grad()
         accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.clip_norm)
+        accelerator.clip_grad_norm_(hypernet.parameters(), cfg.max_grad_norm)
         optimizer.step()
         average.update_parameters(hypernet)
         if (step + 1) % cfg.validate_every == 0 or step + 1 == cfg.steps:
@@ -136,7 +130,7 @@ def main(cfg: Config) -> None:
                 extra = {"best": best, "settings": asdict(cfg)}
                 save_checkpoint(unfinished, modules, optimizer, step + 1, extra)
     final: Any = kept.module.eval()
-    drawn = written(final, train, cfg.embed_draws, most_shots=cfg.most_shots, seed=cfg.seed)
+    drawn = one_pass_weights(final, train, cfg.embed_draws, max_shots=cfg.max_shots, seed=cfg.seed)
     final.fit(drawn.flatten(0, 1))
     if accelerator.is_main_process:
         with written_beside(cfg.output) as folder:

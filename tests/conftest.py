@@ -11,6 +11,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.clip_fixtures import config, folder, network, tokenizer  # noqa: F401
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # On a busy machine two threads are up to a hundred times slower than one, and times mean nothing.

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from tests.tiny import tiny_pipeline
 from weightgen.cli import main
-from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
-from weightgen.encoders.embed import names_to_embed
+from weightgen.data.features.embed import names_to_embed
+from weightgen.data.features.writer import FeaturePlan, FeatureWriter
+from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
 
 STAR = "What color is the star?"
 COMMANDS = ("sample", "predict", "evaluate", "info")

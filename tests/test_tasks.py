@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from weightgen import Examples, InputError, TaskBatch
-from weightgen.tasks import TaskBatchSampler, batches, collate, described
+from weightgen.tasks import TaskBatchSampler, batches, collate, random_subset
 
 
 def task(support, query, answers):
@@ -112,11 +112,11 @@ def test_nonsense_is_refused():
 
 def test_described_tasks_are_exact_and_nested():
     for count, share in ((870, 0.5), (646, 0.1), (7, 0.1), (5, 1.0)):
-        chosen = described(count, share, seed=3)
+        chosen = random_subset(count, share, seed=3)
         assert len(chosen) == len(set(chosen)) == round(share * count)
         assert chosen == sorted(chosen) and set(chosen) <= set(range(count))
-    assert set(described(870, 0.1)) < set(described(870, 0.5))
-    assert described(870, 0.5) != list(range(435)) != described(870, 0.5, seed=1)
+    assert set(random_subset(870, 0.1)) < set(random_subset(870, 0.5))
+    assert random_subset(870, 0.5) != list(range(435)) != random_subset(870, 0.5, seed=1)
     for share in (0, -0.1, 1.1, 1e-6):
         with pytest.raises(InputError, match="share of 870 tasks"):
-            described(870, share)
+            random_subset(870, share)

@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from weightgen.encoders.clip import load_clip
 from weightgen.encoders.clip_folder import new_clip, save_clip
+from weightgen.encoders.load import load_clip
 from weightgen.hypernets.hvae import HVAE
 from weightgen.networks.clip_adapter import CLIPAdapter
-from weightgen.pipeline import WeightPipeline
+from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *"what color shape is the star moon red green blue ? .".split(), "[EOS]"]
 E, Z = 24, 6

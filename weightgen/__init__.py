@@ -10,14 +10,14 @@ __version__ = "0.1.0"
 
 _HOME = {
     "CLIPAdapter": "weightgen.networks",
-    "Classifier": "weightgen.classifier",
+    "Classifier": "weightgen.pipelines.classifier",
     "ClassifierFreeGuidance": "weightgen.guidance",
     "ConvNet": "weightgen.networks",
     "DiffusionPrior": "weightgen.priors",
     "Examples": "weightgen.tasks",
     "FewShotGuidance": "weightgen.guidance",
     "FiLM": "weightgen.hypernets",
-    "GeneratedWeights": "weightgen.pipeline",
+    "GeneratedWeights": "weightgen.pipelines.weight_pipeline",
     "HNet": "weightgen.hypernets",
     "HVAE": "weightgen.hypernets",
     "HyperCLIP": "weightgen.encoders.hyperclip",
@@ -27,14 +27,14 @@ _HOME = {
     "MLPDenoiser": "weightgen.priors",
     "Outcome": "weightgen.protocols",
     "SharedWeights": "weightgen.hypernets",
-    "Standardizer": "weightgen.standardizer",
+    "Standardizer": "weightgen.nn.standardizer",
     "SupportHNet": "weightgen.hypernets",
     "TaskBatch": "weightgen.tasks",
     "TextAndSupportGuidance": "weightgen.guidance",
-    "WeightPipeline": "weightgen.pipeline",
-    "WeightSpace": "weightgen.weight_space",
-    "descend": "weightgen.descent",
-    "load_clip": "weightgen.encoders.clip",
+    "WeightPipeline": "weightgen.pipelines.weight_pipeline",
+    "WeightSpace": "weightgen.weights",
+    "descend": "weightgen.adaptation",
+    "load_clip": "weightgen.encoders.load",
 }
 
 __all__ = sorted(_HOME)

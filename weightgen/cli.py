@@ -25,7 +25,7 @@ def _check_sampling(args: argparse.Namespace) -> None:
 def _sample(args: argparse.Namespace) -> None:
     import torch
 
-    from weightgen.pipeline import WeightPipeline
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
 
     _check_sampling(args)
     pipe = WeightPipeline.from_pretrained(args.model)
@@ -55,7 +55,7 @@ def _open_image(path: str) -> Image.Image:
 def _predict(args: argparse.Namespace) -> None:
     import torch
 
-    from weightgen.pipeline import WeightPipeline
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
 
     images = [_open_image(path) for path in args.images]
     out = WeightPipeline.from_pretrained(args.model).load_weights(args.weights)
@@ -73,12 +73,12 @@ def _predict(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     import torch
 
-    from weightgen.data.features import find_features
-    from weightgen.data.meta_vqa import load_meta_vqa
-    from weightgen.data.task_features import MetaVQATasks
-    from weightgen.evaluation import chance_scores, clip_scores, evaluate
-    from weightgen.files import write_json
-    from weightgen.pipeline import WeightPipeline
+    from weightgen.data.features.store import find_features
+    from weightgen.data.meta_vqa.disk import load_meta_vqa
+    from weightgen.data.meta_vqa.tasks import MetaVQATasks
+    from weightgen.evaluation.accuracy import chance_scores, clip_scores, evaluate
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
+    from weightgen.storage.files import write_json
 
     _check_sampling(args)
     pipe = WeightPipeline.from_pretrained(args.model)
@@ -118,8 +118,8 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    from weightgen.data.meta_vqa import FACTS, describe_meta_vqa
-    from weightgen.files import read_json, read_metadata
+    from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
+    from weightgen.storage.files import read_json, read_metadata
 
     path = Path(args.path)
     if path.is_file():

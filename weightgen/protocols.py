@@ -4,7 +4,7 @@ A method is a way to fill in one arrow; flat weights are the only currency betwe
 
     description ─ TextEncoder ─► embeds ─ Prior ─► latents ─ Hypernetwork ─► weights ─ WeightSpace ─► logits
 
-Letters used for shapes everywhere, and for nothing else:
+Notation used for shapes everywhere, and for nothing else:
 
     B tasks   N examples   C classes   P weights   Z latent   E embedding   `*` any leading dimensions
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from weightgen.tasks import TaskBatch
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 
 class Outcome(NamedTuple):

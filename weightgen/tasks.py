@@ -1,6 +1,6 @@
 """Few-shot tasks as tensors, and how ragged ones are put into batches.
 
-Letters: B tasks, N examples, C classes, E embedding.
+Notation: B tasks, N examples, C classes, E embedding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -84,7 +84,7 @@ def batches(sizes: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def described(tasks: int, share: float, seed: int = 0) -> list[int]:
+def random_subset(tasks: int, share: float, seed: int = 0) -> list[int]:
     """Choose the tasks whose question is known: exactly round(share · tasks) of them, in ascending order.
 
     A smaller share of one seed is part of a larger one.
@@ -167,3 +167,6 @@ class TaskBatchSampler(Sampler[list[int]]):
                 left -= 1
                 yield batch
             number, skip = number + 1, 0
+
+
+UNLABELED = -1  # the label of a support sample whose class is hidden

@@ -26,7 +26,7 @@ from made_up_vqa import make_files
 from tqdm import tqdm
 
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import read_json, write_json
+from weightgen.storage.files import read_json, write_json
 
 HERE = Path(__file__).resolve().parent
 # The parse alone: reading the bytes is not timed, and one file is let go before the next is parsed.

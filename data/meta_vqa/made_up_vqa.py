@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from weightgen.files import read_json
+from weightgen.storage.files import read_json
 
 SIZES = {"train2014": (443_757, 82_783), "val2014": (214_354, 40_504)}  # questions, images: those of VQA v2
 CONFIDENCE = ("yes", "maybe", "no")

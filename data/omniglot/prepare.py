@@ -8,7 +8,7 @@ FOLDER holds images_background.zip and images_evaluation.zip, or the two unpacke
 
 import argparse
 
-from weightgen.data.omniglot import prepare_from_images, prepare_from_npz
+from weightgen.data.few_shot.omniglot import prepare_from_images, prepare_from_npz
 from weightgen.errors import one_line_errors
 
 

@@ -9,11 +9,11 @@ a data set with the splits train, validation, test and novel_composition. The sa
 import argparse
 from pathlib import Path
 
-from weightgen.data.meta_vqa import Origin, Rules, build_meta_vqa, save_meta_vqa
+from weightgen.data.meta_vqa.disk import Origin, Rules, build_meta_vqa, save_meta_vqa
+from weightgen.data.meta_vqa.vqa_v2 import VqaV2
 from weightgen.data.scenes.vqa_files import write_scenes
-from weightgen.data.vqa_v2 import VqaV2
 from weightgen.errors import InputError, one_line_errors
-from weightgen.files import written_beside
+from weightgen.storage.files import written_beside
 
 LICENCE = "MIT: rendered by this package; no photograph and no human annotation is in it"
 

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from weightgen import InputError
 from weightgen.encoders import clip_named
-from weightgen.encoders.clip import CLIP, ImageTextEncoder, load_clip
+from weightgen.encoders.clip import CLIP, ImageTextEncoder
 from weightgen.encoders.clip_folder import FileTokenizer, new_clip, save_clip
+from weightgen.encoders.load import load_clip
 
 TEXTS = ["What color is the object?", "red", "light blue"]
 

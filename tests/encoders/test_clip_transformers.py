@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from weightgen import InputError
-from weightgen.encoders.clip import load_clip
+from weightgen.encoders.load import load_clip
 
 TEXTS = ["What color is the object?", "red"]
 

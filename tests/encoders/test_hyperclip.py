@@ -19,7 +19,7 @@ def test_rank_is_the_cosine():
     for b, k in ((0, 0), (2, 4)):
         by_hand = out(torch.tanh(hidden(weights[b])))
         cosine = torch.cosine_similarity(by_hand, embeds[k], dim=0)
-        assert encoder.rank(weights, embeds)[b, k].item() == pytest.approx(cosine.item(), abs=1e-5)
+        assert encoder.similarity(weights, embeds)[b, k].item() == pytest.approx(cosine.item(), abs=1e-5)
 
 
 def test_standardised_embeddings_spread():
@@ -29,7 +29,7 @@ def test_standardised_embeddings_spread():
     weights, embeds = torch.randn(50, P), torch.randn(50, E) + 20
     encoder.fit(weights, embeds)
     raw = torch.nn.functional.normalize(embeds, dim=1)
-    placed = encoder.place(embeds)
+    placed = encoder.project_text(embeds)
     assert (raw @ raw.T).min() > 0.9 and (placed @ placed.T).min() < -0.5
     assert placed.norm(dim=1).allclose(torch.ones(50))
 
@@ -47,7 +47,7 @@ def test_saved_and_read(tmp_path):
     encoder.save_pretrained(tmp_path / "encoder")
     back = HyperCLIP.from_pretrained(tmp_path / "encoder")
     weights, embeds = torch.randn(2, P), torch.randn(2, E)
-    assert back.rank(weights, embeds).allclose(encoder.rank(weights, embeds))
+    assert back.similarity(weights, embeds).allclose(encoder.similarity(weights, embeds))
 
 
 @pytest.mark.parametrize(

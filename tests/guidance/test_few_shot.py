@@ -13,7 +13,7 @@ from weightgen import (
 )
 from weightgen.guidance import FewShotGuidance
 from weightgen.hypernets import HNet
-from weightgen.scores import task_loss
+from weightgen.metrics import task_loss
 from weightgen.tasks import Examples
 
 Z, E = 4, 5

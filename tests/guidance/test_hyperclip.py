@@ -51,7 +51,7 @@ def test_walks_towards_the_question_and_the_weight_holds_it_back(parts):
 
     def walk(**settings):
         latents = HyperCLIPGuidance(*parts, lr=0.3, **settings).sample(embeds)
-        likeness = encoder.rank(hypernet(latents), embeds).diagonal()
+        likeness = encoder.similarity(hypernet(latents), embeds).diagonal()
         return likeness, (latents - prior.mean).norm(dim=1)
 
     before, nowhere = walk(steps=0)

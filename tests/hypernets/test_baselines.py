@@ -5,18 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from weightgen import InputError
-from weightgen.data.episodes import UNLABELED
-from weightgen.hypernets import GradientSteps, PrototypeNetwork
+from weightgen.hypernets import MAML, ProtoNet
 from weightgen.networks.convnet import ConvNet
-from weightgen.tasks import PADDING_LABEL, Examples
+from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples
 
 B, WAYS, SHOTS = 2, 3, 2
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}
 MAKERS = {
-    "prototypes": PrototypeNetwork,
-    "maml": lambda network: GradientSteps(network, steps=2, lr=0.1),
-    "maml, two rates": lambda network: GradientSteps(network, steps=2, lr=0.1, head_lr=2.0),
-    "first order": lambda network: GradientSteps(network, steps=2, lr=0.1, first_order=True),
+    "prototypes": ProtoNet,
+    "maml": lambda network: MAML(network, steps=2, lr=0.1),
+    "maml, two rates": lambda network: MAML(network, steps=2, lr=0.1, head_lr=2.0),
+    "first order": lambda network: MAML(network, steps=2, lr=0.1, first_order=True),
 }
 
 
@@ -88,7 +87,7 @@ def test_the_last_layer_may_take_larger_steps():
     network, support = ConvNet(4, WAYS, image_size=14, depth=2), support_sets()
 
     def moved(**rates):
-        hypernet = GradientSteps(network, steps=1, **rates)
+        hypernet = MAML(network, steps=1, **rates)
         start = hypernet.shared_params(B)
         return {name: value - start[name] for name, value in hypernet.generate(support).params.items()}
 
@@ -148,6 +147,6 @@ def test_wrong_use(kind):
     with pytest.raises(InputError, match="no labelled sample"):
         make(kind)(Examples(support.inputs, torch.full_like(support.labels, UNLABELED)))
     with pytest.raises(InputError, match="steps from 1 up"):
-        GradientSteps(ConvNet(4, WAYS), steps=0)
+        MAML(ConvNet(4, WAYS), steps=0)
     with pytest.raises(InputError, match="positive lr and head_lr"):
-        GradientSteps(ConvNet(4, WAYS), head_lr=-1.0)
+        MAML(ConvNet(4, WAYS), head_lr=-1.0)

@@ -3,9 +3,9 @@ import torch
 from torch.nn import functional
 
 from weightgen import CLIPAdapter, InputError, WeightSpace
-from weightgen.components import load_part
 from weightgen.hypernets import FiLM, HNet
 from weightgen.networks import MLP
+from weightgen.storage.hub import load_part
 
 E, H = 6, 3
 
@@ -53,7 +53,7 @@ def test_only_the_layers_named():
 
 def test_start_gradients_and_one_task():
     _, film = network_and_film()
-    film.start_at(torch.randn(film.space.size).double())
+    film.init_weights(torch.randn(film.space.size).double())
     conditions = torch.randn(2, 3, 5).double()
     torch.testing.assert_close(film(conditions), film.base.expand(2, 3, -1))
     assert film(conditions[0, 0]).shape == (film.space.size,)

@@ -4,10 +4,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from weightgen import InputError
-from weightgen.components import load_part
 from weightgen.hypernets import HNet
-from weightgen.hypernets.hnet import kaiming_mlp
-from weightgen.weight_space import WeightSpace
+from weightgen.nn.mlp import kaiming_mlp
+from weightgen.storage.hub import load_part
+from weightgen.weights import WeightSpace
 
 SPACE = WeightSpace.of(nn.Linear(3, 2))
 CONDITION = 5
@@ -55,7 +55,7 @@ def test_initialisation():
 
 def test_starts_where_it_is_told():
     weights = torch.randn(SPACE.size)
-    hypernet = fitted().start_at(weights)
+    hypernet = fitted().init_weights(weights)
     out = hypernet(torch.randn(7, CONDITION))
     assert torch.equal(out, weights.expand(7, -1))
     ((out - torch.randn_like(out)) ** 2).sum().backward()

@@ -7,10 +7,10 @@ from torch.distributions import Normal, kl_divergence
 from torch.testing import assert_close
 
 from weightgen import InputError
-from weightgen.components import load_part
 from weightgen.hypernets import HVAE
-from weightgen.hypernets.hnet import kaiming_mlp
-from weightgen.weight_space import WeightSpace
+from weightgen.nn.mlp import kaiming_mlp
+from weightgen.storage.hub import load_part
+from weightgen.weights import WeightSpace
 
 SPACE = WeightSpace.of(nn.Linear(9, 3))
 P, Z = SPACE.size, 4

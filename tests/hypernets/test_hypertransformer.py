@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from weightgen import InputError
-from weightgen.data.episodes import UNLABELED
 from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.networks.convnet import ConvNet, shallow
-from weightgen.tasks import PADDING_LABEL, Examples
+from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples
 
 B, WAYS, SHOTS = 3, 5, 2
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}

@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from weightgen import CLIPAdapter, Examples, InputError, WeightSpace
 from weightgen.hypernets import SupportHNet
 from weightgen.hypernets.support_hnet import writer_for
+from weightgen.metrics import task_loss
 from weightgen.networks import MLP
-from weightgen.scores import task_loss
 
 B, N, C, E, H = 3, 7, 4, 12, 5
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
@@ -24,7 +24,7 @@ def make(**options):
     with torch.no_grad():
         for parameter in hypernet.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return hypernet.start_at(torch.randn(hypernet.space.size))
+    return hypernet.init_weights(torch.randn(hypernet.space.size))
 
 
 def support_sets():
@@ -56,14 +56,14 @@ def test_an_untrained_pass_is_gradient_descent(writes, normalize):
         context = {"answers": answers, "answer_mask": answers.any(dim=-1)}
         logits = space.call_batch(net, point, support.inputs, **context)
         point = point - rates * torch.autograd.grad(task_loss(logits, support.labels).sum(), point)[0]
-    assert_close(hypernet.start_at(start)(support, answers), point.detach(), **CLOSE)
+    assert_close(hypernet.init_weights(start)(support, answers), point.detach(), **CLOSE)
 
 
 @pytest.mark.parametrize("writes", ["all", "last"])
 def test_without_steps_it_starts_at_the_given_weights(writes):
     hypernet = writer_for(network(), step=0.0, writes=writes)
     start = torch.randn(hypernet.space.size)
-    assert_close(hypernet.start_at(start)(*support_sets()), start.expand(B, -1))
+    assert_close(hypernet.init_weights(start)(*support_sets()), start.expand(B, -1))
 
 
 @pytest.mark.parametrize("writes", ["all", "last"])

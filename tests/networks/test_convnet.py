@@ -6,7 +6,7 @@ from torch import nn
 
 from weightgen import InputError
 from weightgen.networks.convnet import ConvNet, batch_moments, shallow, side_by_side
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 B, N = 3, 6
 

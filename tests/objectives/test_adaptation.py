@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from weightgen import CLIPAdapter, HNet, InputError, SharedWeights, WeightSpace
-from weightgen.objectives import Adaptation
-from weightgen.objectives.adaptation import adapt, starting_points
-from weightgen.scores import task_loss
+from weightgen.adaptation import adapt, initial_points
+from weightgen.metrics import task_loss
+from weightgen.objectives import AdaptationLoss
 from weightgen.tasks import Examples, TaskBatch, collate
 
 E, Q, Z = 6, 5, 4
@@ -29,11 +29,11 @@ def make(kind):
     space = WeightSpace.of(network)
     start = space.flatten(dict(network.named_parameters())).detach()
     if kind == "shared":
-        return network, SharedWeights(space).double().start_at(start)
+        return network, SharedWeights(space).double().init_weights(start)
     if kind == "latent":
         hypernet = HNet(space, Z, (8,), learned_start=True, spread=0.5)
-        return network, hypernet.double().start_at(start)
-    hypernet = HNet(space, Q, (8,), spread=0.5).double().start_at(start)
+        return network, hypernet.double().init_weights(start)
+    hypernet = HNet(space, Q, (8,), spread=0.5).double().init_weights(start)
     hypernet.condition.fit(torch.randn(9, Q).double())
     return network, hypernet
 
@@ -48,7 +48,7 @@ def test_equals_a_loop_over_tasks_with_its_gradients(kind, point, first_order):
     space, tasks, counts = hypernet.space, ragged_tasks(), [3, 0, 2]
     batch = collate(tasks)
 
-    start, decode = starting_points(hypernet, batch.embeds, point)
+    start, decode = initial_points(hypernet, batch.embeds, point)
     found = adapt(
         space, network, start, batch.support, batch.context,
         steps=torch.tensor(counts), lr=0.3, first_order=first_order, decode=decode,
@@ -65,7 +65,7 @@ def test_equals_a_loop_over_tasks_with_its_gradients(kind, point, first_order):
             outputs = space.call(network, w, examples.inputs, **extra)
             return torch.nn.functional.cross_entropy(outputs, examples.labels)
 
-        p = starting_points(hypernet, task.embeds[None], point)[0][0]
+        p = initial_points(hypernet, task.embeds[None], point)[0][0]
         p = p if p.requires_grad else p.clone().requires_grad_()
         for _ in range(count):
             slope = torch.autograd.grad(loss(p, task.support), p, create_graph=not first_order)[0]
@@ -87,7 +87,7 @@ def test_checkpointed_steps_change_nothing(kind, point, first_order):
     found = []
     for checkpoint_steps in (False, True):
         torch.manual_seed(3)  # the same split of the examples and numbers of steps
-        objective = Adaptation(
+        objective = AdaptationLoss(
             network, hypernet, 1, 4, 0.3, first_order, point=point, checkpoint_steps=checkpoint_steps
         )
         loss = objective(batch).loss
@@ -104,7 +104,7 @@ def test_every_task_weighs_the_same(kind, point):
 
     def gradient(chosen):
         # Without inner steps all examples are learned from: nothing is random, and the parts add up exactly.
-        objective = Adaptation(network, hypernet, point=point, support_fraction=0.0)
+        objective = AdaptationLoss(network, hypernet, point=point, support_fraction=0.0)
         loss = objective(collate(chosen)).loss
         found = torch.autograd.grad(loss, list(hypernet.parameters()), allow_unused=True)
         return torch.cat([g.flatten() for g in found if g is not None])
@@ -118,7 +118,7 @@ def test_every_task_weighs_the_same(kind, point):
 def test_a_learned_start_learns(first_order):
     """z⁰ and every weight of the hypernetwork get a gradient through the inner steps, and a few updates lower the loss."""
     network, hypernet = make("latent")
-    objective = Adaptation(network, hypernet, 1, 3, 0.3, first_order, point="latents")
+    objective = AdaptationLoss(network, hypernet, 1, 3, 0.3, first_order, point="latents")
     batch = collate(ragged_tasks())
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=0.02)
     losses = []
@@ -135,7 +135,7 @@ def test_a_learned_start_learns(first_order):
 def test_latents_reach_where_adaptation_lowers_the_loss():
     network, hypernet = make("latent")
     batch = collate(ragged_tasks())
-    start, decode = starting_points(hypernet, batch.embeds, "latents")
+    start, decode = initial_points(hypernet, batch.embeds, "latents")
 
     def support_loss(latents):
         logits = hypernet.space.call_batch(network, decode(latents), batch.support.inputs, **batch.context)
@@ -151,7 +151,7 @@ def test_the_start_of_an_hnet_is_the_weights_given(spread):
     network, _ = make("shared")
     space = WeightSpace.of(network)
     given = torch.randn(space.size)
-    hypernet = HNet(space, Z, (8,), learned_start=True, spread=spread).start_at(given)
+    hypernet = HNet(space, Z, (8,), learned_start=True, spread=spread).init_weights(given)
     torch.testing.assert_close(hypernet(hypernet.starts(torch.zeros(2, Q))), given.expand(2, -1))
     away = hypernet(torch.randn(200, Z)) - given
     assert bool(away.abs().max() > 0.1) == bool(spread)
@@ -160,8 +160,8 @@ def test_the_start_of_an_hnet_is_the_weights_given(spread):
 def test_refusals():
     network, shared = make("shared")
     with pytest.raises(InputError, match="has no latents to adapt"):
-        Adaptation(network, shared, point="latents")
+        AdaptationLoss(network, shared, point="latents")
     with pytest.raises(InputError, match="must be 'weights' or 'latents'"):
-        Adaptation(network, shared, point="z")
-    with pytest.raises(InputError, match="least_steps <= most_steps"):
-        Adaptation(network, shared, 3, 2)
+        AdaptationLoss(network, shared, point="z")
+    with pytest.raises(InputError, match="min_steps <= max_steps"):
+        AdaptationLoss(network, shared, 3, 2)

@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
+from weightgen.adaptation import adapt
 from weightgen.hypernets import HNet, SharedWeights
+from weightgen.metrics import task_loss
 from weightgen.networks.mlp import MLP
-from weightgen.objectives import Adaptation
-from weightgen.objectives.adaptation import adapt
-from weightgen.scores import task_loss
+from weightgen.objectives import AdaptationLoss
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, collate
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 D, C, E = 3, 4, 5
 SIZES = [(7, 4), (3, 9), (5, 5)]
@@ -42,7 +42,7 @@ def conditional(network):
 
 def shared(network):
     space = WeightSpace.of(network)
-    return SharedWeights(space).double().start_at(torch.randn(space.size).double())
+    return SharedWeights(space).double().init_weights(torch.randn(space.size).double())
 
 
 def labelled(examples, task):
@@ -91,7 +91,7 @@ def test_the_objective_equals_a_loop_with_its_gradients(tasks, network, make, fi
     hypernet, batch = make(network), collate(tasks)
     space = hypernet.space
     split, drawn = remembered_split(monkeypatch)
-    objective = Adaptation(network, hypernet, 1, 4, inner_lr=0.4, first_order=first_order)
+    objective = AdaptationLoss(network, hypernet, 1, 4, inner_lr=0.4, first_order=first_order)
     torch.manual_seed(3)
     outcome = objective(batch)
     ours = torch.autograd.grad(outcome.loss, list(hypernet.parameters()))
@@ -134,7 +134,7 @@ def test_first_and_second_order_differ(tasks, network):
     for first_order in (False, True):
         torch.manual_seed(0)
         hypernet = shared(network)
-        objective = Adaptation(network, hypernet, 3, 3, inner_lr=0.5, first_order=first_order)
+        objective = AdaptationLoss(network, hypernet, 3, 3, inner_lr=0.5, first_order=first_order)
         slopes.append(torch.autograd.grad(objective(collate(tasks)).loss, hypernet.weights)[0])
     assert (slopes[0] - slopes[1]).abs().max() > 1e-3
 
@@ -173,7 +173,7 @@ def test_padding_changes_neither_weights_nor_gradients(tasks, network, first_ord
 
 def test_without_inner_steps_all_examples_are_learned_from(tasks, network):
     hypernet, batch = conditional(network), collate(tasks)
-    outcome = Adaptation(network, hypernet)(batch)
+    outcome = AdaptationLoss(network, hypernet)(batch)
     losses = []
     for task, weights in zip(tasks, hypernet(batch.embeds), strict=True):
         parts = (task.support, task.query)
@@ -192,7 +192,7 @@ def test_the_number_of_steps_is_drawn_for_each_task(tasks, network, monkeypatch)
         return adapt(*args, steps=steps, **options)
 
     monkeypatch.setattr(adaptation, "adapt", spy)
-    objective = Adaptation(network, shared(network), least_steps=1, most_steps=3)
+    objective = AdaptationLoss(network, shared(network), min_steps=1, max_steps=3)
     for _ in range(60):
         objective(collate(tasks))
     assert set(seen) == {1, 2, 3}
@@ -201,7 +201,7 @@ def test_the_number_of_steps_is_drawn_for_each_task(tasks, network, monkeypatch)
 
 
 def test_the_base_network_is_not_trained(tasks, network):
-    objective = Adaptation(network, shared(network), most_steps=2)
+    objective = AdaptationLoss(network, shared(network), max_steps=2)
     assert [name for name, _ in objective.named_parameters()] == ["hypernet.weights"]
     before = [p.clone() for p in network.parameters()]
     objective(collate(tasks)).loss.backward()

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import nn
 
 from weightgen import InputError
-from weightgen.objectives import Denoising
+from weightgen.objectives import DenoisingLoss
 from weightgen.priors.denoiser import MLPDenoiser
 
 Z, E, T = 3, 4, 350
@@ -28,7 +28,7 @@ class Listener(nn.Module):
 def listen(rows, **options):
     """One loss, with everything that went into it."""
     latents, embeds = torch.randn(rows, Z), torch.randn(rows, E)
-    objective = Denoising(Listener(), schedule(**options))
+    objective = DenoisingLoss(Listener(), schedule(**options))
     outcome = objective((latents, embeds))
     return objective.denoiser, latents, embeds, outcome
 
@@ -72,7 +72,7 @@ def test_every_row_has_a_time_of_its_own():
 def test_conditioning_dropout(rate):
     torch.manual_seed(1)
     embeds = torch.randn(20_000, E)
-    objective = Denoising(Listener(), schedule(), drop_rate=rate)
+    objective = DenoisingLoss(Listener(), schedule(), drop_rate=rate)
     objective((torch.randn(20_000, Z), embeds))
     dropped = (objective.denoiser.embeds == 0).all(dim=1)
     assert dropped.float().mean().item() == pytest.approx(rate, abs=0.015)
@@ -80,7 +80,7 @@ def test_conditioning_dropout(rate):
 
 
 def test_the_default_rate_is_the_released_codes():
-    assert Denoising(Listener(), schedule()).drop_rate == 0.2
+    assert DenoisingLoss(Listener(), schedule()).drop_rate == 0.2
 
 
 def test_a_perfect_denoiser_loses_nothing():
@@ -90,7 +90,7 @@ def test_a_perfect_denoiser_loses_nothing():
             return (latents - signal * embeds[:, :Z]) / noise
 
     latents = torch.randn(500, Z)
-    objective = Denoising(Oracle(), schedule(beta_start=1e-4), drop_rate=0.0)
+    objective = DenoisingLoss(Oracle(), schedule(beta_start=1e-4), drop_rate=0.0)
     assert objective((latents, torch.cat([latents, latents[:, :1]], dim=1))).loss < 1e-6
     assert objective((latents, torch.randn(500, E))).loss > 0.1
 
@@ -100,7 +100,7 @@ def test_one_direction_can_be_learned():
     denoiser = MLPDenoiser(Z, E, hidden_dims=(32, 32), time_dim=8)
     embeds = torch.randn(256, E)
     denoiser.embeds.fit(embeds)
-    objective = Denoising(denoiser, schedule(prediction_type="sample"), drop_rate=0.0)
+    objective = DenoisingLoss(denoiser, schedule(prediction_type="sample"), drop_rate=0.0)
     optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
     losses = []
     for _ in range(150):
@@ -117,10 +117,10 @@ def test_one_direction_can_be_learned():
 @pytest.mark.parametrize("option", ["clip_sample", "thresholding"])
 def test_clipping_is_refused(option):
     with pytest.raises(InputError, match=f"{option}=True.*{option}=False"):
-        Denoising(Listener(), schedule(**{option: True}))
+        DenoisingLoss(Listener(), schedule(**{option: True}))
 
 
 def test_an_unknown_target_is_refused():
     odd = DDIMScheduler.from_config(schedule().config, prediction_type="flow")
     with pytest.raises(InputError, match="'epsilon', 'sample', 'v_prediction'.*'flow'"):
-        Denoising(Listener(), odd)
+        DenoisingLoss(Listener(), odd)

@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 from weightgen.hypernets import HVAE
 from weightgen.networks.clip_adapter import CLIPAdapter
-from weightgen.objectives import ELBO
+from weightgen.objectives import ELBOLoss
 from weightgen.tasks import Examples, TaskBatch, collate
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 E, Z, B = 5, 3, 3
 
@@ -72,7 +72,7 @@ def task_losses(network, decoded, tasks):
 @pytest.mark.parametrize("function_weight", [0.0, 2.0])
 def test_loss_and_gradients_by_hand(hvae, network, tasks, kl_weight, function_weight):
     weights, size = 2 + 3 * torch.randn(B, hvae.space.size), hvae.space.size
-    objective = ELBO(hvae, network, kl_weight, function_weight)
+    objective = ELBOLoss(hvae, network, kl_weight, function_weight)
     torch.manual_seed(7)
     outcome = objective((weights, collate(tasks)))
     ours = torch.autograd.grad(outcome.loss, list(hvae.parameters()))
@@ -97,7 +97,7 @@ def test_loss_and_gradients_by_hand(hvae, network, tasks, kl_weight, function_we
 
 def test_noise_is_drawn_for_every_row_and_every_step(hvae, network, tasks):
     row = torch.randn(hvae.space.size)
-    objective, heard = ELBO(hvae, network), []
+    objective, heard = ELBOLoss(hvae, network), []
     hvae.decoder.register_forward_hook(lambda module, inputs, output: heard.append(inputs[0]))
     for _ in range(2):
         objective((row.expand(B, -1), collate(tasks)))
@@ -111,12 +111,12 @@ def test_an_autoencoder_of_principal_components_starts_without_error(network, ta
     weights = 5 + torch.randn(100, Z) @ torch.randn(Z, space.size)
     hvae = HVAE(space, Z, (16,)).fit(weights)
     hvae.encoder[-1].bias.data[Z:] = -40.0  # hardly any noise
-    outcome = ELBO(hvae, network, kl_weight=0.0)((weights[:B], collate(tasks)))
+    outcome = ELBOLoss(hvae, network, kl_weight=0.0)((weights[:B], collate(tasks)))
     assert outcome.metrics["squared_error"] < 1e-8
 
 
 def test_the_base_network_is_not_trained(hvae, network, tasks):
-    objective = ELBO(hvae, network, function_weight=1.0)
+    objective = ELBOLoss(hvae, network, function_weight=1.0)
     assert {name.split(".")[0] for name, _ in objective.named_parameters()} == {"hvae"}
     objective((torch.randn(B, hvae.space.size), collate(tasks))).loss.backward()
     assert all(p.grad is None for p in network.parameters())

@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from weightgen.data.episodes import UNLABELED, Episodes
-from weightgen.data.few_shot_arrays import FewShotArrays, write_few_shot_arrays
+from weightgen.data.few_shot.arrays import FewShotArrays, write_few_shot_arrays
+from weightgen.data.few_shot.episodes import Episodes
 from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.networks.convnet import ConvNet
-from weightgen.objectives.episodic import Episodic, annealed, episode_accuracies, hide_unlabeled
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accuracies, hide_unlabeled
+from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 
 B, WAYS = 2, 3
 
@@ -40,7 +40,7 @@ def episodes(arrays, **options):
 def test_loss_is_the_cross_entropy_of_the_exported_networks(arrays):
     hypernet, batch = small(), episodes(arrays).batch(0)
     for transductive in (True, False):
-        outcome = Episodic(hypernet, transductive)(batch)
+        outcome = EpisodicLoss(hypernet, transductive)(batch)
         losses = []
         for i in range(B):
             support = Examples(batch.support.inputs[i], batch.support.labels[i])
@@ -55,13 +55,13 @@ def test_only_transductive_predictions_depend_on_the_other_queries(arrays):
     other[:, 1:] += 1.0
     changed = batch._replace(query=Examples(other, batch.query.labels))
     for transductive in (True, False):
-        objective = Episodic(hypernet, transductive)
+        objective = EpisodicLoss(hypernet, transductive)
         same = torch.allclose(objective.logits(batch)[:, 0], objective.logits(changed)[:, 0], atol=1e-4)
         assert same is not transductive
 
 
 def test_padded_queries_change_nothing(arrays):
-    objective, batch = Episodic(small()), episodes(arrays).batch(0)
+    objective, batch = EpisodicLoss(small()), episodes(arrays).batch(0)
     inputs = torch.cat([batch.query.inputs, torch.randn(B, 2, 1, 14, 14)], 1)
     labels = torch.cat([batch.query.labels, torch.full((B, 2), PADDING_LABEL)], 1)
     padded = batch._replace(query=Examples(inputs, labels))
@@ -78,7 +78,7 @@ def test_hidden_samples_are_unlabelled_ones_at_the_rate_asked_for():
 
 
 def test_hiding_acts_in_training_only(arrays):
-    objective = Episodic(small())
+    objective = EpisodicLoss(small())
     objective.hide = 0.5
     batch = episodes(arrays, unlabeled=3).batch(0)
     losses = {objective(batch).loss.item() for _ in range(5)}
@@ -93,7 +93,7 @@ def test_annealing_falls_to_nothing():
 
 
 def test_accuracies_count_each_episode(arrays):
-    objective, drawn = Episodic(small()), episodes(arrays)
+    objective, drawn = EpisodicLoss(small()), episodes(arrays)
     found = episode_accuracies(objective, drawn, 5)
     assert found.shape == (5,)
     batch = drawn.batch(1)
@@ -102,7 +102,7 @@ def test_accuracies_count_each_episode(arrays):
 
 
 def test_it_learns(arrays):
-    objective, drawn = Episodic(small()), episodes(arrays)
+    objective, drawn = EpisodicLoss(small()), episodes(arrays)
     before = episode_accuracies(objective, drawn, 60).mean().item()
     assert before < 0.75
     drawn = Episodes(arrays, arrays.classes("train"), ways=WAYS, queries=4, batch_size=8, seed=1)

@@ -10,10 +10,10 @@ from torch.testing import assert_close
 from weightgen import InputError
 from weightgen.hypernets import HVAE
 from weightgen.networks.clip_adapter import CLIPAdapter
-from weightgen.objectives import Denoising, FunctionalDenoising
-from weightgen.standardizer import Standardizer
+from weightgen.nn.standardizer import Standardizer
+from weightgen.objectives import DenoisingLoss, FunctionalDenoisingLoss
 from weightgen.tasks import Examples, TaskBatch, collate
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 E, Z, ROWS = 5, 3, 7
 
@@ -51,7 +51,7 @@ def make(network, weight=0.5, kind="sample"):
     latents = Standardizer(Z)
     latents.fit(2 + 3 * torch.randn(30, Z))
     schedule = DDIMScheduler(num_train_timesteps=20, clip_sample=False, prediction_type=kind)
-    return FunctionalDenoising(Denoising(Guess(), schedule), latents, hvae, network, weight)
+    return FunctionalDenoisingLoss(DenoisingLoss(Guess(), schedule), latents, hvae, network, weight)
 
 
 def test_both_terms_by_hand(network, tasks):

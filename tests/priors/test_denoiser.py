@@ -6,9 +6,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from weightgen import InputError
-from weightgen.components import load_part
 from weightgen.priors import MLPDenoiser, drop_parts, null_embeds
 from weightgen.priors.denoiser import SqueezeExcitation
+from weightgen.storage.hub import load_part
 
 Z, E, B = 6, 5, 16
 

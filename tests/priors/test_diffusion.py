@@ -7,10 +7,10 @@ from torch import nn
 from torch.testing import assert_close
 
 from weightgen import InputError
-from weightgen.config import build
 from weightgen.guidance import ClassifierFreeGuidance
 from weightgen.priors import DiffusionPrior, MLPDenoiser, check_scheduler
 from weightgen.priors.diffusion import load_scheduler
+from weightgen.training.config import build
 
 # Some schedulers of diffusers convert tensors in the way of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

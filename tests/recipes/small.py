@@ -5,10 +5,10 @@ import sys
 
 import torch
 
-from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
-from weightgen.encoders.clip import load_clip
-from weightgen.encoders.embed import names_to_embed
+from weightgen.data.features.embed import names_to_embed
+from weightgen.data.features.writer import FeaturePlan, FeatureWriter
+from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
+from weightgen.encoders.load import load_clip
 
 
 def loaded(root, name):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from weightgen.files import read_json
+from weightgen.storage.files import read_json
 
 
 def bench(root, monkeypatch, *words):
@@ -19,7 +19,7 @@ def test_a_report(root, monkeypatch, tmp_path, capsys):
     words = [
         "sizes=[tiny]",
         "repeats=1",
-        "least_seconds=0",
+        "min_seconds=0",
         "device=cpu",
         f"output={tmp_path / 'made/bench'}",
     ]

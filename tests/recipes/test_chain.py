@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from weightgen import WeightPipeline
-from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.meta_vqa.disk import load_meta_vqa
 
 ROOT = Path(__file__).resolve().parents[2]
 

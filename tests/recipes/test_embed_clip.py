@@ -15,12 +15,12 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from weightgen import InputError
-from weightgen.config import parse
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
-from weightgen.encoders.clip import load_clip
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.encoders.clip_folder import new_clip, save_clip
+from weightgen.encoders.load import load_clip
+from weightgen.training.config import parse
 
 NAMES = [f"COCO_{'train' if i % 3 else 'val'}2014_{i:012d}" for i in range(60)]
 
@@ -185,7 +185,7 @@ def test_broken_images_can_be_left_out(recipe, work, clip, capsys):
 
 
 def test_an_encoder_of_ones_own(recipe, work, clip):
-    spec = "{_component_: weightgen.encoders.clip.load_clip, model: " + str(clip) + "}"
+    spec = "{_component_: weightgen.encoders.load.load_clip, model: " + str(clip) + "}"
     more = [word for word in words(work, clip) if not word.startswith("model=")]
     recipe.main(parse(recipe.Config, recipe.__doc__, [*more, f"encoder={spec}", "name=own"]))
     assert find_features(work / "data", "own").dim("images") == 8

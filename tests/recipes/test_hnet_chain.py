@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from weightgen import HNet, WeightPipeline
-from weightgen.components import load_part
-from weightgen.data.meta_vqa import load_meta_vqa
+from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.guidance import HyperCLIPGuidance
 from weightgen.priors import GaussianPrior
+from weightgen.storage.hub import load_part
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORK = "network={_component_: weightgen.networks.CLIPAdapter, hidden_dim: 4}"
@@ -108,7 +108,7 @@ def test_hyperclip_guides_an_hnet(dataset, hnet):
     embeds = torch.randn(3, encoder.mlp[-1].out_features)
     latents = HyperCLIPGuidance(prior, hypernet, encoder).sample(embeds)
     before, after = (encoder(hypernet(z)) for z in (hypernet.starts(embeds), latents))
-    wanted = encoder.place(embeds)
+    wanted = encoder.project_text(embeds)
     assert ((after * wanted).sum(-1) > (before * wanted).sum(-1)).all()
 
 
@@ -152,17 +152,17 @@ def test_other_methods_train(dataset, multitask, method):
     assert kind.rpartition(".")[2] == {"film": "FiLM", "cond_hnet_maml": "HNet"}.get(method, "SharedWeights")
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 10.0])
-def test_gradients_are_clipped_before_the_step(dataset, multitask, clip_norm, monkeypatch):
+@pytest.mark.parametrize("max_grad_norm", [0.0, 10.0])
+def test_gradients_are_clipped_before_the_step(dataset, multitask, max_grad_norm, monkeypatch):
     """The released code clips after it. With a maximal norm of nothing at all, nothing may move."""
     monkeypatch.syspath_prepend(ROOT / "recipes")
     recipe = import_module("train_hypernet")
     scores = iter(range(9))  # ever better, so that the last state is kept
     monkeypatch.setattr(recipe, "evaluate", lambda *_: SimpleNamespace(macro=float(next(scores))))
-    output = str(dataset.parent / f"clipped_{clip_norm}")
-    few = {"steps": 2, "validate_every": 1, "batch_size": 8, "clip_norm": clip_norm}
+    output = str(dataset.parent / f"clipped_{max_grad_norm}")
+    few = {"steps": 2, "validate_every": 1, "batch_size": 8, "max_grad_norm": max_grad_norm}
     recipe.main(recipe.Config(dataset=str(dataset), start=str(multitask), output=output, **few))
     before, after = (
         load_file(Path(folder) / "hypernet/model.safetensors")["weights"] for folder in (multitask, output)
     )
-    assert torch.equal(before, after) == (clip_norm == 0)
+    assert torch.equal(before, after) == (max_grad_norm == 0)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from tests.tiny import tiny_clip
-from weightgen.data.feature_writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa import Task, load_meta_vqa, save_meta_vqa
-from weightgen.encoders.clip import load_clip
-from weightgen.encoders.embed import names_to_embed
-from weightgen.files import read_tensors, write_tensors
+from weightgen.data.features.embed import names_to_embed
+from weightgen.data.features.writer import FeaturePlan, FeatureWriter
+from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
+from weightgen.encoders.load import load_clip
 from weightgen.hypernets import HVAE
 from weightgen.networks import CLIPAdapter
-from weightgen.weight_space import WeightSpace
+from weightgen.storage.files import read_tensors, write_tensors
+from weightgen.weights import WeightSpace
 
 QUESTIONS = ["what color is the star?", "what shape is the star?", "what color is the moon?", "what shape is the moon?"]  # fmt: skip
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from weightgen.data.few_shot_arrays import write_few_shot_arrays
-from weightgen.files import read_json, read_metadata, read_tensors
-from weightgen.training import read_metrics
+from weightgen.data.few_shot.arrays import write_few_shot_arrays
+from weightgen.storage.files import read_json, read_metadata, read_tensors
+from weightgen.training.checkpoint import read_metrics
 
 SMALL = [
     "network={channels: 4, depth: 2}", "hypernet.layers=1", "ways=3", "queries=2", "batch_size=2", "validate_every=2",
@@ -46,10 +46,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(root, monkeypatch, data, tmp_pat
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        import weightgen.training
+        import weightgen.training.checkpoint
 
-        original = weightgen.training.log_metrics
-        patch.setattr(weightgen.training, "log_metrics", lambda *a: (original(*a), stop()))
+        original = weightgen.training.checkpoint.log_metrics
+        patch.setattr(weightgen.training.checkpoint, "log_metrics", lambda *a: (original(*a), stop()))
         with pytest.raises(SystemExit) as caught:
             train(root, monkeypatch, data, tmp_path / "stopped", "steps=6")
         assert caught.value.code == 130
@@ -142,17 +142,17 @@ def test_a_run_goes_on_with_more_steps_and_another_optimiser(root, monkeypatch, 
 
 
 def test_the_log_after_going_on_is_the_mean_of_the_steps_since(root, monkeypatch, data, tmp_path):
-    from weightgen.objectives.episodic import Episodic
+    from weightgen.objectives.episodic import EpisodicLoss
 
     seen = []
-    original = Episodic.forward
+    original = EpisodicLoss.forward
 
     def forward(self, batch):
         outcome = original(self, batch)
         seen.append(outcome.metrics["loss"].item())
         return outcome
 
-    monkeypatch.setattr(Episodic, "forward", forward)
+    monkeypatch.setattr(EpisodicLoss, "forward", forward)
     train(root, monkeypatch, data, tmp_path / "run", "steps=5", "validate_every=4")
     train(root, monkeypatch, data, tmp_path / "run", "steps=8", "validate_every=4", "resume=true")
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.recipes.small import loaded, save_data
 from weightgen import InputError
-from weightgen.config import parse
+from weightgen.training.config import parse
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.recipes.small import loaded, save_data
 from tests.tiny import tiny_clip
-from weightgen.config import parse
+from weightgen.training.config import parse
 
 pytestmark = pytest.mark.slow
 # Sizes and lengths only: all else is what the configuration files say.

@@ -11,16 +11,16 @@ from tests.recipes.small import loaded
 from tests.recipes.test_hyperldm import save_data
 from tests.tiny import tiny_clip
 from weightgen import InputError
-from weightgen.components import load_part
-from weightgen.data.features import find_features
-from weightgen.data.meta_vqa import load_meta_vqa
-from weightgen.data.task_features import MetaVQATasks
-from weightgen.encoders.clip import load_clip
-from weightgen.files import read_tensors, write_json
+from weightgen.data.features.store import find_features
+from weightgen.data.meta_vqa.disk import load_meta_vqa
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.encoders.load import load_clip
 from weightgen.hypernets import SharedWeights, SupportHNet
 from weightgen.networks import CLIPAdapter
-from weightgen.pipeline import WeightPipeline
-from weightgen.weight_space import WeightSpace
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.storage.files import read_tensors, write_json
+from weightgen.storage.hub import load_part
+from weightgen.weights import WeightSpace
 
 SMALL = {"steps": 4, "validate_every": 2, "batch_size": 3, "shots": [1, 0]}
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     network = CLIPAdapter(clip.image_dim, 3)
     space = WeightSpace.of(network)
     network.save_pretrained(folder / "start/network")
-    SharedWeights(space).start_at(torch.randn(space.size)).save_pretrained(folder / "start/hypernet")
+    SharedWeights(space).init_weights(torch.randn(space.size)).save_pretrained(folder / "start/hypernet")
     write_json(folder / "start/training.json", {})
     return folder
 

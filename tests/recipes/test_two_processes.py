@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.recipes.small import save_data
-from weightgen.files import read_json
+from weightgen.storage.files import read_json
 
 pytestmark = pytest.mark.slow
 

@@ -82,7 +82,7 @@ def test_adaptation_that_diverges(root, data, multitask, tmp_path, capsys):
         recipe.main(recipe.Config(dataset=data, start=multitask, output=output, steps=[5], lrs=[1e38, 2e38]))
     assert "5 steps of 1e+38 diverge" in capsys.readouterr().err
     recipe = loaded(root, "train_hypernet")
-    maml = {"most_steps": 2, "inner_lr": 1e38, "validate_at": 5}
+    maml = {"max_steps": 2, "inner_lr": 1e38, "validate_at": 5}
     with pytest.raises(InputError, match=r"5 steps of 1e\+38 diverged"):
         recipe.main(recipe.Config(dataset=data, output=output, network=NETWORK, **maml, **FEW))
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from weightgen.encoders.clip import Towers
 from weightgen.errors import InputError
-from weightgen.files import StrPath, read_json, write_json, write_tensors, written_beside
+from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from weightgen.encoders.clip import Towers
 from weightgen.encoders.clip_folder import brief
 from weightgen.errors import InputError
-from weightgen.files import read_json
+from weightgen.storage.files import read_json
 
 __all__ = ["load"]
 

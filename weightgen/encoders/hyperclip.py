@@ -1,6 +1,6 @@
 """HyperCLIP: an encoder of weights that lands where CLIP puts the question which the weights answer.
 
-Letters: B tasks, K questions, P weights, E embedding.
+Notation: B tasks, K questions, P weights, E embedding.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
-from weightgen.standardizer import Standardizer
+from weightgen.nn.standardizer import Standardizer
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "softplus": nn.Softplus}
 
@@ -75,10 +75,10 @@ class HyperCLIP(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
             inputs = inputs + self.noise * torch.randn_like(inputs)
         return nn.functional.normalize(self.mlp(inputs), dim=-1)
 
-    def place(self, embeds: Tensor) -> Tensor:
+    def project_text(self, embeds: Tensor) -> Tensor:
         """Where the weights for a question should land: its embedding, (*, E), standardised if weights are, with length 1."""
         return nn.functional.normalize(embeds if self.embeds is None else self.embeds(embeds), dim=-1)
 
-    def rank(self, weights: Tensor, embeds: Tensor) -> Tensor:
+    def similarity(self, weights: Tensor, embeds: Tensor) -> Tensor:
         """Infer tasks: the cosine of B weight vectors (B, P) with K candidate questions (K, E), with shape (B, K)."""
-        return self(weights) @ self.place(embeds).mT
+        return self(weights) @ self.project_text(embeds).mT

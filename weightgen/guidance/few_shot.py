@@ -1,6 +1,6 @@
 """Few-shot guidance: push what the denoiser sees in the noise towards latents whose networks fit a support set.
 
-Letters: B tasks, K samples of each, Z latent, P weights. z_t = a z₀ + σ ε is the noisy latent, with a² + σ² = 1.
+Notation: B tasks, K samples of each, Z latent, P weights. z_t = a z₀ + σ ε is the noisy latent, with a² + σ² = 1.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from weightgen.descent import descend
+from weightgen.adaptation import descend
 from weightgen.errors import InputError
+from weightgen.metrics import task_loss
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import Denoiser, LatentHypernetwork
-from weightgen.scores import task_loss
 from weightgen.tasks import Examples
 
 LatentLoss = Callable[..., Tensor]

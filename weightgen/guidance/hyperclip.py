@@ -1,12 +1,12 @@
 """HyperCLIP guidance: walk in latent space until the weights look like the question's.
 
-Letters: B tasks, Z latent, E embedding.
+Notation: B tasks, Z latent, E embedding.
 """
 
 import torch
 from torch import Generator, Tensor, nn
 
-from weightgen.descent import descend
+from weightgen.adaptation import descend
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError
 from weightgen.protocols import LatentHypernetwork, Prior
@@ -57,7 +57,7 @@ class HyperCLIPGuidance(nn.Module):
 
     def guide(self, start: Tensor, embeds: Tensor) -> Tensor:
         """Walk from given latents (B, Z) towards the questions (B, E); returns latents (B, Z)."""
-        wanted = self.encoder.place(embeds)
+        wanted = self.encoder.project_text(embeds)
         with torch.no_grad():
             return descend(self._loss, start, start, wanted, steps=self.steps, lr=self.lr)
 

@@ -1,14 +1,14 @@
 """Hypernetworks: condition → weights of the base network."""
 
 from weightgen.hypernets.film import FiLM
-from weightgen.hypernets.gradient_steps import GradientSteps
 from weightgen.hypernets.hnet import HNet
 from weightgen.hypernets.hvae import HVAE
 from weightgen.hypernets.hypertransformer import HyperTransformer
-from weightgen.hypernets.prototypes import PrototypeNetwork
+from weightgen.hypernets.maml import MAML
+from weightgen.hypernets.protonet import ProtoNet
 from weightgen.hypernets.shared import SharedWeights
 from weightgen.hypernets.support_hnet import SupportHNet
 
 __all__ = [
-    "FiLM", "HNet", "HVAE", "GradientSteps", "HyperTransformer", "PrototypeNetwork", "SharedWeights", "SupportHNet",
+    "FiLM", "HNet", "HVAE", "MAML", "HyperTransformer", "ProtoNet", "SharedWeights", "SupportHNet",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """FiLM: one network for all tasks, whose features the question scales and shifts; written as a hypernetwork.
 
-Letters: P weights, E embedding, F features of all modulated layers together.
+Notation: P weights, E embedding, F features of all modulated layers together.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
-from weightgen.hypernets.hnet import kaiming_mlp
 from weightgen.hypernets.saving import SPACE_CODER
-from weightgen.standardizer import Standardizer
-from weightgen.weight_space import WeightSpace
+from weightgen.nn.mlp import kaiming_mlp
+from weightgen.nn.standardizer import Standardizer
+from weightgen.weights import WeightSpace
 
 
 class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
@@ -65,7 +65,7 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.mlp = kaiming_mlp([input_dim, *hidden_dims, 2 * sum(self.features.values())])
 
     @torch.no_grad()
-    def start_at(self, weights: Tensor) -> Self:
+    def init_weights(self, weights: Tensor) -> Self:
         """Make every condition give `weights`, with shape (P,), to begin with: γ = β = 0."""
         self.base.copy_(weights)
         self.mlp[-1].weight.zero_()  # type: ignore[operator]

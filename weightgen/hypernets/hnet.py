@@ -8,20 +8,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.hypernets.saving import SPACE_CODER
-from weightgen.standardizer import Standardizer
-from weightgen.weight_space import WeightSpace
-
-
-def kaiming_mlp(dims: Sequence[int]) -> nn.Sequential:
-    """ReLU MLP through `dims`: Kaiming-normal weights (ReLU gain; gain 1 in the last layer), zero biases, as the authors' code has it."""
-    layers: list[nn.Module] = []
-    for i, (fan_in, fan_out) in enumerate(zip(dims, dims[1:], strict=False)):
-        last = i == len(dims) - 2
-        linear = nn.Linear(fan_in, fan_out)
-        nn.init.kaiming_normal_(linear.weight, nonlinearity="linear" if last else "relu")
-        nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, nn.ReLU()]
-    return nn.Sequential(*layers)
+from weightgen.nn.mlp import kaiming_mlp
+from weightgen.nn.standardizer import Standardizer
+from weightgen.weights import WeightSpace
 
 
 class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
@@ -40,7 +29,7 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         hidden_dims: widths of the hidden layers.
         input_noise: σ, in standard deviations of the condition; 0 as in the paper.
         learned_start: whether the condition is a latent with a learned z⁰, drawn from N(0, 1); else it describes the task.
-        spread: standard deviation over conditions of each weight after `start_at`, about. At 0 all conditions give the same
+        spread: standard deviation over conditions of each weight after `init_weights`, about. At 0 all conditions give the same
             weights, and slopes with respect to the condition vanish: descent on a latent needs more than 0.
     """
 
@@ -66,7 +55,7 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.mlp = kaiming_mlp([input_dim, *hidden_dims, space.size])
 
     @torch.no_grad()
-    def start_at(self, weights: Tensor) -> Self:
+    def init_weights(self, weights: Tensor) -> Self:
         """Begin at `weights`, with shape (P,): what z⁰, or the mean description, gives; others scatter around by `spread`."""
         self.mlp[-1].weight.mul_(self.spread)  # type: ignore[operator]
         middle = torch.zeros_like(self.condition.mean) if self.start is None else self.start

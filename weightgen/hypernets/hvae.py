@@ -1,6 +1,6 @@
 """HVAE: a variational autoencoder of adapted weights, whose decoder is the hypernetwork.
 
-Letters: w weights (P), z latent (Z), q(z | w) the encoder's posterior, h the decoder.
+Notation: w weights (P), z latent (Z), q(z | w) the encoder's posterior, h the decoder.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.distributions import Normal
 
 from weightgen.errors import InputError
-from weightgen.hypernets.hnet import kaiming_mlp
 from weightgen.hypernets.saving import SPACE_CODER
-from weightgen.standardizer import Standardizer
-from weightgen.weight_space import WeightSpace
+from weightgen.nn.mlp import kaiming_mlp
+from weightgen.nn.standardizer import Standardizer
+from weightgen.weights import WeightSpace
 
 
 class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):

@@ -3,7 +3,7 @@
 Layer i is generated from the support images and from the activations they cause in the layers before it, which were generated first. Each
 layer has its own transformer (`layer_generator`); the features of the images are shared (`support_features`).
 
-Letters: B tasks, N examples, C classes, P weights.
+Notation: B tasks, N examples, C classes, P weights.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from weightgen.errors import InputError
 from weightgen.hypernets.layer_generator import LayerGenerator, Slices
-from weightgen.hypernets.support_features import LocalFeatures, SharedFeatures
-from weightgen.hypernets.support_sets import NETWORK_CODER, Generated, SupportWriter
+from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter
 from weightgen.networks.convnet import ConvNet, side_by_side
+from weightgen.nn.support_features import ActivationFeatures, ImageFeatures
 from weightgen.tasks import PADDING_LABEL, Examples
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 
 class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
@@ -92,14 +92,14 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
             "layers": layers, "heads": heads, "key_fraction": key_fraction, "value_fraction": value_fraction,
             "inner_fraction": inner_fraction, "leak": leak, "decoder": decoder,
         }  # fmt: skip
-        self.shared = SharedFeatures(network.image_channels, shared_features) if shared_features else None
+        self.shared = ImageFeatures(network.image_channels, shared_features) if shared_features else None
         self.generators = nn.ModuleDict()
         for i, part in slices.items():
             local = None
             if filters:
                 channels = network.image_channels if i == 0 else network.channels
                 depth = 1 if i == network.depth else local_layers
-                local = LocalFeatures(channels, network.sides[i], filters, depth)
+                local = ActivationFeatures(channels, network.sides[i], filters, depth)
             self.generators[str(i)] = LayerGenerator(
                 part, network.num_classes, local, shared_features, embed_dim, options
             )

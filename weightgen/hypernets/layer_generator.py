@@ -3,7 +3,7 @@
 A sequence is [placeholders of the weights, support samples]. A sample's token is [label embedding | local features | shared features | 0],
 a placeholder [learned vector | 0]. The output token of a placeholder, without its first numbers, is a slice of the layer's weights.
 
-Letters: B tasks, N samples, D token size; W slices of S numbers.
+Notation: B tasks, N samples, D token size; W slices of S numbers.
 """
 
 import math
@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.hypernets.set_transformer import SetTransformer, placeholders
-from weightgen.hypernets.support_features import LocalFeatures
+from weightgen.nn.set_transformer import SetTransformer, placeholders
+from weightgen.nn.support_features import ActivationFeatures
 
 
 class Slices(NamedTuple):
@@ -73,7 +73,7 @@ class LayerGenerator(nn.Module):
         self,
         slices: Slices,
         labels: int,
-        local: LocalFeatures | None,
+        local: ActivationFeatures | None,
         shared_dim: int,
         embed_dim: int,
         transformer: dict[str, float],

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from weightgen.components import class_named, load_part
 from weightgen.errors import InputError
-from weightgen.files import StrPath, read_json
-from weightgen.weight_space import WeightSpace
+from weightgen.storage.files import StrPath, read_json
+from weightgen.storage.hub import class_named, load_part
+from weightgen.weights import WeightSpace
 
 # PyTorchModelHubMixin: how to write and read constructor arguments that JSON does not know. It reads the annotation of the argument,
 # which must therefore not be postponed to a string (no `from __future__ import annotations` in these files).

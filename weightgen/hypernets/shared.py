@@ -7,7 +7,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.hypernets.saving import SPACE_CODER
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 
 class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
@@ -26,7 +26,7 @@ class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", c
         self.weights = nn.Parameter(torch.zeros(space.size))
 
     @torch.no_grad()
-    def start_at(self, weights: Tensor) -> Self:
+    def init_weights(self, weights: Tensor) -> Self:
         """Set w⁰ to `weights`, with shape (P,)."""
         self.weights.copy_(weights)
         return self

@@ -3,7 +3,7 @@
 A HyperTransformer for features: CLIP has seen the images already, so one transformer reads the support set as a set of tokens, and writes
 both layers of the adapter at once, in a few rounds of attention that each look at what the weights written so far make of the examples.
 
-Letters: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D support embedding, K rounds.
+Notation: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D support embedding, K rounds.
 """
 
 import inspect
@@ -16,10 +16,10 @@ from torch.nn.functional import linear, normalize, relu
 
 from weightgen.errors import InputError
 from weightgen.hypernets.saving import SPACE_CODER
-from weightgen.hypernets.set_transformer import SetTransformer
 from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.nn.set_transformer import SetTransformer
 from weightgen.tasks import PADDING_LABEL, Examples
-from weightgen.weight_space import WeightSpace
+from weightgen.weights import WeightSpace
 
 
 class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
@@ -96,7 +96,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         self.register_buffer("components", torch.zeros(embed_dim, space.size))
 
     @torch.no_grad()
-    def start_at(self, weights: Tensor) -> Self:
+    def init_weights(self, weights: Tensor) -> Self:
         """Begin at `weights`, with shape (P,)."""
         self.base.copy_(weights)
         return self

@@ -3,7 +3,7 @@
 A layer is conv → ReLU → max pooling → batch norm, as in the HyperTransformer, on *batch* statistics: what one image gives depends on
 the images beside it, unless stored statistics are used.
 
-Letters: B tasks, N examples, C classes; H × W pixels. B networks run as one, on images as (N, B·channels, H, W).
+Notation: B tasks, N examples, C classes; H × W pixels. B networks run as one, on images as (N, B·channels, H, W).
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,7 +8,7 @@ from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.protocols import Outcome
 
 
-class Contrastive(nn.Module):
+class ContrastiveLoss(nn.Module):
     """L = (CE(s · H Tᵀ, rows) + CE(s · H Tᵀ, columns)) / 2, with H the embedded weights and T the questions, both of length 1.
 
     References:
@@ -30,7 +30,7 @@ class Contrastive(nn.Module):
     def forward(self, batch: tuple[Tensor, Tensor]) -> Outcome:
         """Loss of weights (B, P) and the embeddings of their questions (B, E)."""
         weights, embeds = batch
-        logits = self.logit_scale * self.encoder.rank(weights, embeds)
+        logits = self.logit_scale * self.encoder.similarity(weights, embeds)
         own = torch.arange(len(logits), device=logits.device)
         loss = cross_entropy(logits, own) + cross_entropy(logits.mT, own)
         accuracy = (logits.argmax(dim=1) == own).float().mean()

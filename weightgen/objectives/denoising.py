@@ -1,6 +1,6 @@
 """Denoising: HyperLDM's training loss, with conditioning dropout.
 
-Letters: z₀ standardised latent, t time, ε noise, e embedding.
+Notation: z₀ standardised latent, t time, ε noise, e embedding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_
 from weightgen.protocols import Outcome
 
 
-class Denoising(nn.Module):
+class DenoisingLoss(nn.Module):
     """L = E ‖target − f(z_t, t, e or ∅)‖², mean over dimensions; the target is ε, z₀ or v as the scheduler's prediction type says.
 
     References:

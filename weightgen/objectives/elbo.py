@@ -1,6 +1,6 @@
 """ELBO: what the HVAE is trained on. It sees how far the weights are off, and what that does to the task.
 
-Letters: w adapted weights (P), z latent (Z), ŵ standardised weights.
+Notation: w adapted weights (P), z latent (Z), ŵ standardised weights.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from weightgen.hypernets import HVAE
+from weightgen.metrics import count_correct, task_loss
 from weightgen.protocols import Outcome
-from weightgen.scores import resplit, task_accuracy, task_loss
+from weightgen.shots import resplit
 from weightgen.tasks import TaskBatch
 
 
-class ELBO(nn.Module):
+class ELBOLoss(nn.Module):
     """L = (‖ŵ − ŵ'‖² + β KL(q(z | w) ‖ N(0, I))) / √P + γ · task loss of the decoded weights w'.
 
     The first part is the paper's, with the released code's 1/√P; the second (γ = 0 in the paper) is cross-entropy on the examples of
@@ -54,7 +55,7 @@ class ELBO(nn.Module):
             (network,) = self._network
             logits = self.hvae.space.call_batch(network, decoded, asked.inputs, **tasks.context)
             task = task_loss(logits, asked.labels).mean()
-            right, count = task_accuracy(logits, asked.labels)
+            right, count = count_correct(logits, asked.labels)
             metrics |= {"task_loss": task.detach(), "accuracy": (right / count.clamp_min(1)).mean()}
             loss = loss + self.function_weight * task
         return Outcome(loss, {"loss": loss.detach(), **metrics})

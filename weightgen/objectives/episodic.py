@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from weightgen.data.episodes import UNLABELED, Episodes
-from weightgen.hypernets.support_sets import SupportWriter
+from weightgen.data.few_shot.episodes import Episodes
+from weightgen.hypernets.support_writer import SupportWriter
+from weightgen.metrics import count_correct, task_loss
 from weightgen.protocols import Outcome
-from weightgen.scores import task_accuracy, task_loss
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 
 
-class Episodic(nn.Module):
+class EpisodicLoss(nn.Module):
     """L = mean over tasks of the cross-entropy on the query set of the CNN that the support set gives.
 
     Each unlabelled sample is hidden with the probability `hide`. The paper says that this must fall as training goes on, or the model never
@@ -23,7 +23,7 @@ class Episodic(nn.Module):
         Zhmoginov et al., "HyperTransformer", 2022, sections 3.2 and 4.3.
 
     Args:
-        hypernet: support set → CNN: `HyperTransformer`, `PrototypeNetwork` or `GradientSteps` (MAML).
+        hypernet: support set → CNN: `HyperTransformer`, `ProtoNet` or `MAML` (MAML).
         transductive: whether the batch norms of the CNN use the statistics of the query set (as in the paper), or those of the support set.
     """
 
@@ -50,7 +50,7 @@ class Episodic(nn.Module):
             batch = batch._replace(support=hide_unlabeled(batch.support, self.hide))
         logits = self.logits(batch)
         loss = task_loss(logits, batch.query.labels).mean()
-        right, count = task_accuracy(logits, batch.query.labels)
+        right, count = count_correct(logits, batch.query.labels)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": (right / count.clamp_min(1)).mean()})
 
 
@@ -67,12 +67,12 @@ def annealed(step: int, start: float, until: int) -> float:
 
 
 @torch.no_grad()
-def episode_accuracies(objective: Episodic, episodes: Episodes, count: int) -> Tensor:
+def episode_accuracies(objective: EpisodicLoss, episodes: Episodes, count: int) -> Tensor:
     """Query accuracy of each of the first `count` episodes, with shape (count,)."""
     device = next(objective.parameters()).device
     found = []
     for step in range(-(-count // episodes.batch_size)):
         batch = episodes.batch(step, device)
-        right, asked = task_accuracy(objective.logits(batch), batch.query.labels)
+        right, asked = count_correct(objective.logits(batch), batch.query.labels)
         found.append(right / asked.clamp_min(1))
     return torch.cat(found)[:count]

@@ -1,6 +1,6 @@
 """Functional denoising: HyperLDM's loss, with a second term that sees what the denoised weights do.
 
-Letters: z₀ standardised latent, ẑ₀ the same as the denoiser predicts it, h the hypernetwork, B rows, T ≤ B tasks, Z latent, E embedding.
+Notation: z₀ standardised latent, ẑ₀ the same as the denoiser predicts it, h the hypernetwork, B rows, T ≤ B tasks, Z latent, E embedding.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
-from weightgen.objectives.denoising import Denoising
+from weightgen.metrics import count_correct, task_loss
+from weightgen.nn.standardizer import Standardizer
+from weightgen.objectives.denoising import DenoisingLoss
 from weightgen.protocols import LatentHypernetwork, Outcome
-from weightgen.scores import resplit, task_accuracy, task_loss
-from weightgen.standardizer import Standardizer
+from weightgen.shots import resplit
 from weightgen.tasks import TaskBatch
 
 
-class FunctionalDenoising(nn.Module):
+class FunctionalDenoisingLoss(nn.Module):
     """L = denoising loss + γ · task loss of the network with weights h(ẑ₀), on all examples of the task; h is trained along.
 
     Squared error asks for the mean of the latents that fit a question, which need not be the latent of a good network. Where the decoder
@@ -38,7 +39,7 @@ class FunctionalDenoising(nn.Module):
 
     def __init__(
         self,
-        denoising: Denoising,
+        denoising: DenoisingLoss,
         latents: Standardizer,
         hypernet: LatentHypernetwork,
         network: nn.Module,
@@ -65,7 +66,7 @@ class FunctionalDenoising(nn.Module):
         (network,) = self._network
         logits = self.hypernet.space.call_batch(network, weights, asked.inputs, **tasks.context)
         task = task_loss(logits, asked.labels).mean()
-        right, count = task_accuracy(logits, asked.labels)
+        right, count = count_correct(logits, asked.labels)
         loss = denoising + self.weight * task
         accuracy = (right / count.clamp_min(1)).mean()
         return Outcome(loss, {"loss": denoising.detach(), "task_loss": task.detach(), "accuracy": accuracy})

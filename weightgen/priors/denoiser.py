@@ -10,7 +10,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
-from weightgen.standardizer import Standardizer
+from weightgen.nn.standardizer import Standardizer
 
 
 def null_embeds(embeds: Tensor) -> Tensor:

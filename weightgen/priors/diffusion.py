@@ -1,6 +1,6 @@
 """HyperLDM's prior: latent diffusion from the embedding of a task to the latents of its weights.
 
-Letters: z₀ standardised latent, z_t the same after t steps of noise, ε the noise, e the embedding, T training steps of the schedule.
+Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the noise, e the embedding, T training steps of the schedule.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from weightgen.components import load_part
 from weightgen.errors import InputError
-from weightgen.files import read_json, read_tensors, write_tensors
+from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.denoiser import MLPDenoiser
 from weightgen.protocols import Denoiser
-from weightgen.standardizer import Standardizer
+from weightgen.storage.files import read_json, read_tensors, write_tensors
+from weightgen.storage.hub import load_part
 
 
 def check_scheduler(scheduler: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a denoiser predicts: the noise ε, the clean latent z₀, or v = a ε − σ z₀; and how to get from one to the other.
 
-Letters: z_t = a z₀ + σ ε the noisy latent at time t, where a² + σ² = 1; B rows, Z latent.
+Notation: z_t = a z₀ + σ ε the noisy latent at time t, where a² + σ² = 1; B rows, Z latent.
 """
 
 from __future__ import annotations

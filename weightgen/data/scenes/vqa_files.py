@@ -20,7 +20,7 @@ from tqdm import tqdm
 from weightgen.data.scenes.questions import Meaning, all_meanings, novel_compositions
 from weightgen.data.scenes.render import render
 from weightgen.data.scenes.world import Scene, draw_scene
-from weightgen.files import written_beside
+from weightgen.storage.files import written_beside
 
 SPLITS = ("train2014", "val2014")
 _LICENSE = {"name": "MIT (synthetic data, rendered by weightgen)", "url": ""}

@@ -1,0 +1,89 @@
+"""Tables of question, image and answer."""
+
+import gzip
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from weightgen.data.meta_vqa.table import VqaTable
+from weightgen.errors import InputError
+
+ROWS = [("What, exactly?", "a.jpg", "käse", None), ("How many?", "b.jpg", "2", None)]
+CSV = 'answer,question,ignored,image\nkäse,"What, exactly?",1,a.jpg\n2,How many?,,b.jpg\n'
+
+
+def table(tmp_path, **columns):
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_csv_in_any_order_of_columns(tmp_path):
+    for name, data in (
+        ("a.csv", CSV.encode()),
+        ("b.csv", b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode()),
+        ("c.csv.gz", gzip.compress(CSV.encode())),
+    ):
+        (tmp_path / name).write_bytes(data)
+        source = VqaTable(tmp_path / name, progress=True)
+        assert [tuple(row) for row in source] == ROWS
+        assert source.sources[0]["name"] == name.removesuffix(".gz")
+
+
+def test_parquet(tmp_path):
+    path = table(
+        tmp_path,
+        image=["a.jpg", "b.jpg"],
+        question=["What, exactly?", "How many?"],
+        answer=pa.array(["käse", "2"]).dictionary_encode(),
+    )
+    assert [tuple(row) for row in VqaTable(path)] == ROWS
+
+
+def test_answer_types_are_passed_on(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("question,image,answer,answer_type\nQ?,i,a,other\nQ?,j,yes,yes/no\n")
+    assert [row.answer_type for row in VqaTable(path)] == ["other", "yes/no"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "expected columns question, image, answer .* got none"),
+        ("question,image\n", "got 'question', 'image'"),
+        ("question,image,answer,answer\n", "each once"),
+        ("question,image,answer\nQ?,i\n", "line 2: expected 3 values, got 2"),
+        ("question,image,answer\nQ?,i,a\nQ?,,a\n", r"row 1 after the header: .*\('Q\?', '', 'a'\)"),
+        ('question,image,answer\nQ?,i,"a\n', "line 3: unexpected end of data"),
+        ("question,image,answer\nQ?,i,\udcff\n", "utf-8"),
+    ],
+)
+def test_wrong_csv(text, told, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=told) as caught:
+        list(VqaTable(path))
+    assert str(path) in str(caught.value)
+
+
+def test_wrong_parquet(tmp_path):
+    with pytest.raises(InputError, match="expected columns"):
+        list(VqaTable(table(tmp_path, question=["Q?"])))
+    with pytest.raises(
+        InputError, match=r"row 1 after the header: expected a text .* got \('Q\?', 'j', None\)"
+    ):
+        list(VqaTable(table(tmp_path, question=["Q?", "Q?"], image=["i", "j"], answer=["a", None])))
+    with pytest.raises(InputError, match=r"got \('Q\?', 'i', 7\)"):
+        list(VqaTable(table(tmp_path, question=["Q?"], image=["i"], answer=[7])))
+    whole = table(tmp_path, question=["Q?"], image=["i"], answer=["a"])
+    whole.write_bytes(whole.read_bytes()[:-9])
+    with pytest.raises(InputError, match="expected a Parquet file"):
+        list(VqaTable(whole))
+
+
+def test_other_files(tmp_path):
+    with pytest.raises(InputError, match="expected a .csv, .csv.gz or .parquet file"):
+        VqaTable(tmp_path / "t.xlsx")
+    with pytest.raises(InputError, match="it is missing"):
+        list(VqaTable(tmp_path / "t.csv"))

@@ -1,0 +1,140 @@
+"""Scores of a split: every number against a plain loop over tasks, networks and examples."""
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+from torch.testing import assert_close
+
+from weightgen.evaluation.accuracy import Scores, chance_scores, clip_scores, evaluate
+from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.tasks import Examples, TaskBatch, collate
+from weightgen.weights import WeightSpace
+
+E = 6
+SIZES = [(5, 4, 3), (9, 7, 4), (3, 1, 2), (6, 12, 5), (8, 5, 2)]  # support, query, answers
+
+
+class Split:
+    """What `evaluate` needs of a split of Meta-VQA."""
+
+    def __init__(self):
+        self.rows, self.sizes = [], [support + query for support, query, _ in SIZES]
+        self.answers = [[f"answer {c}" for c in range(classes)] for *_, classes in SIZES]
+        self.asked = []
+        for support, query, classes in SIZES:
+            parts = (Examples(torch.randn(n, E), torch.randint(classes, (n,))) for n in (support, query))
+            context = {"answers": torch.randn(classes, E), "answer_mask": torch.ones(classes).bool()}
+            self.rows.append(TaskBatch(*parts, embeds=torch.randn(E), context=context))
+
+    def __len__(self):
+        return len(self.rows)
+
+    def batch(self, rows):
+        self.asked.append(list(rows))
+        return collate([self.rows[row] for row in rows])
+
+
+@pytest.fixture
+def split():
+    return Split()
+
+
+@pytest.fixture
+def network():
+    return CLIPAdapter(E, hidden_dim=3, init="authors")
+
+
+def slow_right(network, task, weights):
+    """Share of right answers of one network on one task."""
+    filled = WeightSpace.of(network).load_into(network, weights)
+    right = 0
+    for image, label in zip(*task.query, strict=True):
+        logits = filled(image[None], task.context["answers"])[0].tolist()
+        right += logits.index(max(logits)) == label.item()
+    return right / len(task.query.labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_one_network_per_task(split, network, batch_size):
+    space = WeightSpace.of(network)
+    weights = torch.randn(len(split), space.size)
+    scores = evaluate(space, network, split, lambda batch, rows: weights[rows], batch_size)
+    expected = [slow_right(network, task, w) for task, w in zip(split.rows, weights, strict=True)]
+    assert 0 < sum(expected) < len(expected)
+    assert_close(scores.right, torch.tensor(expected))
+    assert scores.examples.tolist() == [query for _, query, _ in SIZES]
+    assert sorted(row for rows in split.asked for row in rows) == list(range(len(split)))
+    assert max(map(len, split.asked)) <= batch_size
+
+
+@pytest.mark.parametrize("batch_size", [2, 64])
+def test_several_networks_per_task_are_averaged(split, network, batch_size):
+    space = WeightSpace.of(network)
+    weights = torch.randn(len(split), 4, space.size)
+    scores = evaluate(space, network, split, lambda batch, rows: weights[rows], batch_size)
+    expected = [
+        sum(slow_right(network, task, w) for w in own) / 4
+        for task, own in zip(split.rows, weights, strict=True)
+    ]
+    assert_close(scores.right, torch.tensor(expected))
+    assert scores.examples.tolist() == [query for _, query, _ in SIZES]
+
+
+def test_weights_are_asked_with_the_batch_they_are_for(split, network):
+    space = WeightSpace.of(network)
+
+    def weights_of(batch, rows):
+        assert not torch.is_grad_enabled()
+        for place, row in enumerate(rows.tolist()):
+            assert torch.equal(batch.embeds[place], split.rows[row].embeds)
+        return torch.zeros(len(rows), space.size)
+
+    evaluate(space, network, split, weights_of, batch_size=2)
+    assert len(split.asked) == 3
+
+
+def test_macro_weighs_tasks_and_micro_examples():
+    scores = Scores(torch.tensor([1.0, 0.5, 0.0]), torch.tensor([10.0, 20.0, 70.0]))
+    assert scores.macro == pytest.approx(0.5)
+    assert scores.micro == pytest.approx((10 + 10 + 0) / 100)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_clip_alone_takes_the_answer_with_the_largest_cosine(split, batch_size):
+    expected = []
+    for task in split.rows:
+        answers = task.context["answers"]
+        right = [
+            cosine_similarity(image[None], answers).argmax() == label
+            for image, label in zip(*task.query, strict=True)
+        ]
+        expected.append(sum(right).item() / len(right))
+    scores = clip_scores(split, batch_size)
+    assert 0 < sum(expected) < len(expected)
+    assert_close(scores.right, torch.tensor(expected))
+    assert scores.examples.tolist() == [query for _, query, _ in SIZES]
+
+
+def test_an_answer_that_is_padding_is_never_chosen(split):
+    """The cosine of a padded answer is 0, more than that of answers that point away from the image."""
+    away, east = -torch.eye(E)[0], torch.eye(E)[0]
+    for number in (0, 1, 2):  # all have fewer answers than the largest task, so all are padded
+        task, classes = split.rows[number], len(split.answers[number])
+        images = east.expand(len(task.query.labels), E)
+        task.context["answers"] = torch.stack([away + torch.eye(E)[1], *[away] * (classes - 1)])
+        split.rows[number] = task._replace(query=Examples(images, torch.zeros(len(images)).long()))
+    assert clip_scores(split).right[:3].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_an_adapter_that_does_nothing_scores_as_clip(split):
+    network = CLIPAdapter(E, hidden_dim=3)
+    space = WeightSpace.of(network)
+    start = space.flatten(dict(network.named_parameters())).detach()
+    scores = evaluate(space, network, split, lambda batch, rows: start.expand(len(rows), -1))
+    assert torch.equal(scores.right, clip_scores(split).right)
+
+
+def test_chance(split):
+    scores = chance_scores(split)
+    assert_close(scores.right, torch.tensor([1 / 3, 1 / 4, 1 / 2, 1 / 5, 1 / 2]))
+    assert scores.examples.tolist() == [query for _, query, _ in SIZES]

@@ -1,0 +1,139 @@
+"""Curves over shots and steps, against a plain loop over tasks."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.splits import E, Split
+from weightgen import CLIPAdapter, HNet, InputError, WeightSpace
+from weightgen.evaluation.accuracy import evaluate
+from weightgen.evaluation.curves import shot_curve, step_curve
+from weightgen.shots import keep_shots
+from weightgen.tasks import Examples
+
+
+@pytest.fixture
+def case():
+    network = CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=4.0)
+    space = WeightSpace.of(network)
+    return space, network, Split(), torch.randn(4, space.size)
+
+
+def slow_adapted(space, network, task, point, steps, lr, decode=lambda point: point):
+    for _ in range(steps):
+        point = point.detach().requires_grad_()
+        logits = space.call(network, decode(point), task.support.inputs, **task.context)
+        loss = torch.nn.functional.cross_entropy(logits, task.support.labels)
+        point = point - lr * torch.autograd.grad(loss, point)[0]
+    return decode(point.detach())
+
+
+def test_steps_equal_a_loop(case):
+    space, network, split, starts = case
+    curve = step_curve(space, network, split, lambda _, rows: starts[rows], (0, 1, 5), lr=0.5)
+    for steps, scores in curve.items():
+        tuned = torch.stack(
+            [
+                slow_adapted(space, network, task, w, steps, 0.5)
+                for task, w in zip(split.rows, starts, strict=True)
+            ]
+        )
+        assert_close(scores.right, evaluate(space, network, split, lambda _, rows, w=tuned: w[rows]).right)
+    assert curve[5].right.tolist() != curve[0].right.tolist()
+
+
+def test_latents_are_adapted_through_their_hypernetwork(case):
+    space, network, split, starts = case
+    hypernet = (
+        HNet(space, 4, (8,), learned_start=True, spread=3.0).init_weights(starts[0]).requires_grad_(False)
+    )
+    found = step_curve(
+        space, network, split, lambda b, _: hypernet.starts(b.embeds), (0, 20), 0.5, decode=hypernet
+    )
+    for steps, scores in found.items():
+        tuned = [
+            slow_adapted(space, network, task, hypernet.start, steps, 0.5, hypernet) for task in split.rows
+        ]
+        stacked = torch.stack(tuned)
+        expected = evaluate(space, network, split, lambda _, rows, w=stacked: w[rows])
+        assert_close(scores.right, expected.right)
+    assert found[20].right.tolist() != found[0].right.tolist()
+
+
+@pytest.mark.parametrize("shots", [0, 1, 2, 100])
+def test_at_most_so_many_of_each_class(shots):
+    labels = torch.randint(4, (5, 30))
+    labels[:, 25:] = -100
+    kept = keep_shots(Examples(torch.randn(5, 30, 2), labels), shots, torch.rand(5, 30)).labels
+    for before, after in zip(labels.tolist(), kept.tolist(), strict=True):
+        assert all(b == a or a == -100 for b, a in zip(before, after, strict=True))
+        expected = {c: min(n, shots) for c, n in Counter(before).items() if c >= 0 and shots}
+        assert {c: n for c, n in Counter(after).items() if c >= 0} == expected
+
+
+def test_shots_of_each_class():
+    labels = torch.randint(4, (5, 30))
+    limits = torch.randint(9, (5, 4))
+    kept = keep_shots(Examples(torch.randn(5, 30, 2), labels), limits, torch.rand(5, 30)).labels
+    for before, after, most in zip(labels, kept, limits, strict=True):
+        for c in range(4):
+            assert (after == c).sum() == min(most[c], (before == c).sum())
+
+
+def test_fewer_shots_are_part_of_more_and_every_example_has_its_turn():
+    examples = Examples(torch.randn(1, 12, 2), torch.arange(12)[None] % 2)
+    seen = set()
+    for _ in range(60):
+        order = torch.rand(1, 12)
+        sets = [
+            set((keep_shots(examples, n, order).labels[0] >= 0).nonzero().flatten().tolist())
+            for n in (1, 3, 6)
+        ]
+        assert sets[0] < sets[1] < sets[2] == set(range(12))
+        seen |= sets[0]
+    assert seen == set(range(12))
+
+
+def test_shots_between_none_and_all(case):
+    space, network, split, starts = case
+
+    def curve(shots, **settings):
+        return shot_curve(space, network, split, lambda _, rows: starts[rows], shots, 10, 0.5, **settings)
+
+    ends = curve([0, 1, 100], seeds=[0, 1])
+    steps = step_curve(space, network, split, lambda _, rows: starts[rows], (0, 10), 0.5)
+    for scores in ends[0]:
+        assert_close(scores.right, steps[0].right)
+    for scores in ends[100]:
+        assert_close(scores.right, steps[10].right)
+    assert_close(curve([1])[1][0].right, ends[1][0].right)  # a function of the seed
+
+
+def test_what_a_task_is_shown_does_not_depend_on_its_batch(case):
+    """Padding to a longer batch must not change which examples are drawn."""
+    space, network, split, starts = case
+    together = shot_curve(space, network, split, lambda _, rows: starts[rows], [1], 10, 0.5)[1][0].right
+
+    class Alone(Split):
+        def __init__(self):
+            self.rows, self.sizes = split.rows[:1], split.sizes[:1]
+
+    alone = shot_curve(space, network, Alone(), lambda _, rows: starts[rows], [1], 10, 0.5)[1][0].right
+    assert_close(alone, together[:1])
+    generators = (torch.Generator().manual_seed(5) for _ in range(2))
+    short, long = (torch.rand(n, generator=g) for n, g in zip((11, 1242), generators, strict=True))
+    assert torch.equal(short, long[:11])
+
+
+def test_refusals(case):
+    space, network, split, starts = case
+    with pytest.raises(InputError, match="steps from 0 up"):
+        step_curve(space, network, split, lambda _, rows: starts[rows], [-1])
+    with pytest.raises(InputError, match="shots from 0 up"):
+        shot_curve(space, network, split, lambda _, rows: starts[rows], [])
+    with pytest.raises(InputError, match="one point per task"):
+        step_curve(space, network, split, lambda _, rows: starts[rows, None])
+    with pytest.raises(InputError, match="diverged: give a smaller step size"):
+        step_curve(space, network, split, lambda _, rows: starts[rows], [60], lr=1e30)

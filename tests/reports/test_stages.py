@@ -1,0 +1,97 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from weightgen import InputError
+from weightgen.reports.stages import Stage, run_stages
+
+# A shell lets what it starts in the background ignore SIGINT, and children inherit that.
+HEED = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
+WRITE = "import sys; open(sys.argv[1], 'w').write('{}')"
+
+
+def made_by(folder, names, code=WRITE, of=()):
+    return {
+        name: Stage(folder / f"{name}.json", ["-c", code, str(folder / f"{name}.json"), *map(str, of)])
+        for name in names
+    }
+
+
+def test_second_run_reuses_and_keeps_the_seconds(tmp_path, capfd):
+    stages = made_by(tmp_path, ["first", "report"])
+    seconds = run_stages(stages, tmp_path, tmp_path / "clock")
+    assert set(seconds) == {"first", "report"} and "reused" not in capfd.readouterr().out
+    assert run_stages(stages, tmp_path, tmp_path / "clock") == seconds
+    assert capfd.readouterr().out.count("reused") == 2
+    assert json.loads((tmp_path / "clock").read_text()) == seconds
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [("raise SystemExit(3)", "status 3"), ("pass", "did not make .*bad.json")]
+)
+def test_failing_stage_is_named_and_nothing_follows(tmp_path, code, reason):
+    stages = made_by(tmp_path, ["good"]) | made_by(tmp_path, ["bad"], code) | made_by(tmp_path, ["report"])
+    with pytest.raises(InputError, match=rf"the stage 'bad' .*{reason}"):
+        run_stages(stages, tmp_path, tmp_path / "clock")
+    assert (tmp_path / "good.json").exists() and not (tmp_path / "report.json").exists()
+
+
+def test_what_is_made_of_something_missing_is_not_reused(tmp_path):
+    stages = made_by(tmp_path, ["part", "other"])
+    stages |= made_by(tmp_path, ["whole"], of=[stages["part"].makes])
+    run_stages(stages, tmp_path, tmp_path / "clock")
+    stages["other"].makes.unlink()
+    run_stages(stages, tmp_path, tmp_path / "clock")  # the whole is not made of the other
+    stages |= made_by(tmp_path, ["end"], of=[stages["whole"].makes])
+    run_stages(stages, tmp_path, tmp_path / "clock")
+    stages["part"].makes.unlink()
+    for _ in range(2):  # starting again does not help, for nothing was made
+        with pytest.raises(
+            InputError, match=r"whole.json is made of .*part.json, .*remove .*whole.json, .*end.json"
+        ):
+            run_stages(stages, tmp_path, tmp_path / "clock")
+        assert not stages["part"].makes.exists()
+
+
+def test_what_is_made_of_another_that_begins_with_the_same_letters_is_reused(tmp_path):
+    """As adapted_hnet, and all that is made of it, where adapted is made anew."""
+    stages = {
+        name: Stage(tmp_path / name, ["-c", WRITE, str(tmp_path / name)]) for name in ("part", "part_two")
+    }
+    stages |= made_by(tmp_path, ["whole"], of=[f"part={stages['part_two'].makes}"])
+    run_stages(stages, tmp_path, tmp_path / "clock")
+    stages["part"].makes.unlink()
+    run_stages(stages, tmp_path, tmp_path / "clock")
+    stages |= made_by(tmp_path, ["whole"], of=[f"parts=[{stages['part'].makes}/inside,x]"])
+    stages["part"].makes.unlink()
+    with pytest.raises(InputError, match="whole.json is made of"):
+        run_stages(stages, tmp_path, tmp_path / "clock")
+
+
+def test_interrupted_stage_may_tidy_up(tmp_path):
+    """A stage that needs a second to tidy up gets it."""
+    stage = (
+        HEED + "import time, pathlib, sys\nfolder = pathlib.Path(sys.argv[1])\n"
+        "try:\n    (folder / 'begun').touch(); time.sleep(60)\n"
+        "finally:\n    time.sleep(1); (folder / 'tidy').touch()"
+    )
+    driver = (
+        HEED + "import sys, pathlib; from weightgen.reports.stages import run\n"
+        f"try: run(['-c', {stage!r}, {str(tmp_path)!r}], pathlib.Path('.'))\nexcept KeyboardInterrupt: sys.exit(130)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", driver], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.time() + 60
+    while not (tmp_path / "begun").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert (tmp_path / "tidy").exists()

@@ -1,0 +1,164 @@
+import pytest
+import torch
+from torch import Tensor
+
+from weightgen import Examples, descend
+
+TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def loss(point: Tensor, data: Examples, shared: Tensor) -> Tensor:
+    """Not quadratic, so that second-order terms matter; `shared` stands for meta-parameters."""
+    residual = torch.tanh(data.inputs @ (point * shared)) - data.labels
+    return residual.square().mean()
+
+
+@pytest.fixture
+def problem():
+    start = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    data = Examples(torch.randn(5, 7, 3, dtype=torch.float64), torch.randn(5, 7, dtype=torch.float64))
+    shared = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    return start, data, shared
+
+
+def by_hand(start, data, shared, steps, lr, first_order):
+    """The same with a Python loop over tasks and autograd."""
+    points = []
+    for task in range(len(start)):
+        point, own = start[task], Examples(data.inputs[task], data.labels[task])
+        for _ in range(steps[task]):
+            slope = torch.autograd.grad(loss(point, own, shared), point, create_graph=not first_order)[0]
+            point = point - lr * slope
+        points.append(point)
+    return torch.stack(points)
+
+
+@pytest.mark.parametrize("checkpoint_steps", [False, True])
+@pytest.mark.parametrize("chunk_size", [None, 2])
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("steps", [4, 0, [0, 1, 2, 3, 4]])
+def test_equals_a_loop_with_its_gradients(problem, steps, first_order, chunk_size, checkpoint_steps):
+    start, data, shared = problem
+    counts = [steps] * 5 if isinstance(steps, int) else steps
+    adapted = descend(
+        lambda point, own: loss(point, own, shared),
+        start,
+        data,
+        steps=steps if isinstance(steps, int) else torch.tensor(steps),
+        lr=0.3,
+        first_order=first_order,
+        chunk_size=chunk_size,
+        checkpoint_steps=checkpoint_steps,
+    )
+    expected = by_hand(start, data, shared, counts, 0.3, first_order)
+    torch.testing.assert_close(adapted, expected, **TOLERANCE)
+
+    def outer_gradients(points):
+        outer = sum(
+            loss(points[i], Examples(data.inputs[i], data.labels[i] + 1), shared) for i in range(len(points))
+        )
+        return torch.autograd.grad(outer, [start, shared])
+
+    for ours, theirs in zip(outer_gradients(adapted), outer_gradients(expected), strict=True):
+        torch.testing.assert_close(ours, theirs, **TOLERANCE)
+
+
+def test_orders_differ(problem):
+    start, data, shared = problem
+    gradients = []
+    for first_order in (False, True):
+        adapted = descend(
+            lambda p, d: loss(p, d, shared), start, data, steps=3, lr=0.3, first_order=first_order
+        )
+        gradients.append(torch.autograd.grad(adapted.sum(), start)[0])
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-3
+
+
+def test_a_quadratic_is_solved_in_closed_form():
+    start, goal = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    found = descend(lambda x, y: 0.5 * (x - y).square().sum(), start, goal, steps=10, lr=0.1)
+    torch.testing.assert_close(found, goal + 0.9**10 * (start - goal), **TOLERANCE)
+
+
+def test_a_step_size_per_dimension_can_be_learned():
+    start, goal = torch.zeros(4, 2), torch.randn(4, 2)
+    lr = torch.tensor([0.5, 0.0], requires_grad=True)
+    found = descend(lambda x, y: (x - y).square().sum(), start, goal, steps=1, lr=lr)
+    torch.testing.assert_close(found[:, 0], goal[:, 0])
+    assert torch.equal(found[:, 1], start[:, 1])
+    assert torch.autograd.grad(found.sum(), lr)[0].abs().min() > 0
+
+
+@pytest.mark.parametrize("checkpoint_steps", [False, True])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_works_without_gradients(problem, mode, checkpoint_steps):
+    start, data, shared = problem
+    with mode():
+        quiet = descend(
+            lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1, checkpoint_steps=checkpoint_steps
+        )
+    assert not quiet.requires_grad
+    loud = descend(lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1)
+    assert loud.requires_grad
+    torch.testing.assert_close(quiet, loud)
+
+
+def kept_bytes(steps, **settings):
+    """Bytes that autograd keeps of `steps` inner steps on wide hidden layers, and the gradients of all that learns."""
+    torch.manual_seed(0)
+    start = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    wide = torch.randn(6, 50, dtype=torch.float64, requires_grad=True)
+    inputs = torch.randn(4, 30, 6, dtype=torch.float64)
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+
+    def wide_loss(point, x):
+        return torch.tanh((x * point) @ wide).square().mean()
+
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = descend(wide_loss, start, inputs, steps=steps, lr=lr, **settings)
+    gradients = torch.autograd.grad(found.square().sum(), [start, wide, lr])
+    return sum(size for size, _ in kept.values()), gradients
+
+
+def test_checkpointed_steps_keep_less(monkeypatch):
+    few, checkpointed = kept_bytes(5, checkpoint_steps=True)
+    more, _ = kept_bytes(9, checkpoint_steps=True)
+    assert more - few <= 4 * (4 * 6 * 8)  # a step keeps the point that it started from, and nothing else
+    # The same steps on the same path, but for the checkpoint: torch.func does not let hooks count what it keeps.
+    monkeypatch.setattr("weightgen.adaptation.checkpoint", lambda step, *args, use_reentrant: step(*args))
+    plain, gradients = kept_bytes(5, checkpoint_steps=True)
+    assert few < plain / 10
+    for mine, theirs in zip(checkpointed, gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, **TOLERANCE)
+
+
+def test_nothing_is_computed_again_in_first_order(problem, monkeypatch):
+    """Which keeps no activations: its slopes are constants."""
+    start, data, shared = problem
+    monkeypatch.delattr("weightgen.adaptation.checkpoint")
+    found = descend(
+        lambda p, d: loss(p, d, shared), start, data,
+        steps=2, lr=0.1, first_order=True, checkpoint_steps=True,
+    )  # fmt: skip
+    assert torch.equal(torch.autograd.grad(found.sum(), start)[0], torch.ones_like(start))
+
+
+def test_checkpointed_steps_draw_the_same_random_numbers():
+    """Where the loss is random, a step that is computed again has to be the same step."""
+    start = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    found = []
+    for checkpoint_steps in (False, True):
+        torch.manual_seed(1)
+        point = descend(
+            lambda p: torch.nn.functional.dropout(torch.sin(p), 0.5).square().sum(),
+            start, steps=3, lr=0.1, checkpoint_steps=checkpoint_steps,
+        )  # fmt: skip
+        found.append((point, *torch.autograd.grad(point.square().sum(), start), torch.rand(1)))
+    for plain, mine in zip(*found, strict=True):
+        torch.testing.assert_close(mine, plain, **TOLERANCE)

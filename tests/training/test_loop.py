@@ -1,0 +1,199 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from weightgen import InputError, Standardizer
+from weightgen.storage.files import read_metadata, write_tensors
+from weightgen.training.checkpoint import (
+    load_checkpoint,
+    log_metrics,
+    read_metrics,
+    save_checkpoint,
+    trim_metrics,
+)
+from weightgen.training.loop import check_finite, ema, rows_of_process, seed_step, set_lr, warmup_cosine
+
+OPTIMIZERS = {
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "adamw, two groups": lambda p: torch.optim.AdamW(
+        [{"params": [*p][:1], "weight_decay": 0.1}, {"params": [*p][1:]}]
+    ),
+    "amsgrad": lambda p: torch.optim.Adam(p, lr=0.01, amsgrad=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.01),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9),
+}
+
+
+class Run:
+    """A tiny training run with dropout, a schedule, and an average of its weights."""
+
+    def __init__(self, optimizer):
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 1), Standardizer(1))
+        self.network[3].fit(torch.randn(5, 1))
+        self.average = ema(self.network, decay=0.9)
+        self.optimizer = OPTIMIZERS[optimizer](list(self.network.parameters()))
+        self.modules = {"network": self.network, "average": self.average}
+
+    def train(self, start, stop):
+        for step in range(start, stop):
+            seed_step(5, step)
+            set_lr(self.optimizer, 0.01 * warmup_cosine(step, steps=10, warmup=3))
+            self.optimizer.zero_grad()
+            self.network(torch.randn(16, 4)).square().mean().backward()
+            self.optimizer.step()
+            self.average.update_parameters(self.network)
+
+    def state(self):
+        state = {f"{n}.{k}": v for n, m in self.modules.items() for k, v in m.state_dict().items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            state |= {f"{index}.{k}": torch.as_tensor(v) for k, v in values.items() if v is not None}
+        return state
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("pause", [0, 1, 4])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, optimizer, pause):
+    whole = Run(optimizer)
+    whole.train(0, 7)
+
+    first = Run(optimizer)
+    first.train(0, pause)
+    save_checkpoint(tmp_path / "c.safetensors", first.modules, first.optimizer, pause, {"best": 0.5})
+    second = Run(optimizer)
+    second.train(0, 2)  # whatever it did before is forgotten
+    second.optimizer = OPTIMIZERS[optimizer](list(second.network.parameters()))
+    step, extra = load_checkpoint(tmp_path / "c.safetensors", second.modules, second.optimizer)
+    assert (step, extra) == (pause, {"best": 0.5})
+    second.train(step, 7)
+
+    expected, got = whole.state(), second.state()
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert torch.equal(got[name], value), name
+    assert any(not torch.equal(value, first.state()[name]) for name, value in expected.items())
+
+
+def test_an_interrupted_save_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    run = Run("adam")
+    save_checkpoint(tmp_path / "c.safetensors", run.modules, run.optimizer, 1)
+
+    def interrupted(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("weightgen.storage.files.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "c.safetensors", run.modules, run.optimizer, 2)
+    assert load_checkpoint(tmp_path / "c.safetensors", run.modules, run.optimizer) == (1, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["c.safetensors"]
+
+
+def test_wrong_checkpoints_are_refused(tmp_path):
+    path = tmp_path / "c.safetensors"
+    run = Run("adam")
+    with pytest.raises(InputError, match="no file"):
+        load_checkpoint(path, run.modules)
+    write_tensors(path, {"a": torch.ones(1)})
+    with pytest.raises(InputError, match="not a checkpoint"):
+        load_checkpoint(path, run.modules)
+    save_checkpoint(path, run.modules, run.optimizer, 1)
+    assert "checkpoint" in read_metadata(path)
+    with pytest.raises(InputError, match="another model"):
+        load_checkpoint(path, {"network": nn.Linear(3, 3)})
+    two_groups = OPTIMIZERS["adamw, two groups"](list(run.network.parameters()))
+    with pytest.raises(InputError, match="another model"):
+        load_checkpoint(path, run.modules, two_groups)
+
+
+def test_an_optimizer_does_not_go_on_with_the_state_of_other_parameters(tmp_path):
+    def made(names):
+        network = nn.ModuleDict({name: nn.Linear(3, 3) for name in names})
+        optimizer = torch.optim.Adam(network.parameters())
+        sum(layer(torch.ones(3)).sum() for layer in network.values()).backward()
+        optimizer.step()
+        return {"network": network}, optimizer
+
+    path = tmp_path / "c.safetensors"
+    save_checkpoint(path, *made(["a", "b"]), 1)
+    load_checkpoint(path, *made(["a", "b"]))
+    with pytest.raises(
+        InputError, match="parameter 0 of the optimizer was network/a.weight and is network/b.weight"
+    ):
+        load_checkpoint(path, *made(["b", "a"]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(value):
+    check_finite(torch.tensor(1.0), 3)
+    with pytest.raises(InputError, match="denoising loss became -?(nan|inf) at step 17"):
+        check_finite(torch.tensor(value), 17, "denoising loss")
+
+
+def test_seeds_are_a_function_of_run_step_and_process():
+    def draw(*key):
+        seed_step(*key)
+        return torch.rand(4).tolist()
+
+    assert draw(1, 2) == draw(1, 2) == draw(1, 2, 0)
+    assert len({tuple(draw(*key)) for key in [(1, 2), (2, 1), (1, 3), (1, 2, 1), (0, 0)]}) == 5
+    with pytest.raises(InputError, match="seed from 0 up, got -1"):
+        seed_step(-1, 0)
+
+
+def test_the_schedule_rises_and_falls():
+    factors = [warmup_cosine(step, steps=110, warmup=10) for step in range(111)]
+    assert_close(factors[:10], [0.1 * (i + 1) for i in range(10)])
+    assert factors[10] == 1.0
+    assert_close(factors[60], 0.5)
+    assert factors[110] == 0.0
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    assert warmup_cosine(0, steps=0) == 1.0
+    assert warmup_cosine(200, steps=110) == 0.0
+
+
+def test_ema_forgets_its_start_and_then_is_slow():
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), Standardizer(1))
+    weight = network[0].weight
+    averaged = ema(network, decay=0.75)
+    kept = None
+    for update in range(60):
+        nn.init.constant_(weight, float(update))
+        network[1].count.fill_(update)
+        averaged.update_parameters(network)
+        decay = min(0.75, (1 + update) / (10 + update))
+        kept = float(update) if kept is None else decay * kept + (1 - decay) * update
+    assert_close(averaged.module[0].weight.item(), kept)
+    assert averaged.module[1].count == 59
+    assert not averaged.module[0].weight.requires_grad
+    assert weight.requires_grad
+
+
+def test_a_log_goes_on_where_the_checkpoint_was(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_metrics(path) == []
+    for step in (1, 2, 3):
+        log_metrics(path, step, {"loss": torch.tensor(0.5 * step), "accuracy": math.nan})
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')  # killed while writing
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+    trim_metrics(path, 2)
+    log_metrics(path, 3, {"loss": 1})
+    assert read_metrics(path) == [
+        {"step": 1, "loss": 0.5, "accuracy": None},
+        {"step": 2, "loss": 1.0, "accuracy": None},
+        {"step": 3, "loss": 1.0},
+    ]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+def test_processes_share_a_batch_and_none_has_nothing_to_do(processes):
+    for rows in ([4], [4, 7], [4, 7, 1, 9, 0]):
+        shares = [rows_of_process(rows, process, processes) for process in range(processes)]
+        assert all(shares) and {row for share in shares for row in share} == set(rows)
+        if processes <= len(rows):
+            assert sorted(row for share in shares for row in share) == sorted(rows)
+    assert rows_of_process([4, 7], 0, 1) == [4, 7]

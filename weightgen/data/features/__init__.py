@@ -1,0 +1,1 @@
+"""Features: embeddings of the images and texts of a data set, on disk."""

@@ -1,0 +1,147 @@
+"""Embeddings on disk, by name: computed once, read memory-mapped.
+
+    <dataset>/features/<name>/plan.json                  what was embedded, by what: `FeaturePlan`
+                              index.json                 the shards, and what could not be read
+                              images-00000.safetensors   `embeds` (N, E); the N names in its metadata
+                              questions-…, answers-…     likewise, each text being its own name
+
+Notation: N names, E embedding. `feature_writer` makes such a folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weightgen.errors import InputError
+from weightgen.storage.files import StrPath, read_json, read_metadata, read_tensors
+
+__all__ = ["FORMAT", "KINDS", "FeatureStore", "find_features", "partial_folder", "shard_names"]
+
+FORMAT = "weightgen-features-1"
+KINDS = ("images", "questions", "answers")
+
+
+class FeatureStore:
+    """A finished store, memory-mapped.
+
+    Args:
+        folder: the folder of the store.
+
+    Attributes:
+        plan: what `plan.json` holds.
+        index: what `index.json` holds.
+        failed: the images that could not be read when the store was made, with the reasons.
+
+    Raises:
+        InputError: there is no finished store, or a file of it is missing or damaged.
+    """
+
+    def __init__(self, folder: StrPath) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "index.json").is_file():
+            unfinished = partial_folder(folder).is_dir()
+            state = "is unfinished: run embed_clip again to go on" if unfinished else "does not exist"
+            raise InputError(f"the feature store {folder} {state}")
+        self.index: dict[str, Any] = read_json(self.folder / "index.json")
+        if self.index.get("format") != FORMAT:
+            raise InputError(f"{self.folder / 'index.json'} is not of format {FORMAT}")
+        self.plan: dict[str, Any] = read_json(self.folder / "plan.json")
+        self.failed: dict[str, str] = self.index["failed"]
+        self._names: dict[str, list[str]] = {}
+        self._shards: dict[str, list[Tensor]] = {}
+        for kind in KINDS:
+            paths = [self.folder / name for name in self.index["shards"][kind]]
+            self._names[kind] = [name for path in paths for name in shard_names(path)[0]]
+            self._shards[kind] = [read_tensors(path)["embeds"] for path in paths]
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({self.folder}, " + ", ".join(f"{len(self._names[k])} {k}" for k in KINDS) + ")"
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all rows of a kind, in order."""
+        return self._names[kind]
+
+    def dim(self, kind: str) -> int:
+        """The size E of the embeddings of a kind."""
+        return self._shards[kind][0].shape[1]
+
+    def rows(self, kind: str, names: Any) -> Tensor:
+        """Look names up.
+
+        Args:
+            kind: `images`, `questions` or `answers`.
+            names: N names, as a sequence or a pyarrow array.
+
+        Returns:
+            Row numbers (N,), int64; -1 where the store has nothing of that name.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if not isinstance(names, pa.Array | pa.ChunkedArray):
+            names = pa.array(names, pa.string())
+        known = pa.array(self._names[kind], pa.string())
+        rows = pc.fill_null(pc.index_in(names.cast(pa.string()), value_set=known), -1)
+        return torch.from_numpy(rows.to_numpy().astype("int64"))
+
+    def embeds(self, kind: str, rows: Tensor) -> Tensor:
+        """Read rows, touching no more of the files than these.
+
+        Args:
+            kind: `images`, `questions` or `answers`.
+            rows: row numbers (N,), from 0 up.
+
+        Returns:
+            Embeddings (N, E) in the type of the store.
+        """
+        shards = self._shards[kind]
+        ends = torch.tensor([len(shard) for shard in shards]).cumsum(0)
+        found = torch.empty(len(rows), self.dim(kind), dtype=shards[0].dtype)
+        which = torch.bucketize(rows, ends, right=True)
+        for number in which.unique().tolist():
+            here = which == number
+            found[here] = shards[number][rows[here] - (ends[number] - len(shards[number]))]
+        return found
+
+
+def shard_names(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The names of a shard's rows, and those that could not be read with the reasons.
+
+    Raises:
+        InputError: it is no shard, or damaged.
+    """
+    try:
+        shard = json.loads(read_metadata(path)["shard"])
+    except KeyError as error:
+        raise InputError(f"{path} is not a shard of features: run embed_clip again") from error
+    return shard["names"], shard["failed"]
+
+
+def partial_folder(folder: StrPath) -> Path:
+    """Where a store is while it is being made."""
+    return Path(folder).with_name(Path(folder).name + ".partial")
+
+
+def find_features(dataset: StrPath, name: str | None = None) -> FeatureStore:
+    """Open the features of a data set.
+
+    Args:
+        dataset: the folder of the data set.
+        name: which features; may be left out if there is one finished store only.
+
+    Raises:
+        InputError: there is no such store, or several and no name.
+    """
+    folder = Path(dataset) / "features"
+    there = [path.parent.name for path in sorted(folder.glob("*/index.json"))]
+    there = [each for each in there if not each.endswith(".partial")]
+    if name is None:
+        if not there:
+            raise InputError(f"{dataset} has no features yet: run embed_clip first")
+        if len(there) > 1:
+            raise InputError(f"{dataset} has several features: name one of {', '.join(there)}")
+        name = there[0]
+    return FeatureStore(folder / name)

@@ -1,0 +1,1 @@
+"""Few-shot images: arrays on disk, and episodes drawn from them."""

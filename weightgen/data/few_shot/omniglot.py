@@ -1,0 +1,152 @@
+"""Omniglot: 1623 handwritten characters, 20 drawings each, read from the forms in which it is passed around.
+
+The split is that of Vinyals et al. (2016), by alphabets: five alphabets of the background set are for validation, the last 423 characters
+of the evaluation set (alphabets in the order of their names) for testing, all others for training.
+"""
+
+import io
+import re
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
+from weightgen.errors import InputError
+from weightgen.storage.files import StrPath
+
+SPLITS = ("train", "validation", "test")
+SETS = ("images_background", "images_evaluation")
+VALIDATION = {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"}
+TEST_CHARACTERS = 423
+DRAWINGS = 20
+Character = tuple[str, int]  # alphabet, and number in it
+
+
+def prepare_from_npz(path: StrPath, output: StrPath) -> None:
+    """Write the array file of all characters (28 × 28, with the split) as few-shot images.
+
+    Raises:
+        InputError: an array is missing, or the number of classes does not match the labels.
+    """
+    arrays = read_npz(path)
+    wanted = ("images", "class_id", "alphabet_names", "class_alphabet_id", "class_character_no",
+              "class_split_vinyals")  # fmt: skip
+    if absent := [name for name in wanted if name not in arrays]:
+        raise InputError(f"{path} has no array {absent[0]!r}, only {', '.join(sorted(arrays))}")
+    labels, split = arrays["class_id"], arrays["class_split_vinyals"]
+    if len(split) != labels.max() + 1:
+        raise InputError(f"{path} has {len(split)} classes, but labels up to {labels.max()}")
+    known, groups = len(arrays["alphabet_names"]), arrays["class_alphabet_id"]
+    if len(groups) != len(split) or len(arrays["class_character_no"]) != len(split):
+        raise InputError(
+            f"{path} has {len(split)} classes, but the alphabets of {len(groups)} and the numbers of "
+            f"{len(arrays['class_character_no'])}"
+        )
+    if groups.min() < 0 or groups.max() >= known or split.min() < 0 or split.max() >= len(SPLITS):
+        raise InputError(
+            f"{path}: expected alphabets from 0 to {known - 1} and splits from 0 to {len(SPLITS) - 1}, got "
+            f"{groups.min()} to {groups.max()} and {split.min()} to {split.max()}"
+        )
+    alphabets = arrays["alphabet_names"][groups]
+    names = [_name(str(a), int(n)) for a, n in zip(alphabets, arrays["class_character_no"], strict=True)]
+    members = {name: np.flatnonzero(split == i).tolist() for i, name in enumerate(SPLITS)}
+    source = {"dataset": "Omniglot", "form": "npz"}
+    write_few_shot_arrays(output, arrays["images"], labels, names, members, source)
+
+
+def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> None:
+    """Write the drawings in `images_background` and `images_evaluation` as few-shot images, ink bright.
+
+    Args:
+        folder: holds the two as zip files or as folders, itself or in `omniglot-py`, as torchvision puts them.
+        output: folder to make.
+        size: side of the square images; the originals (105 × 105) are averaged over boxes.
+
+    Raises:
+        InputError: a set is missing or damaged, or a character has not 20 drawings.
+    """
+    drawings: dict[Character, list[tuple[str, NDArray[np.uint8]]]] = {}
+    background: set[Character] = set()
+    for name in SETS:
+        for alphabet, number, file, content in tqdm(_files(Path(folder), name), desc=name):
+            drawings.setdefault((alphabet, number), []).append((file, _pixels(content, size, file)))
+        background = background or set(drawings)
+    for key, found in drawings.items():
+        if len(found) != DRAWINGS:
+            raise InputError(f"{_name(*key)} has {len(found)} drawings instead of {DRAWINGS}: download again")
+    order = sorted(drawings)
+    split = vinyals_split(order, background)
+    if empty := [name for name in SPLITS if not split[name]]:
+        raise InputError(
+            f"{folder} holds {len(order)} characters, none of them for {empty[0]}: Omniglot has 1623; download both sets again"
+        )
+    images = np.stack([image for key in order for _, image in sorted(drawings[key], key=lambda d: d[0])])
+    write_few_shot_arrays(
+        output,
+        images,
+        np.repeat(np.arange(len(order)), DRAWINGS),
+        [_name(*key) for key in order],
+        split,
+        {"dataset": "Omniglot", "form": "images", "size": size},
+    )
+
+
+def vinyals_split(order: Sequence[Character], background: Collection[Character]) -> dict[str, list[int]]:
+    """Class numbers by split.
+
+    Args:
+        order: alphabet and number of each class.
+        background: those of the background set; the others are of the evaluation set.
+    """
+    tested = set(sorted(set(order) - set(background))[-TEST_CHARACTERS:])
+    found: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for i, character in enumerate(order):
+        split = "validation" if character[0] in VALIDATION else "test" if character in tested else "train"
+        found[split].append(i)
+    return found
+
+
+def _name(alphabet: str, number: int) -> str:
+    return f"{alphabet}/character{number:02d}"
+
+
+def _files(folder: Path, name: str) -> Iterator[tuple[str, int, str, bytes]]:
+    """Alphabet, number of the character, file name and content of every drawing in a set."""
+    for place in (folder, folder / "omniglot-py"):
+        if (place / name).is_dir():
+            paths = sorted((place / name).rglob("*.png"))
+            yield from _parsed((str(path.relative_to(place)), path.read_bytes()) for path in paths)
+            return
+        if (place / f"{name}.zip").is_file():
+            try:
+                with zipfile.ZipFile(place / f"{name}.zip") as archive:
+                    inside = sorted(n for n in archive.namelist() if n.endswith(".png"))
+                    yield from _parsed((n, archive.read(n)) for n in inside)
+            except (zipfile.BadZipFile, OSError) as error:
+                raise InputError(
+                    f"{place / name}.zip is damaged: {error}; download and prepare again"
+                ) from error
+            return
+    raise InputError(f"neither {name}.zip nor a folder {name} in {folder} or {folder}/omniglot-py")
+
+
+def _parsed(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, int, str, bytes]]:
+    for path, content in files:
+        parts = path.replace("\\", "/").split("/")
+        match = re.fullmatch(r"character(\d+)", parts[-2]) if len(parts) > 2 else None
+        if match and not parts[-1].startswith("._"):  # what macOS adds to archives
+            yield parts[-3], int(match[1]), parts[-1], content
+
+
+def _pixels(content: bytes, size: int, name: str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            small = image.convert("L").resize((size, size), Image.Resampling.BOX)
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise InputError(f"{name} is no readable image: {error}") from error
+    return np.uint8(255) - np.asarray(small, dtype=np.uint8)  # the originals are black on white

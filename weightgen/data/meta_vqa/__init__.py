@@ -1,0 +1,1 @@
+"""Meta-VQA: from the official VQA v2 files to tasks."""

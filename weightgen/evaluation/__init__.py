@@ -1,0 +1,1 @@
+"""Evaluation: how good weights are, and how they compare."""

@@ -1,0 +1,158 @@
+"""The transformer that reads a support set as a set: no positions, post-norm, written for short sequences.
+
+Notation: B tasks, T tokens, D token size.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weightgen.errors import InputError
+
+EPS = 1e-6  # of the layer norms, as in the released code
+
+
+def _rounded(fraction: float, dim: int, heads: int) -> int:
+    """`fraction` of `dim`, rounded up to a multiple of the number of heads."""
+    return math.ceil(math.ceil(fraction * dim) / heads) * heads
+
+
+def glorot(linear: nn.Linear) -> nn.Linear:
+    """Uniform Glorot weights and a zero bias."""
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention.
+
+    Args:
+        dim: D.
+        heads: number of heads.
+        key_fraction: size of queries and keys, as a fraction of D.
+        value_fraction: size of values, as a fraction of D.
+    """
+
+    def __init__(self, dim: int, heads: int, key_fraction: float, value_fraction: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.sizes = [_rounded(key_fraction, dim, heads), _rounded(value_fraction, dim, heads)]
+        self.query = glorot(nn.Linear(dim, self.sizes[0]))
+        self.key = glorot(nn.Linear(dim, self.sizes[0]))
+        self.value = glorot(nn.Linear(dim, self.sizes[1]))
+        self.out = glorot(nn.Linear(self.sizes[1], dim))
+
+    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+        """Let tokens x (B, T, D) look at `source` (B, S, D), where `mask` (B, 1, 1, S) is true."""
+        parts = [self.query(x), self.key(source), self.value(source)]
+        query, key, value = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """x ← LN(x + attention); with a source x ← LN(x + attention to it); x ← LN(x + MLP(x)).
+
+    Args:
+        dim: D.
+        heads: number of heads.
+        key_fraction: see `Attention`.
+        value_fraction: see `Attention`.
+        inner_fraction: width of the MLP as a fraction of D; 0 leaves it out, with its norm.
+        leak: negative slope of the ReLU in the MLP.
+        with_source: whether the block also attends to an encoding, as a decoder's does.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        key_fraction: float,
+        value_fraction: float,
+        inner_fraction: float,
+        leak: float,
+        with_source: bool = False,
+    ) -> None:
+        super().__init__()
+        self.attention = Attention(dim, heads, key_fraction, value_fraction)
+        self.norm = nn.LayerNorm(dim, EPS)
+        self.cross = Attention(dim, heads, key_fraction, value_fraction) if with_source else None
+        self.cross_norm = nn.LayerNorm(dim, EPS) if with_source else None
+        self.mlp: nn.Sequential | None = None
+        if inner_fraction:
+            inner = _rounded(inner_fraction, dim, heads)
+            relu = nn.LeakyReLU(leak) if leak else nn.ReLU()
+            self.mlp = nn.Sequential(glorot(nn.Linear(dim, inner)), relu, glorot(nn.Linear(inner, dim)))
+            self.mlp_norm = nn.LayerNorm(dim, EPS)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, source: Tensor | None = None, first: int | None = None
+    ) -> Tensor:
+        """Transform the `first` tokens of x (B, T, D), by default all, in sight of all."""
+        kept = x[:, :first]
+        x = self.norm(kept + self.attention(kept, x, mask))
+        if self.cross is not None and self.cross_norm is not None:
+            x = self.cross_norm(x + self.cross(x, source, mask))
+        return x if self.mlp is None else self.mlp_norm(x + self.mlp(x))
+
+
+class SetTransformer(nn.Module):
+    """Encoder blocks; or encoder blocks followed by as many decoder blocks, which start again at the input and look at the encoding.
+
+    Args:
+        dim: D.
+        layers: number of encoder blocks, and of decoder blocks if there are any.
+        heads: number of heads.
+        key_fraction: size of queries and keys, as a fraction of D.
+        value_fraction: size of values, as a fraction of D.
+        inner_fraction: width of the MLPs as a fraction of D; 0 leaves them out.
+        leak: negative slope of the ReLU.
+        decoder: whether there are decoder blocks.
+
+    Raises:
+        InputError: no layers or heads, or a fraction that is not positive.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        layers: int = 3,
+        heads: int = 2,
+        key_fraction: float = 1.0,
+        value_fraction: float = 1.0,
+        inner_fraction: float = 1.0,
+        leak: float = 0.0,
+        decoder: bool = False,
+    ) -> None:
+        super().__init__()
+        if layers < 1 or heads < 1 or key_fraction <= 0 or value_fraction <= 0 or inner_fraction < 0:
+            raise InputError(
+                f"expected layers and heads from 1 up and positive fractions, got {layers}, {heads}, "
+                f"{key_fraction}, {value_fraction}, {inner_fraction}"
+            )
+        sizes = (dim, heads, key_fraction, value_fraction, inner_fraction, leak)
+        self.encoder = nn.ModuleList(Block(*sizes) for _ in range(layers))
+        self.decoder = nn.ModuleList(Block(*sizes, with_source=True) for _ in range(layers * decoder))
+
+    def forward(self, tokens: Tensor, present: Tensor | None = None, first: int | None = None) -> Tensor:
+        """Transform tokens (B, T, D), of which all see only those that are `present` (B, T).
+
+        Only the `first` tokens are returned; the last block does no work for the others.
+        """
+        mask = None if present is None else present[:, None, None, :]
+        x, encoding = tokens, None
+        for blocks in (self.encoder, self.decoder):
+            last = blocks is self.decoder or not len(self.decoder)
+            if blocks is self.decoder and len(blocks):
+                x, encoding = tokens, x
+            for i, block in enumerate(blocks):
+                x = block(x, mask, encoding, first if last and i + 1 == len(blocks) else None)
+        return x
+
+
+def placeholders(count: int, dim: int) -> nn.Parameter:
+    """`count` learned tokens of N(0, 1) numbers."""
+    return nn.Parameter(torch.randn(count, dim))

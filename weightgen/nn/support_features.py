@@ -1,0 +1,75 @@
+"""What a HyperTransformer sees of a support image: features of the image itself, and of the activations it causes.
+
+Notation: N images, F features.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def glorot_conv(inputs: int, outputs: int, kernel_size: int, stride: int, padding: int) -> nn.Conv2d:
+    """A convolution with uniform Glorot weights and a zero bias."""
+    conv = nn.Conv2d(inputs, outputs, kernel_size, stride, padding)
+    nn.init.xavier_uniform_(conv.weight)
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    return conv
+
+
+class ImageFeatures(nn.Module):
+    """Features of the images, the same for all layers: 3 × 3 convolutions with ReLU, strides 2, 2, 2, 1, averaged over space.
+
+    Args:
+        image_channels: of the images.
+        dim: F.
+    """
+
+    def __init__(self, image_channels: int, dim: int = 32) -> None:
+        super().__init__()
+        inputs = [image_channels, dim, dim, dim]
+        self.convs = nn.ModuleList(
+            glorot_conv(n, dim, 3, stride, 1) for n, stride in zip(inputs, (2, 2, 2, 1), strict=True)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, channels, H, W) → features (N, F)."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return x.mean(dim=(2, 3))
+
+
+class ActivationFeatures(nn.Module):
+    """Features of the activations that enter one layer: unpadded convolutions, strides 2 and 1; each one's map is averaged before its ReLU.
+
+    A map smaller than the kernel ends the chain; if that is the first, the kernel shrinks to it.
+
+    Args:
+        channels: of the activations.
+        side: H = W of the activations.
+        dim: features of each convolution.
+        depth: most convolutions.
+        kernel_size: of the convolutions.
+    """
+
+    def __init__(self, channels: int, side: int, dim: int, depth: int = 2, kernel_size: int = 3) -> None:
+        super().__init__()
+        convs: list[nn.Conv2d] = []
+        for i in range(depth):
+            small = side < kernel_size
+            if small and convs:
+                break
+            stride = 2 if i == 0 and not small else 1
+            kernel = side if small else kernel_size
+            convs.append(glorot_conv(dim if convs else channels, dim, kernel, stride, 0))
+            side = (side - kernel) // stride + 1
+        self.convs = nn.ModuleList(convs)
+        self.size = dim * len(convs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations (N, channels, H, W) → features (N, size)."""
+        found = []
+        for i, conv in enumerate(self.convs):
+            x = conv(F.relu(x) if i else x)
+            found.append(x.mean(dim=(2, 3)))
+        return torch.cat(found, dim=1)

@@ -1,0 +1,1 @@
+"""Pipelines: text or examples in, classifiers out."""

@@ -1,0 +1,1 @@
+"""Tables, figures, timings and stages of results. For recipes only."""

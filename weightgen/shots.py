@@ -1,0 +1,113 @@
+"""Which examples of a task are its support set: random splits, so many shots of each class, sets of all sizes.
+
+Notation: B tasks, N examples, C classes; labels of padding are -100.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from weightgen.errors import InputError
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+
+
+def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBatch:
+    """Draw new support and query sets from all examples of each task, with torch's global randomness.
+
+    Both sets have every example as input; the labels of those that belong to the other set are -100. That costs some padding and
+    spares moving rows.
+
+    Args:
+        batch: B tasks.
+        support_fraction: share of each task's examples that goes to the support set; a number or one per task (B,).
+
+    Returns:
+        The same tasks with other sets, disjoint.
+    """
+    inputs = torch.cat([batch.support.inputs, batch.query.inputs], dim=1)
+    labels = torch.cat([batch.support.labels, batch.query.labels], dim=1)
+    valid = labels != PADDING_LABEL
+    order = torch.rand(labels.shape, device=labels.device).masked_fill(~valid, 2.0)
+    rank = order.argsort(dim=1).argsort(dim=1)
+    fraction = torch.as_tensor(support_fraction, device=labels.device).reshape(-1, 1)
+    in_support = rank < (fraction * valid.sum(dim=1, keepdim=True)).round()
+    return batch._replace(
+        support=Examples(inputs, labels.masked_fill(~in_support, PADDING_LABEL)),
+        query=Examples(inputs, labels.masked_fill(in_support, PADDING_LABEL)),
+    )
+
+
+def keep_shots(examples: Examples, shots: int | Tensor, order: Tensor) -> Examples:
+    """Keep the labels of at most `shots` examples of each class of each task; the others become padding.
+
+    With the same `order`, what fewer shots keep is part of what more shots keep.
+
+    Args:
+        examples: of B tasks.
+        shots: examples per class, one number or one per class (B, C); classes that have fewer keep all.
+        order: random numbers (B, N); the smallest of a class are kept.
+
+    Returns:
+        The same inputs (B, N, *), with labels (B, N) of which some are now -100.
+
+    Raises:
+        InputError: negative shots.
+    """
+    labels = examples.labels
+    limits = torch.as_tensor(shots, device=labels.device)
+    if bool((limits < 0).any()):
+        raise InputError(f"expected a number of shots from 0 up, got {int(limits.min())}")
+    turn = order.argsort(dim=1)
+    turned = labels.gather(1, turn)
+    number = limits.shape[-1] if limits.ndim else max(int(labels.max()) + 1, 1)
+    # (B, N, C): how many of each class so far, this one included
+    rank = (turned.unsqueeze(-1) == torch.arange(number, device=labels.device)).cumsum(dim=1)
+    own = rank.gather(-1, turned.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    limit = limits.gather(1, turned.clamp_min(0)) if limits.ndim else limits
+    kept = torch.where(own <= limit, turned, PADDING_LABEL)
+    return examples._replace(labels=torch.empty_like(labels).scatter(1, turn, kept))
+
+
+def shot_order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
+    """Random numbers (B, N) that depend on the seed and on the task, not on the batch it is in."""
+    length = batch.support.labels.shape[1]
+    drawn = [
+        torch.rand(length, generator=Generator().manual_seed(seed * 1_000_003 + row)) for row in rows.tolist()
+    ]
+    return torch.stack(drawn).to(batch.support.inputs.device)
+
+
+def draw_support(batch: TaskBatch, max_shots: int = 12, share: float = 0.7) -> TaskBatch:
+    """Draw support sets of all sizes from all examples of each task, with torch's global randomness.
+
+    The logarithm of the shots n of a task is uniform on [0, log(most + 1)), n rounded down, from 1. Half of the tasks have n examples of
+    each class, as far as there are so many; the others a number for each class that is uniform on 0 … 2 n. All have one example at least.
+
+    Args:
+        batch: B tasks.
+        max_shots: largest n.
+        share: of the examples that may be drawn; the others are the query set.
+
+    Returns:
+        The same tasks, with disjoint sets, of which the support sets have lost their padding where no task needs it.
+    """
+    batch = resplit(batch, share)
+    support, device = batch.support, batch.support.labels.device
+    classes, rows = batch.context["answers"].shape[1], len(support.labels)
+    n = (torch.rand(rows, 1, device=device) * torch.tensor(max_shots + 1.0).log()).exp().long()
+    uneven = (torch.rand(rows, classes, device=device) * (2 * n + 1)).long()
+    limits = torch.where(torch.rand(rows, 1, device=device) < 0.5, n, uneven)
+    order = torch.rand(support.labels.shape, device=device)
+    drawn = keep_shots(support, limits, order).labels
+    none = (drawn == PADDING_LABEL).all(dim=1, keepdim=True)
+    # One of each task is enough for those that have lost all.
+    first = order.masked_fill(support.labels == PADDING_LABEL, 2.0).argmin(dim=1, keepdim=True)
+    lone = torch.zeros_like(none).expand_as(drawn).scatter(1, first, none)
+    drawn = torch.where(lone, support.labels, drawn)
+    kept = (drawn != PADDING_LABEL).to(torch.int8).argsort(dim=1, descending=True, stable=True)
+    kept = kept[:, : int((drawn != PADDING_LABEL).sum(dim=1).max())]
+    index = kept.unsqueeze(-1).expand(-1, -1, support.inputs.shape[-1])
+    return batch._replace(
+        support=support._replace(inputs=support.inputs.gather(1, index), labels=drawn.gather(1, kept))
+    )

@@ -1,0 +1,1 @@
+"""What recipes need to train: functions, no trainer. For recipes only."""
