@@ -35,7 +35,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Data that lie beside the repository; tests that need them are skipped where there are none."""
-    folder = Path(os.environ.get("WEIGHTGEN_SHARED", ROOT.parent / "shared"))
-    if not (folder / "data").is_dir():
-        pytest.skip(f"no data beside the repository, in {folder.name}/data")
-    return folder
+    beside = Path(os.environ.get("WEIGHTGEN_SHARED", ROOT.parent / "shared"))
+    if not (beside / "data").is_dir():
+        pytest.skip(f"no data beside the repository, in {beside.name}/data")
+    return beside

@@ -18,6 +18,7 @@ _HOME = {
     "FewShotGuidance": "weightgen.guidance",
     "FiLM": "weightgen.hypernets",
     "GeneratedWeights": "weightgen.pipelines.weight_pipeline",
+    "FunctionalNetwork": "weightgen.weights",
     "HNet": "weightgen.hypernets",
     "HVAE": "weightgen.hypernets",
     "HyperCLIP": "weightgen.encoders.hyperclip",

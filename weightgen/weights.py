@@ -151,3 +151,71 @@ class WeightSpace:
             for name, value in self.unflatten(weights).items():
                 filled.get_parameter(name).copy_(value)
         return filled
+
+
+class FunctionalNetwork:
+    """A network as a function of its weights: f(w, inputs, **context), run for many tasks at once.
+
+    It is deliberately no `nn.Module`: a loss that holds one neither trains the network's own parameters nor saves them.
+
+    Args:
+        module: any `nn.Module` with forward(inputs, **context) → outputs; it is frozen.
+
+    Attributes:
+        module: the network. Its own parameters are the initial weights, and nothing else reads them.
+        space: the order of its parameters in a weight vector.
+
+    Raises:
+        InputError: see `WeightSpace.of`.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module.requires_grad_(False)
+        self.space = WeightSpace.of(module)
+
+    def __repr__(self) -> str:
+        return f"FunctionalNetwork({type(self.module).__name__}, P={self.space.size})"
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the network, with its buffers, to a device."""
+        self.module.to(device)
+        return self
+
+    @property
+    def initial_weights(self) -> Tensor:
+        """The network's own parameters as a weight vector, with shape (P,)."""
+        return self.space.flatten(dict(self.module.named_parameters())).detach()
+
+    def single(self, weights: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run one network with `weights` of shape (P,) on the inputs of one task."""
+        return functional_call(self.module, self.space.unflatten(weights), args, kwargs)
+
+    def __call__(
+        self, weights: Tensor, inputs: Tensor, chunk_size: int | None = None, /, **context: Tensor
+    ) -> Tensor:
+        """Run one network per task, each with weights, inputs and context of its own.
+
+        Args:
+            weights: with shape (B, P), or (B, K, P) for K networks on the inputs of each task.
+            inputs: examples, with shape (B, N, *).
+            chunk_size: tasks run at once; fewer need less memory.
+            **context: further inputs of the network, with shape (B, ...).
+
+        Returns:
+            The outputs of the network, with shape (B, N, C) or (B, K, N, C).
+        """
+
+        def one(w: Tensor, x: Tensor, extra: dict[str, Tensor]) -> Tensor:
+            return self.single(w, x, **extra)
+
+        if weights.ndim == 3:
+            one = vmap(one, in_dims=(0, None, None), randomness="different")
+        return vmap(one, randomness="different", chunk_size=chunk_size)(weights, inputs, context)
+
+    def with_weights(self, weights: Tensor) -> nn.Module:
+        """A copy of the module that holds `weights` of shape (P,); the original stays as it is."""
+        filled = copy.deepcopy(self.module)
+        with torch.no_grad():
+            for name, value in self.space.unflatten(weights).items():
+                filled.get_parameter(name).copy_(value)
+        return filled
