@@ -40,8 +40,8 @@ class Alignment:
     text_map: Tensor
 
     def to(self, device: torch.device | str) -> Alignment:
-        """The same on a device."""
-        return Alignment(*(getattr(self, each.name).to(device) for each in fields(self)))
+        """The same on a device, and in the order in memory that a saved one has, so that no bit differs."""
+        return Alignment(*(getattr(self, each.name).to(device).contiguous() for each in fields(self)))
 
     def images(self, features: Tensor) -> Tensor:
         """Image features (N, F) → (N, E)."""

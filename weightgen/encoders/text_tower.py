@@ -15,7 +15,11 @@ from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, read_json
 
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "*/config.json")
+FILES = (
+    *("config.json", "modules.json", "sentence_bert_config.json", "*/config.json"),
+    *("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.model"),
+    *("*.safetensors", "*.safetensors.index.json"),
+)
 
 
 class TextTower:
