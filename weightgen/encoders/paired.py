@@ -12,7 +12,6 @@ text tower is built from a path or a name, so texts come out only nearly equal a
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from weightgen.encoders.alignment import Alignment
+from weightgen.encoders.clip_towers import folder_name
 from weightgen.encoders.image_tower import ImageTower
 from weightgen.encoders.text_tower import TextTower
 from weightgen.errors import InputError
@@ -67,7 +67,7 @@ class PairedEncoder(Encoder):
         self.image_dim = self.text_dim = alignment.image_map.shape[1]
         self.digest = _digest(image_tower, text_tower, alignment)
         label = name or f"{image_tower.name} {text_tower.name.rpartition('/')[2]} {self.digest[:8]}"
-        self.name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+        self.name = folder_name(label)
 
     def __repr__(self) -> str:
         return f"PairedEncoder({self.name}, dim={self.image_dim}, question_dim={self.question_dim}, device={self.device})"
