@@ -1,10 +1,12 @@
 """The one reader of pictures: what any file shows on a screen, as RGB with 8 bits."""
 
+import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
@@ -27,6 +29,10 @@ def read_image(source: StrPath | BinaryIO) -> Image.Image:
     try:
         with Image.open(source) as image:
             return to_rgb(image)
+    except FileNotFoundError as error:
+        raise InputError(f"{name} is not an image that can be read: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is not an image that can be read: its format is not known") from error
     except Exception as error:  # decoders fail in many ways on broken files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{name} is not an image that can be read: {reason}") from error
@@ -38,9 +44,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         InputError: values whose range is not clear.
     """
-    image = ImageOps.exif_transpose(image)
+    image.load()  # a file is read only here, and may end too early
+    image = _upright(image)
     if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy() if hasattr(image, "filename") else image
+        return image
     if image.mode in (*SIXTEEN_BITS, "I", "F"):
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -49,7 +56,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, KeyError, TypeError, struct.error):
+        return image  # damaged EXIF data say nothing about the orientation
+
+
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale grey values of 16 bits, or floats from 0 to 1, to 0 … 255; values of 8 bits stay as they are."""
     whole = values.dtype != np.float32
     wide = values.itemsize == 2  # of a file with 16 bits, even where the picture is dark
