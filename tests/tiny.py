@@ -12,7 +12,7 @@ from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork, WeightSpace
 
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *"what color shape is the star moon red green blue ? .".split(), "[EOS]"]
 E, Z = 24, 6
@@ -49,5 +49,4 @@ def tiny_pipeline(folder: Path) -> WeightPipeline:
     schedule = DDIMScheduler(num_train_timesteps=50, clip_sample=False)
     prior = DiffusionPrior(denoiser, schedule)
     prior.latents.fit(hypernet.encode(torch.randn(64, space.size)).mean.detach())
-    source = {"model": str(folder / "clip"), "pretrained": None, "preprocess": "center-crop"}
-    return WeightPipeline(clip, prior, hypernet, network, source)
+    return WeightPipeline(clip, prior, hypernet, FunctionalNetwork(network))
