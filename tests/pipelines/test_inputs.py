@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from tests.tiny import E, Z, tiny_pipeline
 from weightgen import InputError
-from weightgen.hypernets.support_hnet import writer_for
+from weightgen.hypernets import SupportHNet
 from weightgen.pipelines.inputs import guided_condition
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior, MLPDenoiser
@@ -35,7 +35,7 @@ def plain(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pipe(plain):
     """The same with a denoiser that knows support sets."""
-    support = writer_for(plain.network.module, dim=8, heads=2, rounds=2, step=0.1, embed_dim=D)
+    support = SupportHNet.for_network(plain.network, dim=8, heads=2, rounds=2, step=0.1, embed_dim=D)
     support.fit(support.base + torch.randn(20, plain.space.size))
     denoiser = MLPDenoiser(Z, E, hidden_dims=(32, 32), time_dim=8, support_dim=D)
     denoiser.embeds.load_state_dict(plain.prior.denoiser.embeds.state_dict())
