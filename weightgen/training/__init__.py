@@ -23,16 +23,18 @@ from weightgen.training.loop import (
     due,
     ema,
     seed_step,
+    share,
     step_numbers,
     steps,
     update,
     warmup_cosine,
 )
-from weightgen.training.runs import RunConfig, finish, save_run, start_run, unfinished
+from weightgen.training.runs import RunConfig, finish, save_run, snapshot, start_run, unfinished
 from weightgen.training.saved import AdaptedTasks, load_module, load_run, read_facts
 
 __all__ = [
-    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "due", "ema", "finish", "load_module", "load_run", "log_metrics",
-    "parse", "read_facts", "read_metrics", "resume", "run", "save_run", "seed_step", "spec", "start_run", "step_numbers", "steps",
+    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "due", "ema", "finish",
+    "load_module", "load_run", "log_metrics", "parse", "read_facts", "read_metrics", "resume", "run",
+    "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_json, write_tensors
 from weightgen.training.log import trim_metrics
-from weightgen.training.runs import RUN, Run, record
+from weightgen.training.runs import METRICS, RUN, Run, record
 
 
 class Stateful(Protocol):
@@ -120,10 +120,11 @@ def resume(run: Run, optimizer: Optimizer | None = None, **parts: Any) -> None:
     run.parts, run.optimizer = parts, optimizer
     _check_room(run)
     _read_newest(run)
-    run.phases[-1]["from_step"] = run.done
+    if run.phases[-1]["from_step"] is None:
+        run.phases[-1]["from_step"] = run.done
     if run.accelerator.is_main_process:
         write_json(run.folder / RUN, record(run))
-        trim_metrics(run.folder / "metrics.jsonl", run.done)
+        trim_metrics(run.folder / METRICS, run.done)
         if run.done:
             print(f"{run.name}: goes on after step {run.done}", file=sys.stderr)
     run.accelerator.wait_for_everyone()

@@ -41,9 +41,6 @@ RENAMED = {
     "num_inference_steps": "sampling",
     "validate_samples": "sampling",
     "validate_support_scale": "sampling",
-    "local_features": "activation_features",
-    "local_layers": "activation_layers",
-    "shared_features": "image_features",
 }
 
 

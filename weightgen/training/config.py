@@ -122,7 +122,7 @@ def _is_text(schema: Any, key: str, value: str) -> bool:
 def _merge(config: DictConfig, extra: DictConfig, source: str) -> DictConfig:
     try:
         for key in extra:
-            if key not in config:
+            if key not in config.keys():  # noqa: SIM118  `in` alone leaves out what must be given
                 raise InputError(
                     f"{source}, {key}: there is no setting {key!r}{suggestion(str(key), map(str, config))}; "
                     "--help lists all settings"

@@ -9,13 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from weightgen.storage.files import StrPath, written_beside
+from weightgen.training.runs import METRICS, Run
 
 
-def log_metrics(path: StrPath, step: int, metrics: Mapping[str, Tensor | float]) -> None:
-    """Append one line of JSON to `path`; what is not finite becomes null."""
+def log_metrics(run: Run, step: int, metrics: Mapping[str, Tensor | float]) -> None:
+    """Append one line to metrics.jsonl, in the main process only; what is not finite becomes null."""
+    run.shown |= metrics
+    if not run.accelerator.is_main_process:
+        return
     values = {name: float(value) for name, value in metrics.items()}
     row = {"step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()}
-    with open(path, "a", encoding="utf-8") as file:
+    with open(run.folder / METRICS, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 

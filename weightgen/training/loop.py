@@ -59,6 +59,21 @@ def steps(run: Run, sampler: TaskBatchSampler) -> Iterator[tuple[int, Sequence[i
         yield step, rows_of_process(rows, accelerator.process_index, accelerator.num_processes)
 
 
+def share(run: Run, batch_size: int) -> int:
+    """How many examples of a batch this process draws, where each process draws its own.
+
+    Raises:
+        InputError: the processes cannot share it evenly.
+    """
+    each, rest = divmod(batch_size, run.accelerator.num_processes)
+    if rest or not each:
+        raise InputError(
+            f"batch_size counts the examples of all {run.accelerator.num_processes} processes, and they cannot share "
+            f"{batch_size} evenly: write a multiple"
+        )
+    return each
+
+
 def due(step: int, every: int, steps: int) -> bool:
     """Whether something that is done every so many steps, and at the end, is to be done after `step`."""
     return (step + 1) % every == 0 or step + 1 == steps

@@ -9,6 +9,7 @@ A run that finds its own unfinished folder goes on there; one that finds that of
 import fcntl
 import inspect
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,14 +18,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json, write_json, written_beside
+from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
 from weightgen.storage.hub import class_path
 from weightgen.training.fingerprint import fingerprint
 
+METRICS = "metrics.jsonl"
 RUN = "run.json"  # the mark of a folder that a recipe made
 FREE = ("output", "resume", "overwrite", "checkpoint_every", "keep_checkpoints", "trust_remote_code")
 
@@ -143,47 +145,78 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
     accelerator.wait_for_everyone()
     changed = {name: settings[name] for name in may_change}
     run.phases = read_json(run.folder / RUN)["phases"]
-    if not run.phases or {**run.phases[-1], "from_step": 0} != {"from_step": 0, **changed}:
-        run.phases.append({"from_step": 0, **changed})
+    if not run.phases or {**run.phases[-1], "from_step": None} != {"from_step": None, **changed}:
+        run.phases.append({"from_step": None, **changed})
     set_seed(cfg.seed)
     return run
 
 
 def save_run(
-    run: Run, facts: dict[str, Any], name: str = "training.json", go_on: bool = False, **modules: nn.Module
+    run: Run,
+    facts: dict[str, Any],
+    name: str = "training.json",
+    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
+    go_on: bool = False,
+    **modules: nn.Module,
 ) -> None:
     """Write the output of a run, which appears whole, and remove what an unfinished run needs.
 
     Args:
         run: the run.
-        facts: what to say of it; the classes of the modules and the settings are added.
+        facts: what to say of it; the classes of the modules are added.
         name: of the file with the facts.
+        tensors: files of tensors to write, by name.
         go_on: whether the newest checkpoint stays, so that the run can go on with more steps.
         **modules: what was trained, and what it needs, each saved in a folder of its name.
     """
-
-    def fill(folder: Path) -> None:
-        for part, module in modules.items():
-            module.save_pretrained(folder / part)  # type: ignore[operator]
-        write_json(folder / name, facts | {part: class_path(module) for part, module in modules.items()})
-
-    finish(run, fill, go_on)
+    finish(run, lambda folder: _fill(folder, facts, name, tensors or {}, modules), go_on)
 
 
-def finish(run: Run, fill: Any, go_on: bool = False) -> None:
+def snapshot(run: Run, facts: dict[str, Any], **modules: nn.Module) -> None:
+    """Write what `save_run` would write into the folder of the unfinished run, so that others can look at it meanwhile."""
+    if run.accelerator.is_main_process:
+        _fill(run.folder, facts, "training.json", {}, modules)
+
+
+def _fill(
+    folder: Path,
+    facts: dict[str, Any],
+    name: str,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    modules: Mapping[str, nn.Module],
+) -> None:
+    for part, module in modules.items():
+        with written_beside(folder / part, overwrite=True) as partial:
+            module.save_pretrained(partial)  # type: ignore[operator]
+    for file, values in tensors.items():
+        write_tensors(folder / f"{file}.safetensors", values)
+    write_json(folder / name, facts | {part: class_path(module) for part, module in modules.items()})
+
+
+def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> None:
     """Write the output of a run as `fill`, a function of the folder to fill, says; see `save_run`."""
     if run.accelerator.is_main_process:
         with written_beside(run.output, overwrite=(run.output / RUN).is_file()) as folder:
             folder.mkdir()
             fill(folder)
-            log = [run.folder / "metrics.jsonl"]
+            log = [run.folder / METRICS]
             kept = sorted(run.folder.glob("checkpoint-*.safetensors"))[-1:] if go_on else []
             for file in (*log, *kept):
                 if file.is_file():
                     shutil.copyfile(file, folder / file.name)
             write_json(folder / RUN, record(run))
         shutil.rmtree(run.folder)
+        print(f"{run.output}: finished after {run.done} steps{_best(run)}")
     run.accelerator.wait_for_everyone()
+
+
+def _best(run: Run) -> str:
+    """The best scores of a run, for the line that it ends with."""
+    facts = [part.facts for part in run.parts.values() if hasattr(part, "facts")]
+    shown = (
+        f", {k.replace('_', ' ')} {v:.3f}" for one in facts for k, v in one.items() if isinstance(v, float)
+    )
+    return "".join(shown) + "".join(f" at step {one['step']}" for one in facts)
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -238,7 +271,7 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
             raise InputError(f"{folder} is an unfinished run: write resume=auto to go on, or overwrite=true")
         _check_same(run, folder, "is an unfinished run")
     elif output.exists():  # it goes on with more steps
-        for file in (*output.glob("checkpoint-*.safetensors"), output / "metrics.jsonl", output / RUN):
+        for file in (*output.glob("checkpoint-*.safetensors"), output / METRICS, output / RUN):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
     if not (folder / RUN).is_file():
