@@ -5,7 +5,7 @@ import torch
 from weightgen import InputError
 from weightgen.data.features.store import FeatureStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.data.meta_vqa.tasks import MetaVQATasks, load_tasks
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.tasks import TaskBatch, collate
@@ -167,7 +167,7 @@ def test_tasks_that_become_too_small_are_left_out(split, tmp_path):
 )
 def test_what_has_no_features_is_named(tmp_path, change):
     store = make_store(tmp_path / "x")
-    with pytest.raises(InputError, match="has no features of .*(new|was|99).*run embed_clip again"):
+    with pytest.raises(InputError, match="has no features of .*(new|was|99).*run recipes/embed.py again"):
         MetaVQATasks(datasets.Dataset.from_list([TASKS[0] | change]), store)
 
 
