@@ -17,16 +17,16 @@ from accelerate import Accelerator
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from weightgen import training
 from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed
 from weightgen.data.features.images import ImageStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import FACTS, load_meta_vqa
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.encoders.load import load_clip, load_encoder
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.protocols import Encoder
 from weightgen.storage.files import read_json
-from weightgen.training.config import parse
 
 
 @dataclass
@@ -107,5 +107,4 @@ def main(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(parse(Config, __doc__))
+    training.run(main, Config, __doc__)
