@@ -220,6 +220,10 @@ class WeightPipeline:
             temperature=temperature,
         )
         weights: Tensor = self.hypernet(latents)
+        if not weights.isfinite().all():
+            raise InputError(
+                f"the sampled weights are not finite: lower guidance_scale (now {guidance_scale}) or the temperature"
+            )
         return weights.unflatten(0, (len(known), -1)), latents.unflatten(0, (len(known), -1))
 
     def __call__(

@@ -6,7 +6,6 @@ Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the 
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from torch import Generator, Tensor, nn
 from weightgen.errors import InputError
 from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler
+from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler, save_scheduler
+from weightgen.priors.trial import check_steps, takes_generator
 from weightgen.protocols import Denoiser, TrainedDenoiser
 from weightgen.storage.files import read_tensors, write_tensors
 from weightgen.storage.hub import load_part
@@ -44,6 +44,7 @@ class DiffusionPrior(nn.Module):
         self.denoiser: Any = denoiser
         self.latents = Standardizer(denoiser.latent_dim)
         self._trained = self._scheduler = keep_positional(check_scheduler(scheduler))
+        self._tried: set[int] = set()  # numbers of steps that the scheduler is known to sample with
 
     @property
     def scheduler(self) -> Any:
@@ -53,6 +54,7 @@ class DiffusionPrior(nn.Module):
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
         self._scheduler = keep_positional(check_scheduler(scheduler, self._trained))
+        self._tried = set()
 
     @torch.no_grad()
     def sample(
@@ -78,7 +80,8 @@ class DiffusionPrior(nn.Module):
             Latents, no longer standardised, with shape (B, Z).
 
         Raises:
-            InputError: the number of steps is not in 1…T, or the temperature is negative.
+            InputError: the number of steps is not in 1…T or none for this scheduler (`check_steps`), the temperature is negative, or
+                latents come out that are not finite.
         """
         if not 0 <= temperature < float("inf"):
             raise InputError(f"temperature must be a number from 0 up, got {temperature}")
@@ -87,6 +90,9 @@ class DiffusionPrior(nn.Module):
             raise InputError(
                 f"num_inference_steps must be from 1 to {trained_steps} (the schedule), got {num_inference_steps}"
             )
+        if num_inference_steps not in self._tried:
+            check_steps(self.scheduler, num_inference_steps)
+            self._tried.add(num_inference_steps)
         from diffusers.utils.torch_utils import randn_tensor
 
         denoiser: Denoiser = guide(self.denoiser) if guide else self.denoiser
@@ -97,27 +103,31 @@ class DiffusionPrior(nn.Module):
         shape = (len(embeds), self.denoiser.latent_dim)
         noise = randn_tensor(shape, generator=rows, device=embeds.device)
         z = noise * (temperature * scheduler.init_noise_sigma)
-        extra = {"generator": rows} if _takes_generator(scheduler) else {}
+        extra = {"generator": rows} if takes_generator(scheduler) else {}
         for time in scheduler.timesteps:
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
             z = scheduler.step(prediction, time, z, **extra).prev_sample
+        if not z.isfinite().all():
+            raise InputError("sampling gave latents that are not finite: lower the guidance scale, or the temperature")
         return self.latents.inverse(z)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write denoiser, scheduler and latent statistics into `folder`."""
         folder = Path(folder)
         self.denoiser.save_pretrained(folder / "denoiser")
-        self.scheduler.save_pretrained(folder / "scheduler")
+        save_scheduler(self.scheduler, folder / "scheduler")
         write_tensors(folder / "latents.safetensors", self.latents.state_dict())
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> DiffusionPrior:
-        """Read what `save_pretrained` wrote."""
+    def from_pretrained(cls, folder: str | Path, *, trust_remote_code: bool = False) -> DiffusionPrior:
+        """Read what `save_pretrained` wrote.
+
+        Args:
+            folder: the folder.
+            trust_remote_code: whether a scheduler's class that is not of diffusers may be imported and run.
+        """
         folder = Path(folder)
-        prior = cls(load_part(MLPDenoiser, folder / "denoiser"), load_scheduler(folder / "scheduler"))
+        scheduler = load_scheduler(folder / "scheduler", trust_remote_code)
+        prior = cls(load_part(MLPDenoiser, folder / "denoiser"), scheduler)
         prior.latents.load_state_dict(read_tensors(folder / "latents.safetensors"))
         return prior.eval()
-
-
-def _takes_generator(scheduler: Any) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters
