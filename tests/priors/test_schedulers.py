@@ -36,7 +36,11 @@ def kinds():
     found = {}
     for name in dir(diffusers):
         kind = getattr(diffusers, name, None) if "Flax" not in name else None
-        if isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin) and hasattr(kind, "from_config"):
+        if (
+            isinstance(kind, type)
+            and issubclass(kind, diffusers.SchedulerMixin)
+            and hasattr(kind, "from_config")
+        ):
             found[name] = kind
     return found
 
@@ -82,7 +86,9 @@ def test_every_scheduler_works_or_is_refused(name):
     """Afresh as `Kind()`, and as `Kind.from_config` of the pipeline's; with few steps and with all."""
     prior = exact_prior()
     with pytest.raises((InputError, ImportError, TypeError)):
-        prior.scheduler = KINDS[name]()  # other betas and steps than in training, or arguments or packages are missing
+        prior.scheduler = KINDS[
+            name
+        ]()  # other betas and steps than in training, or arguments or packages are missing
     try:
         made = KINDS[name].from_config(prior.scheduler.config)
     except (ImportError, TypeError, ValueError):
@@ -124,9 +130,7 @@ def test_a_single_step_that_starts_where_there_is_no_noise_is_refused():
     prior = exact_prior()
     with pytest.raises(InputError, match="DDIMScheduler with 1 step does not denoise.*it gives .* and 1;"):
         drawn(prior, 1)
-    prior.scheduler = diffusers.DDIMScheduler.from_config(
-        prior.scheduler.config, timestep_spacing="trailing"
-    )
+    prior.scheduler = diffusers.DDIMScheduler.from_config(prior.scheduler.config, timestep_spacing="trailing")
     assert (drawn(prior, 1) - MEAN).abs().max() < 0.2  # the mean: one step cannot do more
 
 
@@ -156,7 +160,11 @@ def test_predicting_noise_where_no_signal_is_left_is_refused():
 @pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
 def test_other_predictions_bear_a_last_time_without_signal(prediction):
     schedule = diffusers.DDIMScheduler(
-        350, clip_sample=False, rescale_betas_zero_snr=True, prediction_type=prediction, timestep_spacing="trailing"
+        350,
+        clip_sample=False,
+        rescale_betas_zero_snr=True,
+        prediction_type=prediction,
+        timestep_spacing="trailing",
     )
     prior = DiffusionPrior(Exact(schedule), schedule)
     prior.latents.count.fill_(9)

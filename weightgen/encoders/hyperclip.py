@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "softplus": nn.Softplus}
 
 
-class HyperCLIP(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class HyperCLIP(nn.Module, SavedModule, library_name="weightgen"):
     """H(w) = MLP(w), compared by cosine with the embeddings of questions.
 
     References:

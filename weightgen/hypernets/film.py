@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class FiLM(nn.Module, SavedModule, library_name="weightgen", coders=SPACE_CODER):
     """Features y = W x + b become (1 + γ) ⊙ y + β, with (γ, β) = MLP(standardised c + σ noise) and W, b shared by all tasks.
 
     This equals weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β, where γ scales rows, so FiLM is a hypernetwork. W and b are learned together

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class HNet(nn.Module, SavedModule, library_name="weightgen", coders=SPACE_CODER):
     """Weights as an MLP of the condition: h(c) = w⁰ + MLP(standardised c + σ noise).
 
     The noise is drawn in training only: there are few question embeddings, and without noise the network overfits them. With

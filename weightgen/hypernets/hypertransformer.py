@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
@@ -18,11 +17,12 @@ from weightgen.hypernets.layer_generator import LayerGenerator, Slices
 from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter
 from weightgen.networks.convnet import ConvNet, side_by_side
 from weightgen.nn.support_features import ActivationFeatures, ImageFeatures
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import WeightSpace
 
 
-class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
+class HyperTransformer(SupportWriter, SavedModule, library_name="weightgen", coders=NETWORK_CODER):
     """Support set → weights of a `ConvNet`: w_i = transformer_i(placeholders, labels, features of images, features of activations).
 
     References:

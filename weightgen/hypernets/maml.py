@@ -4,16 +4,16 @@ Notation: B tasks, N examples, P weights.
 """
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 
 from weightgen.errors import InputError
 from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter, support_moments
 from weightgen.metrics import task_loss
 from weightgen.networks.convnet import ConvNet
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 
 
-class MAML(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
+class MAML(SupportWriter, SavedModule, library_name="weightgen", coders=NETWORK_CODER):
     """w_{i+1} = w_i − α ∇ loss(w_i, support) from a learned w_0, differentiated through unless `first_order`.
 
     References:

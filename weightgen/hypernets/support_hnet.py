@@ -10,7 +10,6 @@ import inspect
 from typing import Any, Literal, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
@@ -18,11 +17,12 @@ from weightgen.errors import InputError
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.hypernets.support_round import Round, RoundSettings, Seen
 from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
-class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class SupportHNet(nn.Module, SavedModule, library_name="weightgen", coders=SPACE_CODER):
     r"""Support set → weights (U, V) of a `CLIPAdapter`, y = x + V a with a = [relu(U k), 1]/√H and k = [x, 1]/√E. In each of K rounds
 
         p = softmax(β s cos(y, answers)),   r = ∂ log-likelihood / ∂y, its slope, with the expected answer taken under p

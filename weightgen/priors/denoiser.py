@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 
 
 def null_embeds(embeds: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class ConditionedBlock(nn.Module):
         return self.skip(features) + self.excite(self.body(torch.cat([features, condition], dim=-1)))
 
 
-class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class MLPDenoiser(nn.Module, SavedModule, library_name="weightgen"):
     """(z_t, t, e) → what the scheduler's `prediction_type` names: the noise ε, or z₀, or v.
 
     The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not given" (`null_embeds`). With

@@ -108,7 +108,9 @@ class DiffusionPrior(nn.Module):
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
             z = scheduler.step(prediction, time, z, **extra).prev_sample
         if not z.isfinite().all():
-            raise InputError("sampling gave latents that are not finite: lower the guidance scale, or the temperature")
+            raise InputError(
+                "sampling gave latents that are not finite: lower the guidance scale, or the temperature"
+            )
         return self.latents.inverse(z)
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -50,8 +50,12 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
             training schedule is another than that of `trained`, or it cannot sample.
     """
     name = type(scheduler).__name__
-    if isinstance(scheduler, type) or not all(hasattr(scheduler, part) for part in ("config", "set_timesteps", "step")):
-        raise InputError(f"expected a scheduler of diffusers, such as DDIMScheduler.from_config(pipe.scheduler.config), got {scheduler!r:.60}")
+    if isinstance(scheduler, type) or not all(
+        hasattr(scheduler, part) for part in ("config", "set_timesteps", "step")
+    ):
+        raise InputError(
+            f"expected a scheduler of diffusers, such as DDIMScheduler.from_config(pipe.scheduler.config), got {scheduler!r:.60}"
+        )
     if not hasattr(scheduler, "alphas_cumprod"):
         raise InputError(
             f"{name} has no noise levels (betas) such as the prior was trained with: use DDIM, DDPM, DPMSolverMultistep, UniPC, "

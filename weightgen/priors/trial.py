@@ -43,7 +43,9 @@ def check_steps(scheduler: Any, steps: int) -> None:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{label} cannot sample ({reason:.150}): {advice}") from error
     mean, std = sampled.mean().item(), sampled.std().item()
-    kept = scheduler.alphas_cumprod[-1].item()  # above 0 where training does not end in pure noise: then no sampling is right
+    kept = scheduler.alphas_cumprod[
+        -1
+    ].item()  # above 0 where training does not end in pure noise: then no sampling is right
     wider = (kept * STD**2 + 1 - kept) ** -0.5
     if not (std <= WIDER * wider * STD and mean >= 1 - kept**0.5 * wider * STD - LOWER):
         raise InputError(

@@ -8,10 +8,37 @@ import io
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import PyTorchModelHubMixin
+
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, read_json, read_tensors
 
 OWN = ("weightgen.",)
+
+
+class SavedModule(PyTorchModelHubMixin):
+    """`PyTorchModelHubMixin` that says in one line when there is no such folder."""
+
+    @classmethod
+    def from_pretrained(cls, folder: StrPath, **options: Any) -> Any:  # type: ignore[override]
+        """Load what `save_pretrained` wrote.
+
+        Args:
+            folder: the folder, or the name of a model on the Hub.
+            **options: of `PyTorchModelHubMixin.from_pretrained`.
+
+        Raises:
+            InputError: there is no such folder, and the Hub gives no such model.
+        """
+        local = Path(folder).expanduser()
+        if local.is_dir():
+            return super().from_pretrained(local, **options)
+        try:
+            return super().from_pretrained(str(folder), **options)
+        except (OSError, TypeError, ValueError) as error:
+            raise InputError(
+                f"there is no folder {folder}, and the Hub gives no {cls.__name__} of that name ({type(error).__name__})"
+            ) from error
 
 
 def class_named(path: str, trust_remote_code: bool = False) -> Any:

@@ -24,7 +24,7 @@ def is_stray(path: StrPath) -> bool:
 
 
 def member_path(name: str) -> PurePosixPath:
-    """The name of a member of a zip as a path: `./a.png`, `a//b.png` and `a\\b.png` of Windows are read like others."""
+    """The name of a member of a zip as a path: `./a.png`, `a//b.png` and those with backslashes are read like others."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     return PurePosixPath(*parts)
 

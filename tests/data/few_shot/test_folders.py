@@ -113,7 +113,12 @@ def test_white_ink_needs_another_background(tmp_path):
 
 def test_stray_files_and_folders_are_skipped_and_counted(tmp_path):
     splits = folders(tmp_path)
-    for name in ("train/a/._0.png", "train/a/Thumbs.db", "train/a/.ipynb_checkpoints/0.png", "train/.ipynb_checkpoints/0.png"):
+    for name in (
+        "train/a/._0.png",
+        "train/a/Thumbs.db",
+        "train/a/.ipynb_checkpoints/0.png",
+        "train/.ipynb_checkpoints/0.png",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"junk")
     Image.new("RGB", (8, 8)).save(tmp_path / "train/a/more.webp")

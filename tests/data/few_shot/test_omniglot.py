@@ -159,7 +159,13 @@ def placed(folder, kind):
         return folder
     above = {"torchvision": "omniglot-py/", "unpacked": "", "kaggle": "", "upper": ""}[kind]
     for part, path, content in files:
-        inner = f"{part}/{path}" if kind == "kaggle" else path.replace(".png", ".PNG") if kind == "upper" else path
+        inner = (
+            f"{part}/{path}"
+            if kind == "kaggle"
+            else path.replace(".png", ".PNG")
+            if kind == "upper"
+            else path
+        )
         target = folder / f"{above}{inner}"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
@@ -192,7 +198,7 @@ def test_drawings_of_every_mode_have_bright_ink_on_a_dark_ground(mode, tmp_path)
     """A transparent ground is paper, and 16 bits are scaled."""
     ink = np.full((105, 105), 255, np.uint8)
     ink[40:60, 10:30] = 0
-    for part, path, _ in official():
+    for _, path, _ in official():
         target = tmp_path / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if mode == "I;16":

@@ -18,7 +18,9 @@ from weightgen.storage.images import SUFFIXES, is_stray, member_path, read_image
 
 __all__ = ["BrokenImage", "ImageStore"]
 
-Found = tuple[PurePosixPath, Path | None, str]  # the path of an image, its zip, and its name in there as it is
+Found = tuple[
+    PurePosixPath, Path | None, str
+]  # the path of an image, its zip, and its name in there as it is
 DEPTH = 3  # root/images/train2014/name.jpg
 
 
@@ -114,7 +116,9 @@ def _files(root: Path) -> Iterator[Found]:
         yield from _zipped(root)
         return
     yield from _on_disk(root, PurePosixPath(), DEPTH)
-    for archive in sorted(path for path in root.iterdir() if path.suffix.lower() == ".zip" and path.is_file()):
+    for archive in sorted(
+        path for path in root.iterdir() if path.suffix.lower() == ".zip" and path.is_file()
+    ):
         if not is_stray(archive.name):
             yield from _zipped(archive)
 

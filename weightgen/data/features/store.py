@@ -179,6 +179,8 @@ def find_features(dataset: StrPath, name: str | None = None) -> FeatureStore:
         if not there:
             raise InputError(f"{dataset} has no features yet: run recipes/embed.py first")
         if len(there) > 1:
-            raise InputError(f"{dataset} has several features: name one of {', '.join(there)}")
+            raise InputError(
+                f"{dataset} has several features: name one of {', '.join(there)} as features=NAME, or --features NAME"
+            )
         name = there[0]
     return FeatureStore(folder / name)

@@ -53,9 +53,7 @@ def prepare_from_folders(
         images += [_read(path, size, grey, background) for path in pictures]
         labels += [k] * len(pictures)
     if not images:
-        raise InputError(
-            f"no images ({', '.join(SUFFIXES)}) in {', '.join(map(str, splits.values()))}"
-        )
+        raise InputError(f"no images ({', '.join(SUFFIXES)}) in {', '.join(map(str, splits.values()))}")
     members = {split: [k for k, (s, _) in enumerate(classes) if s == split] for split in splits}
     source = {"form": "folders", "size": size, "skipped_files": skipped}
     write_few_shot_arrays(output, np.stack(images), labels, names, members, source)

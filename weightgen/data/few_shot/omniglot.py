@@ -164,12 +164,18 @@ def _zipped(file: Path | BinaryIO, label: str, name: str) -> Iterator[tuple[str,
     try:
         with zipfile.ZipFile(file) as archive:
             members = {str(member_path(each)): each for each in archive.namelist()}
-            inner = [path for path in members if path.lower().split("/")[-1] == f"{name}.zip" and not is_stray(path)]
+            inner = [
+                path
+                for path in members
+                if path.lower().split("/")[-1] == f"{name}.zip" and not is_stray(path)
+            ]
             if inner:
                 yield from _zipped(io.BytesIO(archive.read(members[inner[0]])), inner[0], name)
                 return
             other = [each for each in SETS if each != name]
-            wanted = [p for p in sorted(members) if p.lower().endswith(".png") and other[0] not in p.split("/")]
+            wanted = [
+                p for p in sorted(members) if p.lower().endswith(".png") and other[0] not in p.split("/")
+            ]
             yield from _parsed((path, archive.read(members[path])) for path in wanted)
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{label} is damaged: {error}; download and prepare again") from error
