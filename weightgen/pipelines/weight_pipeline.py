@@ -230,7 +230,7 @@ class WeightPipeline:
         weights: Tensor = self.hypernet(latents)
         if not weights.isfinite().all():
             raise InputError(
-                f"the sampled weights are not finite: lower guidance_scale (now {guidance_scale}) or the temperature"
+                "the sampled weights are not finite: lower the guidance scale, or the temperature"
             )
         return weights.unflatten(0, (len(known), -1)), latents.unflatten(0, (len(known), -1))
 
