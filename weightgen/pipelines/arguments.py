@@ -68,10 +68,9 @@ def check_numbers(**numbers: Any) -> None:
         InputError: naming the argument.
     """
     for name, value in numbers.items():
-        expected, kind = (
-            ("a whole number", Integral) if name.startswith("num_") else ("a finite number such as 1.5", Real)
-        )
-        if not isinstance(value, kind) or isinstance(value, bool):
+        whole = name.startswith("num_")
+        if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+            expected = "a whole number" if whole else "a finite number such as 1.5"
             raise InputError(f"{name} must be {expected}, got {value!r}")
         if name == "num_samples" and value < 1:
             raise InputError(f"num_samples must be at least 1, got {value}")
