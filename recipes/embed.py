@@ -69,7 +69,9 @@ def main(cfg: Config) -> None:
     encoder = make_encoder(cfg, accelerator.device)
     sizes = {"dtype": cfg.dtype, "batch_size": cfg.batch_size, "shard_size": cfg.shard_size}
     plan = FeaturePlan(f"{encoder.digest} {cfg.precision}", **names_to_embed(splits), **sizes)
-    writer = FeatureWriter(Path(cfg.dataset) / "features" / (cfg.name or encoder.name), plan, cfg.overwrite)
+    writer = FeatureWriter(
+        Path(cfg.dataset) / "features" / (cfg.name or encoder.name), plan, cfg.overwrite
+    )
     with accelerator.main_process_first():
         if not writer.begin():
             accelerator.print(f"{writer.folder} is there already")

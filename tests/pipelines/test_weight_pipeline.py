@@ -211,13 +211,7 @@ def test_a_folder_of_another_library(tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    [
-        "hypernet/model",
-        "network/model",
-        "prior/denoiser/model",
-        "prior/latents",
-        "encoder/clip/open_clip_model",
-    ],
+    ["hypernet/model", "network/model", "prior/denoiser/model", "prior/latents", "encoder/clip/open_clip_model"],
 )
 def test_a_truncated_file(saved, part):
     path = saved / f"{part}.safetensors"

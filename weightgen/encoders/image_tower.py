@@ -85,9 +85,7 @@ class ImageTower:
     def save(self, folder: StrPath) -> None:
         """Copy the tower into a new folder."""
         Path(folder).mkdir(parents=True)
-        write_json(
-            Path(folder) / "tower.json", {"model": self.name, "preprocessing": self.preprocess.settings}
-        )
+        write_json(Path(folder) / "tower.json", {"model": self.name, "preprocessing": self.preprocess.settings})
         write_tensors(Path(folder) / WEIGHTS, self.model.state_dict(), metadata={"format": "pt"})
 
     @classmethod
@@ -143,9 +141,7 @@ def _filled(model: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Mod
     wanted = model.state_dict()
     other = [key for key, value in wanted.items() if key not in tensors or tensors[key].shape != value.shape]
     if other:
-        raise InputError(
-            f"{source} does not hold the weights of this image tower: {other[0]} is missing or of another shape"
-        )
+        raise InputError(f"{source} does not hold the weights of this image tower: {other[0]} is missing or of another shape")
     model.load_state_dict({key: tensors[key] for key in wanted})
     return model
 

@@ -140,7 +140,9 @@ def check_scales(scales: Sequence[float], guidable: bool) -> None:
     )
 
 
-def streams(generator: Generator | Sequence[Generator] | None, prompts: int, samples: int) -> list[Generator]:
+def streams(
+    generator: Generator | Sequence[Generator] | None, prompts: int, samples: int
+) -> list[Generator]:
     """One generator per (prompt, sample), in that order.
 
     Raises:
