@@ -13,9 +13,10 @@ from weightgen.encoders.load import load_clip
 
 def loaded(root, name):
     """The recipe of this name."""
-    spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
+    name = str(name)
+    spec = importlib.util.spec_from_file_location(name.replace("/", "."), root / f"recipes/{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
