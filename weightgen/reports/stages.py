@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,42 @@ class Stage(NamedTuple):
     command: list[str]
     needs: tuple[str, ...] = ()
     cheap: bool = False
+
+
+def listed(values: Iterable[object]) -> str:
+    """A list as a recipe reads it on the command line: "[1,2]"."""
+    return f"[{','.join(map(str, values))}]"
+
+
+def add_recipe(
+    stages: dict[str, Stage],
+    name: str,
+    makes: Path,
+    script: str,
+    config: str | None = None,
+    of: Mapping[str, str] | None = None,
+    needs: Sequence[str] = (),
+    cheap: bool = False,
+    **settings: object,
+) -> None:
+    """Add a stage that runs a recipe.
+
+    Args:
+        stages: to add it to.
+        name: of the stage.
+        makes: the output.
+        script: the recipe, from the root of the repository.
+        config: a YAML file in recipes/configs.
+        of: a setting of the recipe → the stage whose output it is.
+        needs: further stages that it needs.
+        cheap: see `Stage`.
+        **settings: further settings of the recipe.
+    """
+    parts = dict(of or {})
+    words = {**settings, **{key: stages[other].makes for key, other in parts.items()}, "output": makes}
+    chosen = ["--config", f"recipes/configs/{config}.yaml"] if config else []
+    command = [script, *chosen, *(f"{key}={value}" for key, value in words.items())]
+    stages[name] = Stage(makes, command, (*needs, *parts.values()), cheap)
 
 
 def run(command: Sequence[str], root: Path) -> int:
