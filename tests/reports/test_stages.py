@@ -102,7 +102,7 @@ def test_a_signal_to_the_driver_alone_reaches_the_stage(tmp_path, sent, status):
         "finally:\n    (folder / 'tidy').touch()"
     )
     driver = (
-        HEED + "import pathlib, sys; import weightgen.reports.stages as stages\nstages.PATIENCE = 0.1\n"
+        HEED + "import pathlib, sys; import weightgen.reports.stages as stages\n"
         f"try: stages.run(['-c', {stage!r}, {str(tmp_path)!r}], pathlib.Path('.'))\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )

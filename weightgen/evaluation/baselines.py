@@ -1,4 +1,4 @@
-"""Baselines that need no generator: classifiers fitted to the examples of a task, and weights of the most similar known questions.
+"""Baselines: classifiers and weights fitted to the examples of a task, weights of the most similar known questions, and a control.
 
 Notation: T known tasks, R draws of adapted weights for each, B tasks, P weights, E embedding of a question.
 """
@@ -11,11 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from weightgen.adaptation import fine_tune
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import Scores
-from weightgen.shots import keep_shots, shot_order
-from weightgen.tasks import PADDING_LABEL, Examples
+from weightgen.evaluation.curves import few_shots, shot_curve
+from weightgen.hypernets.support_hnet import SupportHNet
+from weightgen.protocols import Hypernetwork
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.weights import FunctionalNetwork
 
 
 def logistic_regression(c: float = 10.0) -> Any:
@@ -48,11 +52,8 @@ def fitted_scores(
     """
     accuracy, count = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for row in range(len(tasks)):
-        batch = tasks.batch([row])
-        support = batch.support
-        if shots is not None:
-            support = keep_shots(support, shots, shot_order(batch, torch.tensor([row]), seed))
-        (inputs, labels), (query, truths) = _arrays(support), _arrays(batch.query)
+        batch = few_shots(tasks.batch([row]), torch.tensor([row]), shots, seed)
+        (inputs, labels), (query, truths) = _arrays(batch.support), _arrays(batch.query)
         if (labels == labels[0]).all():  # scikit-learn refuses to fit a single class
             right = truths == labels[0]
         else:
@@ -66,6 +67,60 @@ def _arrays(examples: Examples) -> tuple[Any, Any]:
     kept = examples.labels[0] != PADDING_LABEL
     inputs = nn.functional.normalize(examples.inputs[0, kept], dim=-1)
     return inputs.cpu().numpy(), examples.labels[0, kept].cpu().numpy()
+
+
+def fine_tuned_scores(
+    network: FunctionalNetwork,
+    hypernet: Hypernetwork,
+    tasks: MetaVQATasks,
+    shots: int | None = None,
+    *,
+    steps: int,
+    lr: float,
+    inner_variable: str = "weights",
+    seed: int = 0,
+) -> Scores:
+    """Score gradient descent on the examples of each task, from the start that `hypernet` gives.
+
+    Args:
+        network: the base network.
+        hypernet: gives the start; see `fine_tune`.
+        tasks: T tasks.
+        shots: examples of each class; None stands for all.
+        steps: gradient steps; 0 scores the start.
+        lr: step size.
+        inner_variable: what the steps change, "weights" or "latents".
+        seed: of the choice of examples.
+
+    Raises:
+        InputError: the steps diverge.
+    """
+
+    def tuned(batch: TaskBatch, _: Tensor) -> Tensor:
+        return fine_tune(network, hypernet, batch, steps=steps, lr=lr, inner_variable=inner_variable)
+
+    return shot_curve(network, tasks, tuned, [shots], [seed])[shots][0]
+
+
+def one_pass_scores(
+    network: FunctionalNetwork,
+    hypernet: SupportHNet,
+    tasks: MetaVQATasks,
+    shots: int | None = None,
+    seed: int = 0,
+) -> Scores:
+    """Score weights that a hypernetwork writes from the examples of each task in one pass; see `fine_tuned_scores`."""
+
+    def written(batch: TaskBatch, _: Tensor) -> Tensor:
+        return hypernet(batch.support, batch.context["answers"])
+
+    return shot_curve(network, tasks, written, [shots], [seed])[shots][0]
+
+
+def shuffled_questions(embeds: Tensor, seed: int = 0) -> Tensor:
+    """A control: give every task the question of another one, with shape (T, E); a random order is rotated by one."""
+    order = torch.randperm(len(embeds), generator=torch.Generator().manual_seed(seed)).to(embeds.device)
+    return embeds.index_copy(0, order, embeds[order.roll(1)])
 
 
 def nearest_questions(known: Tensor, embeds: Tensor, k: int = 1) -> Tensor:

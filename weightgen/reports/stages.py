@@ -7,15 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 from weightgen.errors import InputError
 from weightgen.storage.files import read_json, write_json
-
-PATIENCE = 10.0  # seconds for a stage that a terminal's Ctrl-C has reached, before it is told again
 
 
 class Stage(NamedTuple):
@@ -73,40 +70,38 @@ def add_recipe(
 def run(command: Sequence[str], root: Path) -> int:
     """Run `python command` in the folder `root` to its end, with the terminal.
 
-    Ctrl-C and SIGTERM reach the command, which is waited for, so that it can remove what it has half written.
+    Ctrl-C and SIGTERM are passed on to the command, which is waited for, so that it can end in order.
 
     Returns:
         Its exit status.
 
     Raises:
-        SystemExit: this process got SIGTERM, with status 143.
+        KeyboardInterrupt: this process got Ctrl-C meanwhile.
+        SystemExit: this process got SIGTERM meanwhile, with status 143.
     """
     # The matrices are small: a second thread gains little on an idle machine, and makes everything several times slower on a busy one.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    before = signal.signal(signal.SIGTERM, _terminated)
+    received: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    # In a process group of its own: the terminal would send Ctrl-C to the command too, which would get it twice.
+    process = subprocess.Popen([sys.executable, *command], cwd=root, env=environment, process_group=0)
     try:
-        process = subprocess.Popen([sys.executable, *command], cwd=root, env=environment)
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # subprocess.run would kill the stage after a quarter of a second, before it has removed what it had half written.
-            # A terminal's Ctrl-C has reached the stage too; only where this process alone was signalled it is told here.
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=PATIENCE)
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
-        except SystemExit:
-            process.terminate()
-            process.wait()
-            raise
+        for number in before:
+            signal.signal(number, pass_on)
+        status = process.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _terminated(number: int, _: FrameType | None) -> None:
-    # Not waiting here: the interrupted wait holds a lock that a second one would wait for.
-    raise SystemExit(128 + number)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGTERM in received:
+        raise SystemExit(128 + signal.SIGTERM)
+    if received:
+        raise KeyboardInterrupt
+    return status
 
 
 def missing_stages(stages: Mapping[str, Stage]) -> list[str]:
