@@ -64,6 +64,11 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.base = nn.Parameter(torch.zeros(space.size))
         self.mlp = kaiming_mlp([input_dim, *hidden_dims, 2 * sum(self.features.values())])
 
+    def fit(self, values: Tensor) -> Self:
+        """Take the statistics of embeddings, with shape (M, E)."""
+        self.condition.fit(values)
+        return self
+
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:
         """Make every condition give `weights`, with shape (P,), to begin with: γ = β = 0."""
