@@ -1,14 +1,63 @@
-"""The report of `recipes/evaluate.py`: one table and two figures of it."""
+"""The rows of an evaluation by split, and its report: one table and two figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
+from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.data.meta_vqa.templates import make_template
+from weightgen.evaluation import chance_scores, encoder_scores, zero_shot
+from weightgen.evaluation.baselines import shuffled_questions
 from weightgen.reports.figures import draw_bars, draw_curves
 from weightgen.reports.tables import flat_rows, markdown_table, percent, title_of, write_report
 from weightgen.storage.files import StrPath
+
+
+def encoder_rows(encoder: Any, tasks: MetaVQATasks) -> dict[str, float]:
+    """Accuracy of guessing, of the encoder as it is, and of the encoder where the answers' statements contain the question."""
+    asked = tasks.with_templates(make_template, encoder.encode_texts)
+    scores = {"chance": chance_scores(tasks), "encoder": encoder_scores(tasks)}
+    scores["encoder_with_question"] = encoder_scores(asked)
+    return {name: score.macro for name, score in scores.items()}
+
+
+def sampled_rows(
+    pipe: Any, tasks: MetaVQATasks, scales: Sequence[float], seeds: Sequence[int], **sampling: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Accuracy of sampled weights over sampling seeds: its mean, and its standard deviation.
+
+    Args:
+        pipe: a `WeightPipeline`.
+        tasks: T tasks.
+        scales: guidance scales; the largest one is also scored with shuffled questions.
+        seeds: of the sampling.
+        **sampling: further arguments of `WeightPipeline.sample`.
+
+    Returns:
+        Means and deviations, each as {"hyperldm": {scale: number}, "hyperldm_shuffled": number}.
+    """
+
+    def over_seeds(scale: float, shuffled: bool = False) -> list[float]:
+        def embeds(seed: int) -> Any:
+            return shuffled_questions(tasks.embeds, seed) if shuffled else tasks.embeds
+
+        return [
+            zero_shot(pipe, tasks, embeds(seed), seed=seed, guidance_scale=scale, **sampling).macro
+            for seed in seeds
+        ]
+
+    found, mixed = {str(scale): over_seeds(scale) for scale in scales}, over_seeds(max(scales), shuffled=True)
+
+    def rows(of: Callable[[list[float]], float]) -> dict[str, Any]:
+        return {
+            "hyperldm": {scale: of(each) for scale, each in found.items()},
+            "hyperldm_shuffled": of(mixed),
+        }
+
+    return rows(fmean), rows(pstdev)
 
 
 def evaluation_text(report: Mapping[str, Any]) -> str:
