@@ -64,6 +64,15 @@ def shots_key(shots: int | None) -> str:
     return "all" if shots is None else str(shots)
 
 
+def collect_seed(
+    seen: dict[str, dict[str, list[dict[str, float]]]], rows: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> None:
+    """Add the accuracies of one more seed, split → row → `shots_key` → number, to what `spread_by_shots` takes."""
+    for split, values in rows.items():
+        for row, numbers in values.items():
+            seen.setdefault(split, {}).setdefault(row, []).append(dict(numbers))
+
+
 def spread_by_shots(
     seen: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]],
 ) -> dict[str, dict[str, dict[str, Any]]]:
