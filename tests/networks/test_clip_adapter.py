@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 from torch.testing import assert_close
 
-from weightgen import FunctionalNetwork, InputError, gradient_descent
+from weightgen import FunctionalNetwork, InputError, WeightSpace, gradient_descent
 from weightgen.networks import CLIPAdapter
 
 E, H, N, C = 12, 8, 5, 3
@@ -100,7 +100,7 @@ def test_padding_leaves_gradients_of_both_orders_finite(init):
         return cross_entropy(functional.single(w, one, **extra), label)
 
     adapted = gradient_descent(loss, start, x, labels, context, steps=2, lr=0.1)
-    logits = space.call_batch(network, adapted, x, **context)
+    logits = functional(adapted, x, **context)
     gradient = torch.autograd.grad(cross_entropy(logits.flatten(0, 1), labels.flatten()), start)[0]
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0

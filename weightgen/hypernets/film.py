@@ -20,8 +20,8 @@ from weightgen.weights import WeightSpace
 class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
     """Features y = W x + b become (1 + γ) ⊙ y + β, with (γ, β) = MLP(standardised c + σ noise) and W, b shared by all tasks.
 
-    That is the same as weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β (γ scales rows), so what comes out are weights, as of every other
-    hypernetwork. W and b are learned together with the MLP. Beside `HNet` this writes 2F numbers in place of P.
+    This equals weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β, where γ scales rows, so FiLM is a hypernetwork. W and b are learned together
+    with the MLP, which writes 2F numbers where the MLP of `HNet` writes P.
 
     References:
         Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018, section 2 (modulation before the
@@ -73,7 +73,8 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
     def init_weights(self, weights: Tensor) -> Self:
         """Make every condition give `weights`, with shape (P,), to begin with: γ = β = 0."""
         self.base.copy_(weights)
-        self.mlp[-1].weight.zero_()  # type: ignore[operator]
+        for parameter in self.mlp[-1].parameters():
+            parameter.zero_()
         return self
 
     def forward(self, condition: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from weightgen import InputError
 from weightgen.data.features.store import FeatureStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.data.meta_vqa.tasks import MetaVQATasks, load_tasks
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.tasks import TaskBatch, collate
