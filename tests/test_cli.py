@@ -82,13 +82,13 @@ def dataset(pipe, tmp_path_factory):
     ]
     save_meta_vqa({"train": tasks, "test": tasks, "empty": []}, folder)
     names = names_to_embed(load_meta_vqa(folder))
-    plan = FeaturePlan(f"{pipe.clip.digest} fp32", **names, dtype="single")
-    writer = FeatureWriter(folder / "features" / pipe.clip.name, plan)
+    plan = FeaturePlan(f"{pipe.encoder.digest} fp32", **names, dtype="single")
+    writer = FeatureWriter(folder / "features" / pipe.encoder.name, plan)
     writer.begin()
     for kind, number in writer.unfinished():
         shard = plan.shards(kind)[number]
-        rows = torch.randn(len(shard), pipe.clip.image_dim, generator=torch.Generator().manual_seed(0))
-        writer.write(kind, number, rows if kind == "images" else pipe.clip.encode_texts(shard))
+        rows = torch.randn(len(shard), pipe.encoder.image_dim, generator=torch.Generator().manual_seed(0))
+        writer.write(kind, number, rows if kind == "images" else pipe.encoder.encode_texts(shard))
     writer.finish({"fewest": {"examples": 2, "answers": 2}})
     return str(folder)
 
