@@ -72,7 +72,9 @@ def pickles(source: str) -> list[str]:
     return found
 
 
-UNPICKLER = "data/few_shot_images/plain_pickle.py"  # the one file that may: an unpickler that can name nothing
+UNPICKLER = (
+    "data/few_shot_images/plain_pickle.py"  # the one file that may: an unpickler that can name nothing
+)
 
 
 def part_of(path, root):

@@ -103,7 +103,7 @@ def one_pass(size: Size, device: torch.device) -> Iterator[Pair]:
     network = FunctionalNetwork(CLIPAdapter(size.embed_dim, size.hidden_dim)).to(device)
     task, start = collate(random_tasks(*size[:4], device)[:1]), network.initial_weights.cpu()
     shared = SharedWeights(network.space).init_weights(start).to(device)
-    hypernet = SupportHNet.for_network(network.module, embed_dim=1).init_weights(start).to(device).eval()
+    hypernet = SupportHNet.for_network(network, embed_dim=1).init_weights(start).to(device).eval()
     yield Pair(
         f"an adapter from {task.support.labels.shape[1]} examples", "one pass of a SupportHNet", "50 gradient steps",
         lambda: hypernet(task.support, task.context["answers"]),

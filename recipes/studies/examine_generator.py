@@ -3,9 +3,9 @@ r"""Examine a trained generator on held-out tasks: memory of its training weight
     python recipes/studies/examine_generator.py dataset=... pipeline=runs/scenes/seed0/hyperldm_100 \
         adapted=runs/scenes/seed0/adapted output=results/scenes/examined.json
 
-Writes one JSON file, with "memorisation" (weightgen.evaluation.memorisation), "ensembles" (accuracy, negative log-likelihood and calibration
-against the number of samples, averaged as probabilities and as weights), "steps" and "shots" (few-shot accuracy from sampled weights
-and from the start of `adapted`, such as MAML's). Step size: the one `adapted` used. Nava, Kobayashi et al., 2023: section 5.
+Writes one JSON file, with "memorisation" (weightgen.evaluation.memorisation), "ensembles" (accuracy, negative log-likelihood and
+calibration against the number of samples, averaged as probabilities and as weights), "steps" and "shots" (few-shot accuracy from sampled
+weights and from the start of `adapted`, such as MAML's). Step size: the one `adapted` used. Nava, Kobayashi et al., 2023: section 5.
 2 to 3 minutes on 2 CPU cores.
 """
 

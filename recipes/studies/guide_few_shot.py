@@ -23,11 +23,9 @@ from weightgen.errors import InputError
 from weightgen.evaluation import chance_scores, encoder_scores, evaluate
 from weightgen.evaluation.curves import few_shots
 from weightgen.guidance import FewShotGuidance
+from weightgen.reports import tables
 from weightgen.reports.few_shot import few_shot_rows
 from weightgen.reports.splits import load_splits
-from weightgen.reports.tables import (
-    collect_seed, over_seeds, shots_key, spread_by_shots, tables_by_shots, versions, write_report
-)  # fmt: skip
 from weightgen.tasks import TaskBatch
 
 
@@ -74,7 +72,7 @@ def main(cfg: Config) -> None:
         raise InputError(f"expected shots from 0 up, or null for all, got {cfg.shots}")
     tasks = load_splits(cfg.dataset, cfg.features, questions=True)
     keys, held_out = (
-        [shots_key(count) for count in cfg.shots],
+        [tables.shots_key(count) for count in cfg.shots],
         [name for name in tasks if name != "validation"],
     )
     known = {
@@ -91,12 +89,12 @@ def main(cfg: Config) -> None:
             f"text scale {s}": (cfg.strengths, partial(accuracy, cfg, pipe, s)) for s in cfg.text_scales
         }
         rows, strengths = few_shot_rows(methods, tasks, cfg.shots)
-        collect_seed(seen, {split: same[split] | rows[split] for split in held_out})
+        tables.collect_seed(seen, {split: same[split] | rows[split] for split in held_out})
         chosen.append(strengths)
-    found = spread_by_shots(seen)
-    title = f"Sampling that examples guide. Accuracy in %, {over_seeds(len(cfg.pipelines))}.\n"
-    report = {"settings": asdict(cfg), "versions": versions(), "chosen": chosen, "accuracy": found}
-    write_report(cfg.output, report, title + tables_by_shots(found))
+    found = tables.spread_by_shots(seen)
+    title = f"Sampling that examples guide. Accuracy in %, {tables.over_seeds(len(cfg.pipelines))}.\n"
+    report = {"settings": asdict(cfg), "versions": tables.versions(), "chosen": chosen, "accuracy": found}
+    tables.write_report(cfg.output, report, title + tables.tables_by_shots(found))
 
 
 if __name__ == "__main__":

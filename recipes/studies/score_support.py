@@ -22,11 +22,9 @@ from weightgen.adaptation import fine_tune
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation import chance_scores, encoder_scores
+from weightgen.reports import tables
 from weightgen.reports.few_shot import few_shot_rows, fine_tuning, one_pass
 from weightgen.reports.splits import load_splits
-from weightgen.reports.tables import (
-    collect_seed, markdown_table, over_seeds, shots_key, spread_by_shots, tables_by_shots, versions, write_report
-)  # fmt: skip
 from weightgen.reports.timing import time_in_turns
 
 
@@ -48,7 +46,7 @@ class Config:
 @torch.no_grad()
 def milliseconds(cfg: Config, run: Any, start: Any, tasks: MetaVQATasks, lr: float) -> dict[str, Any]:
     """Milliseconds for each task with all its examples, one task at a time and in batches."""
-    (network, hypernet), (base, shared) = run, start
+    (_, hypernet), (base, shared) = run, start
     sets = {
         "alone": [[row] for row in range(min(cfg.timed_tasks, len(tasks)))],
         f"batches of {cfg.timed_batch}": [list(range(min(cfg.timed_batch, len(tasks))))],
@@ -74,7 +72,7 @@ def main(cfg: Config) -> None:
             f"expected one of starts for each of runs, got {len(cfg.starts)} and {len(cfg.runs)}"
         )
     tasks, descent = load_splits(cfg.dataset, cfg.features), f"{cfg.steps} gradient steps"
-    keys = [shots_key(count) for count in cfg.shots]
+    keys = [tables.shots_key(count) for count in cfg.shots]
     fixed = {
         split: {name: dict.fromkeys(keys, of(part).macro) for name, of in (("chance", chance_scores), ("encoder", encoder_scores))}
         for split, part in tasks.items() if split != "validation"
@@ -88,24 +86,28 @@ def main(cfg: Config) -> None:
             "SupportHNet, one pass": one_pass(*run, cfg.seed),
         }
         rows, chosen = few_shot_rows(methods, tasks, cfg.shots)
-        collect_seed(seen, {split: {**fixed[split], **rows[split]} for split in fixed})
+        tables.collect_seed(seen, {split: {**fixed[split], **rows[split]} for split in fixed})
         lrs.append(chosen[descent])
         lr = chosen[descent].get("all", cfg.lrs[0])
         times.append(milliseconds(cfg, run, start, tasks["validation"], lr))
-    accuracy = spread_by_shots(seen)
+    accuracy = tables.spread_by_shots(seen)
     took = {how: {way: median(t[how][way] for t in times) for way in times[0][how]} for how in times[0]}
-    text = f"Weights from examples, on the same examples. Accuracy in %, {over_seeds(len(cfg.runs))}.\n"
-    text += f"{tables_by_shots(accuracy)}\nMilliseconds for a task, all its examples, {torch.get_num_threads()} CPU thread(s).\n\n"
+    text = (
+        f"Weights from examples, on the same examples. Accuracy in %, {tables.over_seeds(len(cfg.runs))}.\n"
+    )
+    text += f"{tables.tables_by_shots(accuracy)}\nMilliseconds for a task, all its examples, {torch.get_num_threads()} CPU thread(s).\n\n"
     ways = next(iter(took.values()))
-    text += markdown_table(["", *took], [[way, *(f"{took[how][way]:.1f}" for how in took)] for way in ways])
+    text += tables.markdown_table(
+        ["", *took], [[way, *(f"{took[how][way]:.1f}" for how in took)] for way in ways]
+    )
     report = {
         "settings": asdict(cfg),
-        "versions": versions(),
+        "versions": tables.versions(),
         "lrs": lrs,
         "accuracy": accuracy,
         "milliseconds": took,
     }
-    write_report(cfg.output, report, text)
+    tables.write_report(cfg.output, report, text)
 
 
 if __name__ == "__main__":

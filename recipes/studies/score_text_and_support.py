@@ -18,12 +18,10 @@ from tqdm import tqdm
 from weightgen import WeightPipeline, training
 from weightgen.errors import InputError
 from weightgen.evaluation import chance_scores, encoder_scores, zero_shot
+from weightgen.reports import tables
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.few_shot import few_shot_rows, one_pass, sampling
 from weightgen.reports.splits import load_splits
-from weightgen.reports.tables import (
-    collect_seed, over_seeds, shots_key, spread_by_shots, tables_by_shots, versions, write_report
-)  # fmt: skip
 
 
 @dataclass
@@ -45,7 +43,7 @@ def main(cfg: Config) -> None:
     tasks = load_splits(cfg.dataset, cfg.features, questions=True)
     held_out, keys = (
         [name for name in tasks if name != "validation"],
-        [shots_key(count) for count in cfg.shots],
+        [tables.shots_key(count) for count in cfg.shots],
     )
     how, seen = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}, {}
     chosen = []
@@ -71,12 +69,12 @@ def main(cfg: Config) -> None:
             split: {row: dict.fromkeys(keys, value) for row, value in fixed[split].items()}
             for split in held_out
         }
-        collect_seed(seen, {split: same[split] | rows[split] for split in held_out})
+        tables.collect_seed(seen, {split: same[split] | rows[split] for split in held_out})
         chosen.append({"question only": asked["chosen"], **settings})
-    accuracy = spread_by_shots(seen)
-    report = {"settings": asdict(cfg), "versions": versions(), "chosen": chosen, "accuracy": accuracy}
-    title = f"Weights from a question, from examples, and from both. Accuracy in %, {over_seeds(len(cfg.pipelines))}.\n"
-    write_report(cfg.output, report, title + tables_by_shots(accuracy))
+    accuracy = tables.spread_by_shots(seen)
+    report = {"settings": asdict(cfg), "versions": tables.versions(), "chosen": chosen, "accuracy": accuracy}
+    title = f"Weights from a question, from examples, and from both. Accuracy in %, {tables.over_seeds(len(cfg.pipelines))}.\n"
+    tables.write_report(cfg.output, report, title + tables.tables_by_shots(accuracy))
 
 
 if __name__ == "__main__":

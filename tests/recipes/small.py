@@ -12,7 +12,7 @@ from weightgen.encoders.load import load_clip
 
 
 def loaded(root, name):
-    """The recipe of this name."""
+    """The recipe of this name, such as "train_hvae" or "studies/score_support"."""
     spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

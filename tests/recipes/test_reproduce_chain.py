@@ -17,7 +17,7 @@ SMALL = {
     "train_hyperclip": ["steps=1"],
     "train_hyperldm": ["steps=1", "denoiser.hidden_dims=[8]", "denoiser.time_dim=4", "num_inference_steps=2", "batch_size=8",
                        "function_tasks=2"],
-    "score_methods": ["num_inference_steps=2", "few_shot_steps=2"],
+    "studies/score_methods": ["num_inference_steps=2", "few_shot_steps=2"],
 }  # fmt: skip
 
 

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from caches import prepare_from_mini_imagenet, prepare_from_tiered_imagenet
 
-from tests.data.few_shot_images.made_up_caches import NAMES, mini_imagenet, pixels, png, python2, python3, tiered_imagenet
+from tests.data.few_shot_images.made_up_caches import (
+    NAMES,
+    mini_imagenet,
+    pixels,
+    png,
+    python2,
+    python3,
+    tiered_imagenet,
+)
 from weightgen import InputError
 from weightgen.data.few_shot import arrays as few_shot_arrays
 from weightgen.data.few_shot.arrays import FewShotArrays
