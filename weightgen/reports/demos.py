@@ -44,7 +44,7 @@ def demo_stages(out: Path, name: str) -> dict[str, Stage]:
         name: Stage(source, [demo.prepare, "--output-dir", str(source)]),
         "features": Stage(
             data / "features/clip",
-            ["recipes/embed_clip.py", *(f"{key}={value}" for key, value in embed.items())],
+            ["recipes/embed.py", *(f"{key}={value}" for key, value in embed.items())],
             (name,),
         ),
     }
