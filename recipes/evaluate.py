@@ -25,7 +25,7 @@ from weightgen.reports.evaluation import (
     sampled_rows,
     write_evaluation,
 )
-from weightgen.reports.splits import load_splits
+from weightgen.reports.splits import load_pipeline, load_splits
 from weightgen.reports.tables import versions
 
 
@@ -40,6 +40,7 @@ class Config:
     output: str = MISSING  # report.json; report.md and two figures go beside it
     support: str | None = None  # output of train_support
     features: str | None = None
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     scales: list[float] = field(default_factory=lambda: [0.0, 1.0, 1.5])
     curve: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0])
     support_scales: list[float] = field(default_factory=lambda: [1.0, 1.5])
@@ -72,7 +73,7 @@ def main(cfg: Config) -> None:
     if not cfg.seeds or not cfg.scales or not cfg.curve:
         raise InputError("expected seeds, scales and curve to have at least one number each")
     tasks = load_splits(cfg.dataset, cfg.features, ("train", "validation"), train=True, questions=True)
-    pipe, known = WeightPipeline.from_pretrained(cfg.pipeline), tasks.pop("train")
+    pipe, known = load_pipeline(cfg.pipeline, tasks, cfg.trust_remote_code), tasks.pop("train")
     weights = training.AdaptedTasks.load(cfg.adapted, "cpu").weights.mean(dim=0)
     multitask, conditional = (training.load_run(run, "cpu")[1] for run in (cfg.multitask, cfg.cond_multitask))
     how = {"num_inference_steps": cfg.num_inference_steps}

@@ -20,7 +20,7 @@ from weightgen import WeightPipeline, training
 from weightgen.errors import InputError
 from weightgen.evaluation import zero_shot
 from weightgen.reports.figures import draw_curves
-from weightgen.reports.splits import load_splits
+from weightgen.reports.splits import load_pipeline, load_splits
 from weightgen.reports.tables import spread, versions
 from weightgen.storage.files import write_json
 
@@ -39,6 +39,7 @@ class Config:
     pipelines: list[str] = MISSING  # outputs of train_hyperldm
     output: str = MISSING  # .json and .png are added
     features: str | None = None
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     steps: list[int] = field(default_factory=lambda: [5, 10, 20, 50])
     samples: int = 8  # of each task; the accuracy is their mean
     guidance_scale: float = 1.0
@@ -74,7 +75,7 @@ def main(cfg: Config) -> None:
     if not cfg.pipelines or cfg.samples < 1 or "validation" not in cfg.splits:
         raise InputError("expected pipelines, samples from 1 up, and validation among the splits")
     tasks = load_splits(cfg.dataset, cfg.features, needs=cfg.splits, questions=True)
-    pipes = [WeightPipeline.from_pretrained(folder) for folder in cfg.pipelines]
+    pipes = [load_pipeline(folder, tasks, cfg.trust_remote_code) for folder in cfg.pipelines]
     most = int(pipes[0].scheduler.config.num_train_timesteps)
     settings = [(label, steps) for label in SCHEDULERS for steps in cfg.steps] + [("DDPM", most)]
     how = {"seed": cfg.seed, "num_samples": cfg.samples, "guidance_scale": cfg.guidance_scale}

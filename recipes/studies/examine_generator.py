@@ -17,13 +17,13 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from weightgen import WeightPipeline, training
+from weightgen import training
 from weightgen.adaptation import fine_tune
 from weightgen.errors import InputError
 from weightgen.evaluation import shot_curve, step_curve
 from weightgen.evaluation.ensembles import AVERAGES, ensemble_scores
 from weightgen.evaluation.memorisation import memorisation_report
-from weightgen.reports.splits import load_splits
+from weightgen.reports.splits import load_pipeline, load_splits
 from weightgen.storage.files import write_json
 from weightgen.tasks import TaskBatch
 
@@ -35,6 +35,7 @@ class Config:
     adapted: str = MISSING  # output of adapt_tasks: what the pipeline learned from
     output: str = MISSING  # JSON file
     features: str | None = None
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     split: str = "test"
     guidance_scale: float = 1.5
     num_inference_steps: int = 20
@@ -81,7 +82,7 @@ def main(cfg: Config) -> None:
     splits = load_splits(cfg.dataset, cfg.features, needs=("train", cfg.split), train=True)
     train, tasks = splits["train"], splits[cfg.split]
     pipe, adapted = (
-        WeightPipeline.from_pretrained(cfg.pipeline),
+        load_pipeline(cfg.pipeline, splits, cfg.trust_remote_code),
         training.AdaptedTasks.load(cfg.adapted, "cpu"),
     )
     network = pipe.network

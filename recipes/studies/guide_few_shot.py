@@ -25,7 +25,7 @@ from weightgen.evaluation.curves import few_shots
 from weightgen.guidance import FewShotGuidance
 from weightgen.reports import tables
 from weightgen.reports.few_shot import few_shot_rows
-from weightgen.reports.splits import load_splits
+from weightgen.reports.splits import load_pipeline, load_splits
 from weightgen.tasks import TaskBatch
 
 
@@ -35,6 +35,7 @@ class Config:
     pipelines: list[str] = MISSING  # outputs of train_hyperldm
     output: str = MISSING  # .json and .md are added
     features: str | None = None
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     shots: list[int | None] = field(default_factory=lambda: [0, 1, 2, 5, None])  # of each class; null: all
     text_scales: list[float] = field(default_factory=lambda: [0.0, 1.0])
     strengths: list[float] = field(default_factory=lambda: [1.0, 3.0, 10.0, 30.0])
@@ -84,7 +85,7 @@ def main(cfg: Config) -> None:
     seen: dict[str, dict[str, list[dict[str, float]]]] = {}
     chosen = []
     for folder in tqdm(cfg.pipelines, desc="guiding"):
-        pipe = WeightPipeline.from_pretrained(folder)
+        pipe = load_pipeline(folder, tasks, cfg.trust_remote_code)
         methods = {
             f"text scale {s}": (cfg.strengths, partial(accuracy, cfg, pipe, s)) for s in cfg.text_scales
         }

@@ -16,7 +16,7 @@ import torch
 from omegaconf import MISSING
 from torch import Tensor
 
-from weightgen import WeightPipeline, training
+from weightgen import training
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError
@@ -28,7 +28,7 @@ from weightgen.priors import GaussianPrior
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.evaluation import encoder_rows
 from weightgen.reports.methods import CONDITIONAL, UNCONDITIONAL
-from weightgen.reports.splits import load_splits
+from weightgen.reports.splits import load_pipeline, load_splits
 from weightgen.storage.files import read_json, write_json
 from weightgen.storage.hub import load_part
 
@@ -41,6 +41,7 @@ class Config:
     runs: str = MISSING  # folder with the outputs of one seed
     output: str = MISSING  # scores.json
     features: str | None = None
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
     scales: list[float] = field(default_factory=lambda: [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0])
     guidance_steps: int = 10
@@ -64,9 +65,9 @@ def tuned(cfg: Config, folder: str, steps: int) -> Score:
     return score
 
 
-def sampled(cfg: Config, folder: str) -> Score:
+def sampled(cfg: Config, folder: str, tasks: Mapping[str, MetaVQATasks]) -> Score:
     """Weights that HyperLDM samples; the setting is the pair of guidance scale and temperature."""
-    pipe = WeightPipeline.from_pretrained(Path(cfg.runs) / folder)
+    pipe = load_pipeline(Path(cfg.runs) / folder, tasks, cfg.trust_remote_code)
     how = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}
     return lambda tasks, pair: (
         zero_shot(pipe, tasks, guidance_scale=pair[0], temperature=pair[1], **how).macro
@@ -116,7 +117,7 @@ def score_all(cfg: Config, tasks: Mapping[str, MetaVQATasks]) -> dict[str, dict[
     for share in cfg.shares:
         for name in ("hyperldm", "hyperldm_paper", "hyperldm_hnet"):
             tried = theirs if name == "hyperldm_paper" else samples
-            add(f"{name}_{share}", sampled(cfg, f"{name}_{share}"), tried, curve=name == "hyperldm")
+            add(f"{name}_{share}", sampled(cfg, f"{name}_{share}", tasks), tried, curve=name == "hyperldm")
         for name in CONDITIONAL:
             add(f"{name}_{share}", tuned(cfg, f"{name}_{share}", 0), none)
         for name, decoder, start in (
@@ -133,7 +134,9 @@ def main(cfg: Config) -> None:
     if not Path(cfg.runs).is_dir():
         raise InputError(f"no folder {cfg.runs}: it is what recipes/reproduce.py fills")
     tasks = load_splits(cfg.dataset, cfg.features, needs=("validation", "test"), questions=True)
-    encoder = WeightPipeline.from_pretrained(Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}").encoder
+    encoder = load_pipeline(
+        Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}", tasks, cfg.trust_remote_code
+    ).encoder
     known = {name: encoder_rows(encoder, part) for name, part in tasks.items() if name != "validation"}
     fixed = {row: {name: known[name][row] for name in known} for row in next(iter(known.values()))}
     inference = {

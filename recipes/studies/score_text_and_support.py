@@ -15,13 +15,13 @@ from itertools import product
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from weightgen import WeightPipeline, training
+from weightgen import training
 from weightgen.errors import InputError
 from weightgen.evaluation import chance_scores, encoder_scores, zero_shot
 from weightgen.reports import tables
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.few_shot import few_shot_rows, one_pass, sampling
-from weightgen.reports.splits import load_splits
+from weightgen.reports.splits import load_pipeline, load_splits
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Config:
     pipelines: list[str] = MISSING
     output: str = MISSING  # .json and .md are added
     features: str | None = None
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     shots: list[int | None] = field(default_factory=lambda: [1, 2, 5, None])  # of each class; null: all
     scales: list[float] = field(default_factory=lambda: [1.0, 1.5])
     support_scales: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0])
@@ -48,7 +49,7 @@ def main(cfg: Config) -> None:
     how, seen = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}, {}
     chosen = []
     for folder in tqdm(cfg.pipelines, desc="scoring"):
-        pipe = WeightPipeline.from_pretrained(folder)
+        pipe = load_pipeline(folder, tasks, cfg.trust_remote_code)
         alone = [(1.0, scale) for scale in cfg.support_scales]
         methods = {
             "examples only": sampling(pipe, alone, question=False, **how),

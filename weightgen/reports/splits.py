@@ -1,16 +1,18 @@
-"""The splits of a Meta-VQA data set by name, whatever they are."""
+"""What an evaluation reads: the splits of a Meta-VQA data set by name, whatever they are, and a pipeline for them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from weightgen.data import load_tasks
 from weightgen.data.features.store import find_features
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
+from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.storage.files import StrPath
 
 
 def load_splits(
@@ -40,6 +42,19 @@ def load_splits(
         raise InputError(f"{dataset} has no split to score: expected one beside train and validation")
     tasks = load_tasks(dataset, *wanted, features=features, questions=questions)
     return dict(zip(wanted, tasks, strict=True))
+
+
+def load_pipeline(
+    folder: StrPath, tasks: Mapping[str, MetaVQATasks], trust_remote_code: bool = False
+) -> WeightPipeline:
+    """Load a pipeline, to sample for these tasks.
+
+    Raises:
+        InputError: no pipeline, one with a class that is not weightgen's, or the features are of another encoder than its own.
+    """
+    pipe = WeightPipeline.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    next(iter(tasks.values())).store.check_encoder(pipe.encoder)
+    return pipe
 
 
 def dataset_digest(dataset: str, features: str | None = None) -> str:
