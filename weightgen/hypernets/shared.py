@@ -21,7 +21,7 @@ class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", c
         input_dim: ignored; other hypernetworks need it.
     """
 
-    def __init__(self, space: WeightSpace, input_dim: int = 0) -> None:
+    def __init__(self, space: WeightSpace, input_dim: int | None = None) -> None:
         super().__init__()
         self.space = space
         self.weights = nn.Parameter(torch.zeros(space.size))
