@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
 
     shared = SharedWeights(space).init_weights(torch.randn(space.size))
     save("multitask", shared)
-    save("conditional", HNet(space, input_dim=24, latent_dim=3, hidden_dims=(4,)))
+    save("conditional", HNet(space, input_dim=24, hidden_dims=(4,)).fit(torch.randn(9, 24)))
     save("adapted", shared, "adapted.json", steps=2, lr=0.1, inner_variable="weights")
     write_tensors(folder / "adapted/adapted.safetensors", {"weights": torch.randn(2, 4, space.size)})
     return folder
