@@ -14,21 +14,18 @@ from typing import Any
 
 import torch
 from omegaconf import MISSING
-from torch import Tensor
 
 from weightgen import training
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError
-from weightgen.evaluation import evaluate, zero_shot
+from weightgen.evaluation import zero_shot
 from weightgen.evaluation.baselines import fine_tuned_scores
-from weightgen.guidance import HyperCLIPGuidance
-from weightgen.hypernets import HVAE
-from weightgen.priors import GaussianPrior
+from weightgen.evaluation.guided import hyperclip_scores
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.evaluation import encoder_rows
 from weightgen.reports.methods import CONDITIONAL, UNCONDITIONAL
-from weightgen.reports.splits import load_pipeline, load_splits
+from weightgen.reports.splits import Splits, load_pipeline, load_splits
 from weightgen.storage.files import read_json, write_json
 from weightgen.storage.hub import load_part
 
@@ -55,43 +52,28 @@ class Config:
 
 def tuned(cfg: Config, folder: str, steps: int) -> Score:
     """A hypernetwork after gradient steps on the support set, from where it puts a task; the setting is the step size."""
-    network, hypernet = training.load_run(Path(cfg.runs) / folder, "cpu")
-    inner_variable = "latents" if "hnet_maml" in folder else "weights"
-
-    def score(tasks: MetaVQATasks, lr: float) -> float:
-        how = {"steps": steps, "lr": lr, "inner_variable": inner_variable}
-        return fine_tuned_scores(network, hypernet, tasks, **how).macro
-
-    return score
+    network, hypernet = training.load_run(Path(cfg.runs) / folder)
+    how = {"steps": steps, "inner_variable": "latents" if "hnet_maml" in folder else "weights"}
+    return lambda tasks, lr: fine_tuned_scores(network, hypernet, tasks, lr=lr, **how).macro
 
 
-def sampled(cfg: Config, folder: str, tasks: Mapping[str, MetaVQATasks]) -> Score:
+def sampled(cfg: Config, folder: str, tasks: Splits) -> Score:
     """Weights that HyperLDM samples; the setting is the pair of guidance scale and temperature."""
     pipe = load_pipeline(Path(cfg.runs) / folder, tasks, cfg.trust_remote_code)
     how = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}
-    return lambda tasks, pair: (
-        zero_shot(pipe, tasks, guidance_scale=pair[0], temperature=pair[1], **how).macro
-    )
+    return lambda part, pair: zero_shot(pipe, part, guidance_scale=pair[0], temperature=pair[1], **how).macro
 
 
-def guided(cfg: Config, folder: str, decoder: Any, start: Tensor) -> Score:
-    """Weights that HyperCLIP guidance reaches from the latent `start` (Z,); the setting is the step size."""
-    encoder = load_part(HyperCLIP, Path(cfg.runs) / folder / "encoder").requires_grad_(False).eval()
-    network, _ = training.load_run(Path(cfg.runs) / "multitask", "cpu")
-
-    def score(tasks: MetaVQATasks, lr: float) -> float:
-        guidance = HyperCLIPGuidance(GaussianPrior(start, std=0.0), decoder, encoder, cfg.guidance_steps, lr)
-        weights = decoder(guidance.sample(tasks.embeds)).detach()
-        if not weights.isfinite().all():
-            raise InputError(
-                f"guidance with {cfg.guidance_steps} steps of {lr} diverged: give smaller step sizes"
-            )
-        return evaluate(network, tasks, lambda _, rows: weights[rows]).macro
-
-    return score
+def guided(cfg: Config, folder: str, decoder_folder: str) -> Score:
+    """Weights that HyperCLIP guidance reaches; the setting is the step size."""
+    runs, steps = Path(cfg.runs), cfg.guidance_steps
+    encoder = load_part(HyperCLIP, runs / folder / "encoder").requires_grad_(False)
+    network, decoder = training.load_run(runs / decoder_folder)
+    start = decoder.start.detach() if hasattr(decoder, "start") else torch.zeros(decoder.latent_dim)
+    return lambda tasks, lr: hyperclip_scores(network, decoder, encoder, tasks, start, steps, lr).macro
 
 
-def score_all(cfg: Config, tasks: Mapping[str, MetaVQATasks]) -> dict[str, dict[str, Any]]:
+def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
     """The rows of all methods."""
     rows: dict[str, dict[str, Any]] = {}
 
@@ -101,9 +83,9 @@ def score_all(cfg: Config, tasks: Mapping[str, MetaVQATasks]) -> dict[str, dict[
 
         row = score_chosen(of, tasks, settings, what=name)
         rows[name] = row | ({"curve": {label: of("test", label) for label in row["tried"]}} if curve else {})
-        print(f"{name}: {row['test']:.3f} ({row['chosen'] or 'zero-shot'})", flush=True)
+        print(f"{name}: {row['test']:.3f} ({row['chosen']})", flush=True)
 
-    none = {"": 0.0}
+    none, most = {"zero-shot": 0.0}, max(cfg.shares)
     descent = {f"{cfg.few_shot_steps} steps of {lr}": lr for lr in cfg.few_shot_lrs}
     walks = {f"{cfg.guidance_steps} steps of {lr}": lr for lr in cfg.guidance_lrs}
     samples = {f"scale {s}, temperature {t}": (s, t) for t in cfg.temperatures for s in cfg.scales}
@@ -112,21 +94,15 @@ def score_all(cfg: Config, tasks: Mapping[str, MetaVQATasks]) -> dict[str, dict[
     for name in UNCONDITIONAL:
         add(name, tuned(cfg, name, 0), none)
         add(f"few_shot_{name}", tuned(cfg, name, cfg.few_shot_steps), descent)
-    hvae = load_part(HVAE, Path(cfg.runs) / "hvae/hypernet").requires_grad_(False)
-    hnet = training.load_run(Path(cfg.runs) / "hnet_maml", "cpu")[1]
     for share in cfg.shares:
-        for name in ("hyperldm", "hyperldm_paper", "hyperldm_hnet"):
-            tried = theirs if name == "hyperldm_paper" else samples
+        for name, tried in {"hyperldm": samples, "hyperldm_paper": theirs, "hyperldm_hnet": samples}.items():
             add(f"{name}_{share}", sampled(cfg, f"{name}_{share}", tasks), tried, curve=name == "hyperldm")
         for name in CONDITIONAL:
             add(f"{name}_{share}", tuned(cfg, f"{name}_{share}", 0), none)
-        for name, decoder, start in (
-            ("hyperclip", hvae, torch.zeros(hvae.latent_dim)),
-            ("hyperclip_hnet", hnet, hnet.start.detach()),
-        ):
-            add(f"{name}_{share}", guided(cfg, f"{name}_{share}", decoder, start), walks)
+        for name, decoder in {"hyperclip": "hvae", "hyperclip_hnet": "hnet_maml"}.items():
+            add(f"{name}_{share}", guided(cfg, f"{name}_{share}", decoder), walks)
     for name in CONDITIONAL:
-        add(f"few_shot_{name}", tuned(cfg, f"{name}_{max(cfg.shares)}", cfg.few_shot_steps), descent)
+        add(f"few_shot_{name}", tuned(cfg, f"{name}_{most}", cfg.few_shot_steps), descent)
     return rows
 
 
@@ -134,16 +110,12 @@ def main(cfg: Config) -> None:
     if not Path(cfg.runs).is_dir():
         raise InputError(f"no folder {cfg.runs}: it is what recipes/reproduce.py fills")
     tasks = load_splits(cfg.dataset, cfg.features, needs=("validation", "test"), questions=True)
-    encoder = load_pipeline(
-        Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}", tasks, cfg.trust_remote_code
-    ).encoder
+    folder = Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}"
+    encoder = load_pipeline(folder, tasks, cfg.trust_remote_code).encoder
     known = {name: encoder_rows(encoder, part) for name, part in tasks.items() if name != "validation"}
     fixed = {row: {name: known[name][row] for name in known} for row in next(iter(known.values()))}
-    inference = {
-        f"{name}_{share}": read_json(Path(cfg.runs) / f"{name}_{share}/training.json")["test"]
-        for name in ("hyperclip", "hyperclip_hnet")
-        for share in cfg.shares
-    }
+    names = [f"{name}_{share}" for name in ("hyperclip", "hyperclip_hnet") for share in cfg.shares]
+    inference = {name: read_json(Path(cfg.runs) / name / "training.json")["test"] for name in names}
     write_json(cfg.output, {"rows": {**fixed, **score_all(cfg, tasks)}, "task_inference": inference})
 
 

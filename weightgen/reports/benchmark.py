@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from weightgen.errors import InputError
 from weightgen.reports.tables import markdown_table, write_report
-from weightgen.reports.timing import Pair, compare, machine
+from weightgen.reports.timing import Pair, check_device, compare, machine
 from weightgen.tasks import Examples, TaskBatch
 
 
@@ -79,12 +79,8 @@ def check_benchmark(cfg: BenchmarkConfig, sizes: Iterable[str]) -> torch.device:
         raise InputError(f"no size {wrong[0]!r}, only {', '.join(sizes)}")
     if cfg.repeats < 1 or cfg.threads < 1:
         raise InputError(f"expected repeats and threads from 1 up, got {cfg.repeats} and {cfg.threads}")
-    if cfg.device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"expected device to be auto, cpu or cuda, got {cfg.device!r}")
-    if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is there: write device=cpu")
     automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(automatic if cfg.device == "auto" else cfg.device)
+    return check_device(automatic if cfg.device == "auto" else cfg.device)
 
 
 def run_benchmark(

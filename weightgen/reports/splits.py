@@ -14,6 +14,8 @@ from weightgen.errors import InputError
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.storage.files import StrPath
 
+Splits = Mapping[str, MetaVQATasks]
+
 
 def load_splits(
     dataset: str,
@@ -44,9 +46,7 @@ def load_splits(
     return dict(zip(wanted, tasks, strict=True))
 
 
-def load_pipeline(
-    folder: StrPath, tasks: Mapping[str, MetaVQATasks], trust_remote_code: bool = False
-) -> WeightPipeline:
+def load_pipeline(folder: StrPath, tasks: Splits, trust_remote_code: bool = False) -> WeightPipeline:
     """Load a pipeline, to sample for these tasks.
 
     Raises:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from torch import Tensor
 
 from weightgen.storage.files import StrPath, write_json, written_beside
 
@@ -23,6 +26,12 @@ def percent(value: Mapping[str, Any] | float) -> str:
         return f"{100 * value:.1f}"
     text = f"{100 * value['mean']:.1f}"
     return text if value["std"] is None else f"{text} ± {100 * value['std']:.1f}"
+
+
+def interval(accuracies: Tensor) -> dict[str, float]:
+    """Mean, and half the width of its 95 % interval, of accuracies (N,) in percent."""
+    half = 1.96 * accuracies.std().item() / math.sqrt(len(accuracies))
+    return {"accuracy": round(100 * accuracies.mean().item(), 2), "interval": round(100 * half, 2)}
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from weightgen.errors import InputError
+
 
 class Took(NamedTuple):
     """The time that one call took.
@@ -142,6 +144,18 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         held += change
         most = max(most, held)
     return most
+
+
+def check_device(name: str) -> torch.device:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: naming it.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"cannot compute on {name!r}: {str(error).splitlines()[0]}") from error
 
 
 def machine(device: torch.device) -> dict[str, Any]:
