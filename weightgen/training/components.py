@@ -153,7 +153,8 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
     """Whether `target` is a class of the kind; or a function of weightgen that returns one, such as `weightgen.networks.shallow`."""
     if inspect.isfunction(target) and path.startswith("weightgen."):
         target = get_type_hints(target).get("return")
-        target = target if inspect.isclass(target) else _scheduler() if kind == "scheduler" else None
+        known = inspect.isclass(target) and target is not Any  # `Any` is a class since Python 3.11
+        target = target if known else _scheduler() if kind == "scheduler" else None
     if not inspect.isclass(target):
         return False
     if kind == "scheduler":
