@@ -50,7 +50,7 @@ def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
 
     def add(name: str, recipe: str, variant: str, of: dict[str, str], **settings: object) -> None:
         paths = (runs / name, f"recipes/{recipe}.py", f"{recipe}/{variant}")
-        add_recipe(found, name, *paths, of, dataset=data, seed=seed, **settings)
+        add_recipe(found, name, *paths, of, {"dataset": data, "seed": seed, **settings})
 
     add("multitask", "train_hypernet", setting, {})
     # Scenes is small, and training short: there all begin at the multitask weights, in the paper each at its own.
@@ -72,10 +72,10 @@ def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
         add(f"hyperldm_{share}", "train_hyperldm", ours, of_hvae, **part)
         add(f"hyperldm_paper_{share}", "train_hyperldm", theirs, of_hvae, **part)
         add(f"hyperldm_hnet_{share}", "train_hyperldm", latents, of_hnet, **part)
-    add_recipe(
-        found, "scores", runs / "scores.json", "recipes/studies/score_methods.py", f"score_methods/{setting}",
-        needs=tuple(found), cheap=True, dataset=data, runs=runs, seed=seed, shares=listed(cfg.shares),
-    )  # fmt: skip
+    words = {"dataset": data, "runs": runs, "seed": seed, "shares": listed(cfg.shares)}
+    script, config = "recipes/studies/score_methods.py", f"score_methods/{setting}"
+    paths = (runs / "scores.json", script, config)
+    add_recipe(found, "scores", *paths, settings=words, needs=tuple(found), cheap=True)
     return found
 
 

@@ -50,9 +50,9 @@ def demo_stages(out: Path, name: str) -> dict[str, Stage]:
     }
 
     def add(stage: str, recipe: str, variant: str = "", **of: str) -> None:
-        extra = demo.shorter if recipe == "train_hyperldm" else {}
+        extra: dict[str, object] = demo.shorter if recipe == "train_hyperldm" else {}
         paths = (out / stage, f"recipes/{recipe}.py", f"{recipe}/{demo.configs}{variant}")
-        add_recipe(found, stage, *paths, of, needs=("features",), dataset=data, **extra)
+        add_recipe(found, stage, *paths, of, {"dataset": data, **extra}, needs=("features",))
 
     add("multitask", "train_hypernet")
     add("maml", "train_hypernet", "_maml", start="multitask")
@@ -62,5 +62,7 @@ def demo_stages(out: Path, name: str) -> dict[str, Stage]:
     add("pipeline", "train_hyperldm", adapted="adapted", hvae="hvae")
     parts = {key: key for key in ("pipeline", "multitask", "cond_multitask", "adapted")} | {"start": "maml"}
     report = (out / "report.json", "recipes/evaluate.py")
-    add_recipe(found, "evaluate", *report, of=parts, needs=("features",), cheap=True, dataset=data)
+    add_recipe(
+        found, "evaluate", *report, of=parts, settings={"dataset": data}, needs=("features",), cheap=True
+    )
     return found

@@ -26,8 +26,8 @@ def fine_tuning(
     """Gradient steps from the start that `hypernet` gives; the setting is the step size."""
 
     def score(tasks: MetaVQATasks, shots: int | None, lr: float) -> float:
-        how = {"steps": steps, "lr": lr, "seed": seed}
-        return baselines.fine_tuned_scores(network, hypernet, tasks, shots, **how).macro
+        scores = baselines.fine_tuned_scores(network, hypernet, tasks, shots, steps=steps, lr=lr, seed=seed)
+        return scores.macro
 
     return lrs, score
 

@@ -43,9 +43,9 @@ def add_recipe(
     script: str,
     config: str | None = None,
     of: Mapping[str, str] | None = None,
+    settings: Mapping[str, object] | None = None,
     needs: Sequence[str] = (),
     cheap: bool = False,
-    **settings: object,
 ) -> None:
     """Add a stage that runs a recipe.
 
@@ -56,12 +56,16 @@ def add_recipe(
         script: the recipe, from the root of the repository.
         config: a YAML file in recipes/configs.
         of: a setting of the recipe → the stage whose output it is.
+        settings: further settings of the recipe.
         needs: further stages that it needs.
         cheap: see `Stage`.
-        **settings: further settings of the recipe.
     """
     parts = dict(of or {})
-    words = {**settings, **{key: stages[other].makes for key, other in parts.items()}, "output": makes}
+    words = {
+        **(settings or {}),
+        **{key: stages[other].makes for key, other in parts.items()},
+        "output": makes,
+    }
     chosen = ["--config", f"recipes/configs/{config}.yaml"] if config else []
     command = [script, *chosen, *(f"{key}={value}" for key, value in words.items())]
     stages[name] = Stage(makes, command, (*needs, *parts.values()), cheap)
