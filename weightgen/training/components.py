@@ -114,13 +114,16 @@ def build(
     except TypeError as error:
         raise InputError(f"{spec[COMPONENT]}: {error}") from error
     try:
-        return target(**arguments)
+        made = target(**arguments)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{spec[COMPONENT]} refuses {dict(spec)}: {str(error).partition(chr(10))[0]}"
         ) from error
+    if kind == "scheduler" and not isinstance(made, _scheduler()):
+        raise InputError(f"{spec[COMPONENT]} is not a scheduler of diffusers")
+    return made
 
 
 def build_part(cfg: Any, name: str, **extra: Any) -> Any:
@@ -153,8 +156,8 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
     """Whether `target` is a class of the kind; or a function of weightgen that returns one, such as `weightgen.networks.shallow`."""
     if inspect.isfunction(target) and path.startswith("weightgen."):
         target = get_type_hints(target).get("return")
-        known = inspect.isclass(target) and target is not Any  # `Any` is a class since Python 3.11
-        target = target if known else _scheduler() if kind == "scheduler" else None
+        if kind == "scheduler" and target is Any:  # diffusers is untyped; `build` looks at what comes
+            return True
     if not inspect.isclass(target):
         return False
     if kind == "scheduler":

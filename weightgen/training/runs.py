@@ -8,11 +8,12 @@ A run that finds its own unfinished folder goes on there; one that finds that of
 
 import fcntl
 import inspect
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -81,7 +82,7 @@ class Run:
     optimizer: Optimizer | None = None
     shown: dict[str, Any] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
-    lock: TextIO | None = None
+    lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
 
     @property
     def device(self) -> torch.device:
@@ -206,6 +207,8 @@ def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> Non
                     shutil.copyfile(file, folder / file.name)
             write_json(folder / RUN, record(run))
         shutil.rmtree(run.folder)
+        if run.lock is not None:
+            os.close(run.lock)
         print(f"{run.output}: finished after {run.done} steps{_best(run)}")
     run.accelerator.wait_for_everyone()
 
@@ -254,7 +257,7 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
         _check_finished(run, cfg, may_change)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        run.lock = open(folder / "lock", "w")
+        run.lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}: {error.filename}") from error
     try:
