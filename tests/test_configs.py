@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from weightgen import InputError
-from weightgen.training.config import COMPONENT, component
+from weightgen.training.components import COMPONENT, component
 
 
 def specs(value):

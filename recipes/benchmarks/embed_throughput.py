@@ -2,17 +2,16 @@
 
     python recipes/benchmarks/embed_throughput.py output=results/bench/embed_throughput.json
 
-The bare model gets pixels that are ready in memory, and is run in the two ways there are to use all CPUs: all threads inside torch
-("inside"), or one batch to a thread ("beside"). The recipe decodes and writes besides. Rounds alternate between the three, so that what
-else the machine does disturbs all. `ratio` is the median over rounds of the recipe's images per second over those of the faster bare run;
-`cpu_ratio` is the processor time of the cheaper bare run over the recipe's, which a busy machine disturbs less. 3 minutes on 2 cores.
+The bare model gets pixels that are ready in memory, and runs in the two ways there are to use all CPUs: all threads inside torch
+("inside"), or one batch to a thread ("beside"). The recipe decodes and writes besides. The three take turns. `ratio` is the median over
+rounds of the recipe's images per second over those of the faster bare run; `cpu_ratio` is the processor time of the cheaper bare run over
+the recipe's, which a busy machine disturbs less. 3 minutes on 2 cores.
 """
 
 import itertools
-import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +56,7 @@ def write_jpegs(folder: Path, count: int) -> list[str]:
     return names
 
 
-def bare_inside(encoder: Any, batches: list[Tensor]) -> None:
-    """Embed batch after batch, all threads inside torch."""
-    for batch in batches:
-        encoder.encode_images(batch, batch_size=len(batch))
-
-
-def bare_beside(encoder: Any, batches: list[Tensor]) -> None:
+def bare_beside(encoder: Any, batches: Sequence[Tensor]) -> None:
     """Embed a batch in each thread, with one thread inside torch."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -85,26 +78,27 @@ def measure(cfg: Config, folder: Path) -> dict[str, Any]:
     """Run all rounds."""
     torch.set_num_threads(os.cpu_count() or 1)
     encoder = load_clip(cfg.model, random_weights=True, device=cfg.device)
-    names, fresh = write_jpegs(folder / "images", cfg.images), itertools.count()
-    store = ImageStore(folder / "images")
+    names, store = write_jpegs(folder / "images", cfg.images), ImageStore(folder / "images")
+    fresh = itertools.count()
     pixels = [encoder._normalized(encoder.preprocess(store.open(name))[None]).cpu() for name in names]
-    batches = list(torch.cat(pixels).split(cfg.batch_size))
-    ways: dict[str, Callable[[], None]] = {
-        "bare, inside": lambda: bare_inside(encoder, batches),
+    batches = torch.cat(pixels).split(cfg.batch_size)
+    ways: dict[str, Callable[[], object]] = {
+        "bare, inside": lambda: [encoder.encode_images(b, batch_size=len(b)) for b in batches],
         "recipe": lambda: embed(encoder, store, names, cfg.batch_size, folder / f"round {next(fresh)}"),
     }
     if encoder.device.type == "cpu":
         ways["bare, beside"] = lambda: bare_beside(encoder, batches)
-    took = time_in_turns(ways, cfg.rounds)
+    took, size = (
+        time_in_turns(ways, cfg.rounds),
+        sum(path.stat().st_size for path in (folder / "images").iterdir()),
+    )
     cpu = {way: median(each.cpu_seconds for each in found) / cfg.images for way, found in took.items()}
     speed = {way: [cfg.images / each.seconds for each in found] for way, found in took.items()}
     mine, *bares = speed["recipe"], *(speed[way] for way in ways if way != "recipe")
     return {
         "settings": vars(cfg),
         "machine": machine(encoder.device),
-        "jpeg_kilobytes": round(
-            sum(path.stat().st_size for path in (folder / "images").iterdir()) / 1000 / cfg.images
-        ),
+        "jpeg_kilobytes": size // (1000 * cfg.images),
         "images_per_second": {way: median(values) for way, values in speed.items()},
         "cpu_seconds_per_image": cpu,
         "ratio": median(own / max(bare) for own, bare in zip(mine, zip(*bares, strict=True), strict=True)),
@@ -115,9 +109,8 @@ def measure(cfg: Config, folder: Path) -> dict[str, Any]:
 
 def main(cfg: Config) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        report = measure(cfg, Path(folder))
-    write_json(cfg.output, report)
-    print(json.dumps(report, indent=2))
+        write_json(cfg.output, measure(cfg, Path(folder)))
+    print(Path(cfg.output).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

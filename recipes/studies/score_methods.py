@@ -2,9 +2,8 @@
 
     python recipes/studies/score_methods.py dataset=... runs=runs/scenes/seed0 output=runs/scenes/seed0/scores.json
 
-Rows are accuracies (mean over tasks of query accuracy) by split, zero-shot and few-shot; "chosen" says what the validation tasks chose,
-"curve" has HyperLDM's accuracy on test tasks at every guidance scale. Task inference is HyperCLIP's, as `train_hyperclip.py` measured it.
-Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. 10 minutes on one CPU thread for Scenes.
+Rows are accuracies by split, zero-shot and few-shot; "chosen" says what the validation tasks chose, "curve" has HyperLDM's accuracy on test
+tasks at every guidance scale. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. 10 minutes on one CPU thread for Scenes.
 """
 
 from collections.abc import Callable, Mapping
@@ -89,8 +88,7 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
     descent = {f"{cfg.few_shot_steps} steps of {lr}": lr for lr in cfg.few_shot_lrs}
     walks = {f"{cfg.guidance_steps} steps of {lr}": lr for lr in cfg.guidance_lrs}
     samples = {f"scale {s}, temperature {t}": (s, t) for t in cfg.temperatures for s in cfg.scales}
-    # The paper knows no other temperature than 1.
-    theirs = {f"scale {s}, temperature 1.0": (s, 1.0) for s in cfg.scales}
+    theirs = {f"scale {s}, temperature 1.0": (s, 1.0) for s in cfg.scales}  # all that the paper knows
     for name in UNCONDITIONAL:
         add(name, tuned(cfg, name, 0), none)
         add(f"few_shot_{name}", tuned(cfg, name, cfg.few_shot_steps), descent)
@@ -107,10 +105,9 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
 
 
 def main(cfg: Config) -> None:
-    if not Path(cfg.runs).is_dir():
-        raise InputError(f"no folder {cfg.runs}: it is what recipes/reproduce.py fills")
+    if not (folder := Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}").is_dir():
+        raise InputError(f"no folder {folder}: recipes/reproduce.py makes it")
     tasks = load_splits(cfg.dataset, cfg.features, needs=("validation", "test"), questions=True)
-    folder = Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}"
     encoder = load_pipeline(folder, tasks, cfg.trust_remote_code).encoder
     known = {name: encoder_rows(encoder, part) for name, part in tasks.items() if name != "validation"}
     fixed = {row: {name: known[name][row] for name in known} for row in next(iter(known.values()))}
