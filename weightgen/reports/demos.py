@@ -13,46 +13,51 @@ class Demo(NamedTuple):
 
     Attributes:
         prompt: the default question.
-        prepare: the script that makes the folder `--output-dir`, with images/ and dataset/.
-        embed: settings of the recipe that embeds images and texts.
-        configs: the YAML files in recipes/configs/*/ are called so, or begin so.
-        shorter: settings of train_hyperldm.
+        prepare: the command that makes a folder with images/ and dataset/; `--output-dir` is added.
+        configs: the YAML files recipes/configs/RECIPE/ that it uses are called so, or begin so.
+        settings: recipe → further settings; "{source}" in them stands for the folder that `prepare` makes.
     """
 
     prompt: str
-    prepare: str
-    embed: dict[str, object]
+    prepare: list[str]
     configs: str
-    shorter: dict[str, object]
+    settings: dict[str, dict[str, object]]
 
 
 DEMOS = {
-    # In the tables, HyperLDM has 1500 steps, which give about a point more: the demo is to take five minutes.
     "scenes": Demo(
-        "What color is the star?", "data/scenes/prepare.py", {"model": "data/scenes/clip", "batch_size": 256},
-        "scenes", {"steps": 600, "validate_every": 200},
+        prompt="What color is the star?",
+        prepare=["data/scenes/prepare.py"],
+        configs="scenes",
+        settings={
+            "embed": {"model": "data/scenes/clip", "name": "clip", "batch_size": 256},
+            # In the tables, HyperLDM has 1500 steps, which give about a point more: the demo is to take five minutes.
+            "train_hyperldm": {"steps": 600, "validate_every": 200},
+        },
     ),
-}  # fmt: skip
+}
 
 
 def demo_stages(out: Path, name: str) -> dict[str, Stage]:
     """The stages of a demo by name, in order."""
     demo, source = DEMOS[name], out / name
     data = source / "dataset"
-    embed = {"dataset": data, "images": source / "images", "name": "clip", **demo.embed}
-    found = {
-        name: Stage(source, [demo.prepare, "--output-dir", str(source)]),
-        "features": Stage(
-            data / "features/clip",
-            ["recipes/embed.py", *(f"{key}={value}" for key, value in embed.items())],
-            (name,),
-        ),
-    }
+    found = {name: Stage(source, [*demo.prepare, "--output-dir", str(source)])}
+
+    def settings(recipe: str) -> dict[str, object]:
+        own = demo.settings.get(recipe, {})
+        return {
+            "dataset": data,
+            **{key: str(value).replace("{source}", str(source)) for key, value in own.items()},
+        }
+
+    embed = {"images": source / "images", **settings("embed")}
+    words = [f"{key}={value}" for key, value in embed.items()]
+    found["features"] = Stage(data / "features" / str(embed["name"]), ["recipes/embed.py", *words], (name,))
 
     def add(stage: str, recipe: str, variant: str = "", **of: str) -> None:
-        extra: dict[str, object] = demo.shorter if recipe == "train_hyperldm" else {}
         paths = (out / stage, f"recipes/{recipe}.py", f"{recipe}/{demo.configs}{variant}")
-        add_recipe(found, stage, *paths, of, {"dataset": data, **extra}, needs=("features",))
+        add_recipe(found, stage, *paths, of, settings(recipe), needs=("features",))
 
     add("multitask", "train_hypernet")
     add("maml", "train_hypernet", "_maml", start="multitask")
@@ -63,6 +68,6 @@ def demo_stages(out: Path, name: str) -> dict[str, Stage]:
     parts = {key: key for key in ("pipeline", "multitask", "cond_multitask", "adapted")} | {"start": "maml"}
     report = (out / "report.json", "recipes/evaluate.py")
     add_recipe(
-        found, "evaluate", *report, of=parts, settings={"dataset": data}, needs=("features",), cheap=True
+        found, "evaluate", *report, of=parts, settings=settings("evaluate"), needs=("features",), cheap=True
     )
     return found
