@@ -26,6 +26,8 @@ from weightgen.evaluation.curves import embed_shots
 from weightgen.objectives import LatentDiffusionLoss
 from weightgen.tasks import TaskBatchSampler
 
+SAMPLING = {"support_guidance_scale": 1.5, "num_inference_steps": 20}
+
 
 @dataclass
 class Config(training.RunConfig):
@@ -51,16 +53,14 @@ class Config(training.RunConfig):
     validate_scales: list[float] = field(default_factory=lambda: [1.5])  # the best one counts
     validate_shots: int = 5  # examples of each class
     sampling: dict[str, Any] = field(
-        default_factory=lambda: {"support_guidance_scale": 1.5, "num_inference_steps": 20}
-    )
+        default_factory=SAMPLING.copy
+    )  # arguments of zero_shot, and of the pipeline
 
 
 def main(cfg: Config) -> None:
     guidable = cfg.drop_rate > 0 or cfg.question_fraction < 1
     if not cfg.validate_scales or not (guidable or set(cfg.validate_scales) == {1}):
-        raise InputError(
-            "expected guidance scales: write validate_scales=[1.5], or [1] without conditioning dropout"
-        )
+        raise InputError("expected validate_scales=[1.5]; without conditioning dropout, validate_scales=[1]")
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae", "support"))
     where = {"features": cfg.features, "device": run.device, "questions": True}
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
@@ -75,9 +75,8 @@ def main(cfg: Config) -> None:
     conditions = TaskConditions.of(train.embeds, cfg.question_fraction, supports, cfg.seed)
     conditions.check_dropout(cfg.drop_rate)
     latents = LatentTasks(mean, std, conditions, cfg.posterior_noise)
-    denoiser = training.build_part(cfg, "denoiser", latent_dim=mean.shape[-1], **conditions.dims).to(
-        run.device
-    )
+    sizes = {"latent_dim": mean.shape[-1], **conditions.dims}
+    denoiser = training.build_part(cfg, "denoiser", **sizes).to(run.device)
     conditions.fit(denoiser)
     model = nn.ModuleDict({"denoiser": denoiser, "hypernet": hypernet})
     average = training.ema(model, cfg.ema_decay)

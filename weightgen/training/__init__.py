@@ -29,11 +29,12 @@ from weightgen.training.loop import (
     update,
     warmup_cosine,
 )
-from weightgen.training.runs import RunConfig, finish, save_run, snapshot, start_run, unfinished
-from weightgen.training.saved import AdaptedTasks, load_module, load_run, read_facts
+from weightgen.training.outputs import finish, save_run, snapshot
+from weightgen.training.runs import RunConfig, start_run, unfinished
+from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
 
 __all__ = [
-    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "due", "ema", "finish",
+    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema", "finish",
     "load_module", "load_run", "log_metrics", "parse", "read_facts", "read_metrics", "resume", "run",
     "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",

@@ -172,4 +172,4 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
 def _scheduler() -> type:
     from diffusers import SchedulerMixin
 
-    return SchedulerMixin  # type: ignore[no-any-return]
+    return SchedulerMixin

@@ -10,7 +10,6 @@ import fcntl
 import inspect
 import os
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
-from weightgen.storage.hub import class_path
+from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
+from weightgen.training.ranges import check_ranges
 
 METRICS = "metrics.jsonl"
 RUN = "run.json"  # the mark of a folder that a recipe made
@@ -131,7 +129,7 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
     """
     _check_settings(cfg)
     recipe = Path(inspect.stack()[1].filename).stem
-    settings = asdict(cfg)  # type: ignore[call-overload]
+    settings = asdict(cfg)
     kept = {name: value for name, value in settings.items() if name not in (*FREE, *reads, *may_change)}
     given = {name: settings[name] for name in reads if settings[name] is not None}
     identity = {
@@ -145,81 +143,10 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
         _prepare(run, cfg, may_change)
     accelerator.wait_for_everyone()
     changed = {name: settings[name] for name in may_change}
-    run.phases = read_json(run.folder / RUN)["phases"]
     if not run.phases or {**run.phases[-1], "from_step": None} != {"from_step": None, **changed}:
         run.phases.append({"from_step": None, **changed})
     set_seed(cfg.seed)
     return run
-
-
-def save_run(
-    run: Run,
-    facts: dict[str, Any],
-    name: str = "training.json",
-    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
-    go_on: bool = False,
-    **modules: nn.Module,
-) -> None:
-    """Write the output of a run, which appears whole, and remove what an unfinished run needs.
-
-    Args:
-        run: the run.
-        facts: what to say of it; the classes of the modules are added.
-        name: of the file with the facts.
-        tensors: files of tensors to write, by name.
-        go_on: whether the newest checkpoint stays, so that the run can go on with more steps.
-        **modules: what was trained, and what it needs, each saved in a folder of its name.
-    """
-    finish(run, lambda folder: _fill(folder, facts, name, tensors or {}, modules), go_on)
-
-
-def snapshot(run: Run, facts: dict[str, Any], **modules: nn.Module) -> None:
-    """Write what `save_run` would write into the folder of the unfinished run, so that others can look at it meanwhile."""
-    if run.accelerator.is_main_process:
-        _fill(run.folder, facts, "training.json", {}, modules)
-
-
-def _fill(
-    folder: Path,
-    facts: dict[str, Any],
-    name: str,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    modules: Mapping[str, nn.Module],
-) -> None:
-    for part, module in modules.items():
-        with written_beside(folder / part, overwrite=True) as partial:
-            module.save_pretrained(partial)  # type: ignore[operator]
-    for file, values in tensors.items():
-        write_tensors(folder / f"{file}.safetensors", values)
-    write_json(folder / name, facts | {part: class_path(module) for part, module in modules.items()})
-
-
-def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> None:
-    """Write the output of a run as `fill`, a function of the folder to fill, says; see `save_run`."""
-    if run.accelerator.is_main_process:
-        with written_beside(run.output, overwrite=(run.output / RUN).is_file()) as folder:
-            folder.mkdir()
-            fill(folder)
-            log = [run.folder / METRICS]
-            kept = sorted(run.folder.glob("checkpoint-*.safetensors"))[-1:] if go_on else []
-            for file in (*log, *kept):
-                if file.is_file():
-                    shutil.copyfile(file, folder / file.name)
-            write_json(folder / RUN, record(run))
-        shutil.rmtree(run.folder)
-        if run.lock is not None:
-            os.close(run.lock)
-        print(f"{run.output}: finished after {run.done} steps{_best(run)}")
-    run.accelerator.wait_for_everyone()
-
-
-def _best(run: Run) -> str:
-    """The best scores of a run, for the line that it ends with."""
-    facts = [part.facts for part in run.parts.values() if hasattr(part, "facts")]
-    shown = (
-        f", {k.replace('_', ' ')} {v:.3f}" for one in facts for k, v in one.items() if isinstance(v, float)
-    )
-    return "".join(shown) + "".join(f" at step {one['step']}" for one in facts)
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -230,14 +157,7 @@ def record(run: Run) -> dict[str, Any]:
 def _check_settings(cfg: RunConfig) -> None:
     if cfg.resume not in ("auto", "never"):
         raise InputError(f"expected resume=auto or resume=never, got {cfg.resume!r}")
-    if cfg.seed < 0:
-        raise InputError(f"expected a seed from 0 up, got {cfg.seed}")
-    for name in ("checkpoint_every", "keep_checkpoints", "steps", "batch_size", "validate_every"):
-        value = getattr(cfg, name, 1)
-        if isinstance(value, int) and value < 1:
-            raise InputError(f"expected {name} from 1 up, got {value}")
-    if not 0 < getattr(cfg, "lr", 1.0):
-        raise InputError(f"expected lr above 0, got {cfg.lr}")  # type: ignore[attr-defined]
+    check_ranges(asdict(cfg))
 
 
 def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
@@ -247,12 +167,9 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
         raise InputError(
             f"{output} exists already, and no recipe made it: remove it, or choose another output"
         )
-    if folder.is_symlink() or (
-        folder.exists() and not (folder / RUN).is_file() and any(folder.glob("[!l]*"))
-    ):
-        raise InputError(
-            f"{folder} exists already, and no recipe made it: remove it, or choose another output"
-        )
+    others = {path.name for path in folder.glob("*")} - {"lock"}
+    if folder.is_symlink() or (others and RUN not in others):
+        raise InputError(f"{folder} exists already, and no recipe made it: remove it, or choose another output")
     if output.exists() and not cfg.overwrite:
         _check_finished(run, cfg, may_change)
     try:
@@ -269,7 +186,7 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
         for file in folder.glob("*"):
             if file.name != "lock":
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
-    elif (folder / RUN).is_file():
+    elif [*folder.glob("checkpoint-*")]:  # without one there is nothing to lose
         if cfg.resume == "never":
             raise InputError(f"{folder} is an unfinished run: write resume=auto to go on, or overwrite=true")
         _check_same(run, folder, "is an unfinished run")
@@ -277,8 +194,9 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
         for file in (*output.glob("checkpoint-*.safetensors"), output / METRICS, output / RUN):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
-    if not (folder / RUN).is_file():
-        write_json(folder / RUN, record(run))
+    if [*folder.glob("checkpoint-*")]:
+        run.phases = read_json(folder / RUN)["phases"]
+    write_json(folder / RUN, record(run))
 
 
 def _check_finished(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
