@@ -17,16 +17,16 @@ from accelerate import Accelerator
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from weightgen import training
 from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed
 from weightgen.data.features.images import ImageStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import FACTS, load_meta_vqa
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.encoders.load import load_clip, load_encoder
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.protocols import Encoder
 from weightgen.storage.files import read_json
-from weightgen.training.config import parse
 
 
 @dataclass
@@ -69,9 +69,7 @@ def main(cfg: Config) -> None:
     encoder = make_encoder(cfg, accelerator.device)
     sizes = {"dtype": cfg.dtype, "batch_size": cfg.batch_size, "shard_size": cfg.shard_size}
     plan = FeaturePlan(f"{encoder.digest} {cfg.precision}", **names_to_embed(splits), **sizes)
-    writer = FeatureWriter(
-        Path(cfg.dataset) / "features" / (cfg.name or encoder.name), plan, cfg.overwrite
-    )
+    writer = FeatureWriter(Path(cfg.dataset) / "features" / (cfg.name or encoder.name), plan, cfg.overwrite)
     with accelerator.main_process_first():
         if not writer.begin():
             accelerator.print(f"{writer.folder} is there already")
@@ -109,5 +107,4 @@ def main(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(parse(Config, __doc__))
+    training.run(main, Config, __doc__)

@@ -79,7 +79,8 @@ def main(cfg: Config) -> None:
     average = training.ema(model, cfg.ema_decay)
     prior = DiffusionPrior(average.module["denoiser"], training.build_part(cfg, "scheduler")).to(run.device)
     prior.latents.fit(latents.everything())
-    parts = (train.store.load_encoder(run.device), prior, average.module["hypernet"], network)
+    tower = train.store.load_encoder(run.device, cfg.trust_remote_code)
+    parts = (tower, prior, average.module["hypernet"], network)
     pipe = WeightPipeline(*parts, template=train.template, guidable=guidable, support=encoder)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -42,9 +42,7 @@ def pipe(plain):
     denoiser.supports.fit(0.1 * torch.randn(20, D))
     prior = DiffusionPrior(denoiser, DDIMScheduler(num_train_timesteps=50, clip_sample=False))
     prior.latents.load_state_dict(plain.prior.latents.state_dict())
-    return WeightPipeline(
-        plain.encoder, prior, plain.hypernet, plain.network, "{}", support=support
-    )
+    return WeightPipeline(plain.encoder, prior, plain.hypernet, plain.network, "{}", support=support)
 
 
 def sample(pipe, prompt=None, **settings):
@@ -117,9 +115,7 @@ def test_a_pipeline_of_questions_only_has_no_part_for_examples(plain, tmp_path):
 def test_parts_must_fit(plain, pipe):
     for prior, support, lengths in ((plain.prior, pipe.support, "3, .* 0"), (pipe.prior, None, "0, .* 3")):
         with pytest.raises(InputError, match=f"length {lengths}"):
-            WeightPipeline(
-                plain.encoder, prior, plain.hypernet, plain.network, support=support
-            )
+            WeightPipeline(plain.encoder, prior, plain.hypernet, plain.network, support=support)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +131,10 @@ def test_parts_must_fit(plain, pipe):
         ((IMAGES, [0, 1, 0.5]), "label 0.5: give an answer or its number"),
         ((IMAGES, [0, 1, True]), "label True"),
         ((IMAGES, [0, 0, 0]), "the answer 'green' has no example"),
-        ((["no such.png", *IMAGES[1:]], [0, 1, 0]), "example 0 .* no such.png is not an image that can be read"),
+        (
+            (["no such.png", *IMAGES[1:]], [0, 1, 0]),
+            "example 0 .* no such.png is not an image that can be read",
+        ),
         (([torch.zeros(3, 32, 32), *IMAGES[1:]], [0, 1, 0]), "example 0 .* got a Tensor: give a PIL image"),
         ((IMAGES[0], [0]), "support takes lists"),
         ((IMAGES, "red"), "support takes lists"),
@@ -171,7 +170,9 @@ def test_other_wrong_use(pipe):
 def test_a_denoiser_of_two_parts_gets_zeros_for_what_is_missing():
     text, support = torch.randn(2, E), torch.randn(2, D)
     assert torch.equal(guided_condition((E,), text, None, 1.5, 2.0).embeds, text)
-    assert torch.equal(guided_condition((E, D), text, support, 1.5, 2.0).embeds, torch.cat([text, support], dim=1))
+    assert torch.equal(
+        guided_condition((E, D), text, support, 1.5, 2.0).embeds, torch.cat([text, support], dim=1)
+    )
     assert torch.equal(guided_condition((E, D), None, support, 1.5, 2.0).embeds[:, E:], support)
     assert not guided_condition((E, D), None, support, 1.5, 2.0).embeds[:, :E].any()
     assert not guided_condition((E, D), text, None, 1.5, 2.0).embeds[:, E:].any()

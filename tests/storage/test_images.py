@@ -74,7 +74,9 @@ def test_cmyk_grey_and_the_first_frame():
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_data_are_ignored():
-    found = to_rgb(read_image(stored(Image.new("RGB", (8, 8), "red"), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\xff")))
+    found = to_rgb(
+        read_image(stored(Image.new("RGB", (8, 8), "red"), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\xff"))
+    )
     assert found.size == (8, 8)
 
 

@@ -59,7 +59,12 @@ class CLIP(Encoder):
         self.image_dim = self.text_dim = towers.dim
         self.device, self.dtype = torch.device(device), PRECISIONS[precision]
         self.model: Any = towers.model.to(self.device, self.dtype).eval().requires_grad_(False)
-        parts = [source.label, *resize.values(), self.digest[:8], *([precision] if precision != "fp32" else [])]
+        parts = [
+            source.label,
+            *resize.values(),
+            self.digest[:8],
+            *([precision] if precision != "fp32" else []),
+        ]
         self.name = folder_name("-".join(parts))
 
     def __repr__(self) -> str:

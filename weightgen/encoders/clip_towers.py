@@ -2,12 +2,9 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-
-from weightgen.errors import InputError
 
 Tokenize = Callable[[list[str]], Tensor]
 

@@ -36,14 +36,14 @@ class ImageTower:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         name: str,
         settings: dict[str, Any],
         *,
         device: str | torch.device = "cpu",
         named: bool = True,
     ) -> None:
-        self.model: Any = model.to(device).eval().requires_grad_(False)
+        self.model = model.to(device).eval().requires_grad_(False)
         self.name, self.named = name, named
         self.preprocess = Preprocessing(settings, device)
         self.dim: int = self.model.num_features
@@ -85,7 +85,9 @@ class ImageTower:
     def save(self, folder: StrPath) -> None:
         """Copy the tower into a new folder."""
         Path(folder).mkdir(parents=True)
-        write_json(Path(folder) / "tower.json", {"model": self.name, "preprocessing": self.preprocess.settings})
+        write_json(
+            Path(folder) / "tower.json", {"model": self.name, "preprocessing": self.preprocess.settings}
+        )
         write_tensors(Path(folder) / WEIGHTS, self.model.state_dict(), metadata={"format": "pt"})
 
     @classmethod
@@ -124,7 +126,7 @@ def _network(name: str, weights: StrPath | None) -> Any:
     if tensors is not None:
         model = timm.create_model(short, pretrained=False, num_classes=0)
         # The package's names differ, its order is that of timm: the order of the forward pass.
-        names = [key for key in timm.create_model(short, pretrained=False).state_dict()]
+        names = list(timm.create_model(short, pretrained=False).state_dict())
         return _filled(model, dict(zip(names, tensors.values(), strict=True)), short)
     try:
         return timm.create_model(short, pretrained=True, num_classes=0)
@@ -141,7 +143,9 @@ def _filled(model: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Mod
     wanted = model.state_dict()
     other = [key for key, value in wanted.items() if key not in tensors or tensors[key].shape != value.shape]
     if other:
-        raise InputError(f"{source} does not hold the weights of this image tower: {other[0]} is missing or of another shape")
+        raise InputError(
+            f"{source} does not hold the weights of this image tower: {other[0]} is missing or of another shape"
+        )
     model.load_state_dict({key: tensors[key] for key in wanted})
     return model
 

@@ -146,7 +146,9 @@ class PairedEncoder(Encoder):
                     )
             name = record["name"]
         except (KeyError, TypeError) as error:
-            raise InputError(f"{folder / 'encoder.json'} is not of a PairedEncoder: {error} is missing") from error
+            raise InputError(
+                f"{folder / 'encoder.json'} is not of a PairedEncoder: {error} is missing"
+            ) from error
         alignment = Alignment.load(folder / ALIGNMENT, image_tower.digest, text_tower.digest)
         report = read_json(folder / "alignment.json")
         return cls(image_tower, text_tower, alignment, name=name, report=report)

@@ -145,7 +145,9 @@ def _pooling(folder: Path) -> tuple[str, bool]:
         return "mean", False
     kinds = {each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / "modules.json")}
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
-        raise InputError(f"{folder} has the module {unknown[0]}: only Transformer, Pooling and Normalize are known here")
+        raise InputError(
+            f"{folder} has the module {unknown[0]}: only Transformer, Pooling and Normalize are known here"
+        )
     settings = read_json(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
     chosen = [key for key, value in settings.items() if key.startswith("pooling_mode") and value is True]
     if len(chosen) > 1 or any(key not in POOLING for key in chosen):

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import evaluate
+from weightgen.evaluation.baselines import mean_weights, nearest_question_weights
 from weightgen.tasks import PADDING_LABEL
 from weightgen.weights import FunctionalNetwork
 
@@ -126,9 +126,7 @@ def noisy_neighbours(
     Returns:
         Weights, with shape (B, R, P).
     """
-    middle, unit = training_embeds.mean(dim=0), normalize
-    alike = unit(embeds - middle, dim=-1) @ unit(training_embeds - middle, dim=-1).mT
-    chosen = training[:, alike.argmax(dim=1)].transpose(0, 1)
+    chosen = nearest_question_weights(training, training_embeds, embeds)
     drawn = torch.randn(chosen.shape, generator=generator).to(chosen)
     return chosen + noise * training.flatten(0, 1).std(dim=0) * drawn
 
@@ -170,7 +168,7 @@ def memorisation_report(
             raise InputError(
                 f"expected samples of {name} with shape ({len(tasks)}, K, {network.space.size}), got {tuple(weights.shape)}"
             )
-    candidates["mean of training weights"] = flat.mean(dim=0).expand(len(tasks), 1, -1)
+    candidates["mean of training weights"] = mean_weights(training).expand(len(tasks), 1, -1)
     for noise in noises:
         label = f"weights of the most similar question plus noise {noise:g}"
         candidates[label] = noisy_neighbours(training, training_embeds, embeds, noise, generator)

@@ -69,7 +69,7 @@ class Classifier(nn.Module):
         return self(self.encoder.encode_images(given)).softmax(dim=-1)
 
     @overload
-    def predict(self, images: Picture) -> str: ...
+    def predict(self, images: Picture) -> str: ...  # type: ignore[overload-overlap]
 
     @overload
     def predict(self, images: Sequence[Picture] | Tensor) -> list[str]: ...

@@ -80,14 +80,14 @@ class Request(NamedTuple):
     """What was asked for, checked.
 
     Attributes:
-        count: B.
+        size: B.
         prompts: B questions; empty texts where embeddings or examples were given.
         choices: the answers of each, or None.
         templates: B statements with one `{}`.
         supports: a support set for each, or None.
     """
 
-    count: int
+    size: int
     prompts: list[str]
     choices: list[list[str]] | None
     templates: list[str]
@@ -140,9 +140,7 @@ def check_scales(scales: Sequence[float], guidable: bool) -> None:
     )
 
 
-def streams(
-    generator: Generator | Sequence[Generator] | None, prompts: int, samples: int
-) -> list[Generator]:
+def streams(generator: Generator | Sequence[Generator] | None, prompts: int, samples: int) -> list[Generator]:
     """One generator per (prompt, sample), in that order.
 
     Raises:

@@ -24,7 +24,6 @@ Support = tuple[Sequence[Any], Sequence[Any]]
 """(images, labels): PIL images or paths; numbers of answers or the answers themselves."""
 
 
-
 def support_list(support: Support | Sequence[Support], prompts: int | None) -> list[Support]:
     """One support set for each prompt: a tuple is for all of them, a list has one for each.
 

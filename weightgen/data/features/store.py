@@ -109,15 +109,12 @@ class FeatureStore:
             found[here] = shards[number][rows[here] - (ends[number] - len(shards[number]))]
         return found
 
-
     @property
     def encoder_digest(self) -> str:
         """The digest of the encoder that made the features."""
         return str(self.plan.get("encoder")).split()[0]  # the precision follows it
 
-    def load_encoder(
-        self, device: str | torch.device = "cpu", trust_remote_code: bool = False
-    ) -> Encoder:
+    def load_encoder(self, device: str | torch.device = "cpu", trust_remote_code: bool = False) -> Encoder:
         """Load the encoder that made the features.
 
         Args:
