@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.utils.checkpoint import checkpoint
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.metrics import task_loss
 from weightgen.protocols import Hypernetwork
 from weightgen.shots import draw_support
@@ -114,8 +114,9 @@ def adapt(
         Adapted weights or latents, with the shape of `start`.
 
     Raises:
-        InputError: there are several starting points per task.
+        InputError: there are several starting points per task, or a negative number of steps or step size.
     """
+    check_range(steps=int(steps.min()) if isinstance(steps, Tensor) else steps, lr=lr)
     if start.ndim != 2:
         raise InputError(
             f"adaptation starts at one point per task, (B, P) or (B, Z), got {tuple(start.shape)}"
@@ -239,7 +240,11 @@ def one_pass_weights(
 
     Returns:
         Weights (R, T, P), or support embeddings (R, T, D).
+
+    Raises:
+        InputError: fewer than one draw, shot or task at once.
     """
+    check_sizes(draws=draws, max_shots=max_shots, batch_size=batch_size)
     size = hypernet.embed_dim if embed else hypernet.space.size
     found = torch.empty(draws, len(tasks), size, device=hypernet.base.device)
     with torch.random.fork_rng():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 
 
@@ -24,7 +24,12 @@ def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBat
 
     Returns:
         The same tasks with other sets, disjoint.
+
+    Raises:
+        InputError: a fraction that is not in [0, 1].
     """
+    if not isinstance(support_fraction, Tensor):
+        check_range(0, 1, support_fraction=support_fraction)
     inputs = torch.cat([batch.support.inputs, batch.query.inputs], dim=1)
     labels = torch.cat([batch.support.labels, batch.query.labels], dim=1)
     valid = labels != PADDING_LABEL
@@ -94,7 +99,11 @@ def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float 
 
     Returns:
         The same tasks with disjoint sets. Columns of the support set that are padding for all tasks are removed.
+
+    Raises:
+        InputError: `max_shots` is below 1, or the fraction is not in [0, 1].
     """
+    check_sizes(max_shots=max_shots)
     batch = resplit(batch, support_fraction)
     support, device = batch.support, batch.support.labels.device
     classes, rows = batch.context["answers"].shape[1], len(support.labels)

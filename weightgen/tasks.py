@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 
 PADDING_LABEL = -100  # what torch's cross_entropy ignores
 UNLABELED = -1  # the label of a support sample whose class is hidden
@@ -80,7 +80,12 @@ def _stack_padded(tensors: Sequence[Tensor], value: int) -> Tensor:
 
 
 def batches(sizes: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Every index exactly once, from the smallest task to the largest: the order for evaluation."""
+    """Every index exactly once, from the smallest task to the largest: the order for evaluation.
+
+    Raises:
+        InputError: a batch size below 1.
+    """
+    check_sizes(batch_size=batch_size)
     order = np.argsort(np.asarray(sizes), kind="stable").tolist()
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -122,7 +127,7 @@ class TaskBatchSampler(Sampler[list[int]]):
             change from epoch to epoch.
 
     Raises:
-        InputError: no tasks, a batch size below one, or a negative seed.
+        InputError: no tasks, a batch size below 1, or a negative number.
     """
 
     def __init__(
@@ -136,8 +141,7 @@ class TaskBatchSampler(Sampler[list[int]]):
     ) -> None:
         if len(sizes) == 0 or batch_size < 1:
             raise InputError(f"expected tasks and a batch size from 1 up, got {len(sizes)} and {batch_size}")
-        if seed < 0:
-            raise InputError(f"expected a seed from 0 up, got {seed}")
+        check_range(seed=seed, steps=steps, start_step=start_step, jitter=jitter)
         self.sizes = np.asarray(sizes, dtype=np.float64)
         self.tasks_per_batch = batch_size
         self.steps = steps

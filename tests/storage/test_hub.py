@@ -89,7 +89,7 @@ def test_paths_may_be_strings(saved):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="no config.json: expected a saved MLP"):
+    with pytest.raises(InputError, match="nowhere is no folder: expected a saved MLP"):
         load_part(MLP, tmp_path / "nowhere")
 
 

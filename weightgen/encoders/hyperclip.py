@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "softplus": nn.Softplus}
 
 
-class HyperCLIP(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class HyperCLIP(nn.Module, SavedModule):
     """H(w) = MLP(w), compared by cosine with the embeddings of questions.
 
     References:
@@ -46,6 +46,9 @@ class HyperCLIP(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         noise: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(1, 10**9, weights=weights)
+        check_sizes(embed_dim=embed_dim, hidden_dims=hidden_dims)
+        check_range(noise=noise)
         if activation not in ACTIVATIONS:
             raise InputError(f"expected activation to be one of {sorted(ACTIVATIONS)}, got {activation!r}")
         if noise and not standardize:

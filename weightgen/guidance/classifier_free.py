@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from weightgen.errors import check_range
 from weightgen.priors import null_embeds
 from weightgen.protocols import Denoiser
 
@@ -24,6 +27,7 @@ class ClassifierFreeGuidance:
     """
 
     def __init__(self, denoiser: Denoiser, scale: float) -> None:
+        check_range(-math.inf, scale=scale)
         self.denoiser = denoiser
         self.scale = scale
 

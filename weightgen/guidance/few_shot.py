@@ -5,13 +5,14 @@ Notation: B tasks, K samples of each, Z latent, P weights. z_t = a z₀ + σ ε 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from weightgen.adaptation import gradient_descent
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.metrics import task_loss
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
@@ -60,8 +61,8 @@ class FewShotGuidance:
         samples: int = 1,
     ) -> None:
         self.kind = check_kind(prior.scheduler)
-        if samples < 1:
-            raise InputError(f"samples must be at least 1, got {samples}")
+        check_sizes(samples=samples)
+        check_range(-math.inf, scale=scale)
         self.denoiser = denoiser
         self.scheduler = prior.scheduler
         self.loss = loss

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from weightgen.adaptation import gradient_descent
 from weightgen.encoders.hyperclip import HyperCLIP
-from weightgen.errors import InputError
+from weightgen.errors import check_range, check_sizes
 from weightgen.protocols import LatentHypernetwork, Prior
 
 
@@ -44,8 +44,8 @@ class HyperCLIPGuidance(nn.Module):
         squared: bool = False,
     ) -> None:
         super().__init__()
-        if steps < 0 or weight < 0:
-            raise InputError(f"steps and weight must not be negative, got {steps} and {weight}")
+        check_sizes(0, steps=steps)
+        check_range(lr=lr, weight=weight)
         self.prior = prior
         self.hypernet = hypernet
         self.encoder = encoder

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from weightgen.errors import check_range
 from weightgen.priors import null_embeds
 from weightgen.protocols import Denoiser
 
@@ -26,6 +29,7 @@ class TextAndSupportGuidance:
     """
 
     def __init__(self, denoiser: Denoiser, text_dim: int, text_scale: float, support_scale: float) -> None:
+        check_range(-math.inf, text_scale=text_scale, support_scale=support_scale)
         self.denoiser = denoiser
         self.text_dim = text_dim
         self.text_scale = text_scale

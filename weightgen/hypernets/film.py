@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class FiLM(nn.Module, SavedModule, coders=SPACE_CODER):
     """Features y = W x + b become (1 + γ) ⊙ y + β, with (γ, β) = MLP(standardised c + σ noise) and W, b shared by all tasks.
 
     This equals weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β, where γ scales rows, so FiLM is a hypernetwork. W and b are learned together
@@ -48,6 +48,8 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(input_dim=input_dim, hidden_dims=hidden_dims)
+        check_range(input_noise=input_noise)
         self.space = space
         self.input_noise = input_noise
         shapes = dict(space.shapes)

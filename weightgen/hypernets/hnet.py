@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from weightgen.errors import check_range, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class HNet(nn.Module, SavedModule, coders=SPACE_CODER):
     """Weights as an MLP of the condition: h(c) = w⁰ + MLP(standardised c + σ noise).
 
     The noise is drawn in training only: there are few question embeddings, and without noise the network overfits them. With
@@ -43,6 +44,12 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         spread: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(
+            input_dim=input_dim,
+            hidden_dims=hidden_dims,
+            latent_dim=input_dim if latent_dim is None else latent_dim,
+        )
+        check_range(input_noise=input_noise, spread=spread)
         self.space = space
         size = input_dim if latent_dim is None else latent_dim
         self.latent_dim = size

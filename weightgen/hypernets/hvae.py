@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class HVAE(nn.Module, SavedModule, coders=SPACE_CODER):
     """q(z | w) = N(μ, σ²) with (μ, log σ² + 1) = MLP(ŵ) + A ŵ, and h(z) = unstandardise(MLP(z) + B z).
 
     ŵ are the weights, standardised with statistics kept as buffers. The linear paths A and B (not in the paper) start as the
@@ -43,6 +43,7 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         linear: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(latent_dim=latent_dim, hidden_dims=hidden_dims)
         self.space = space
         self.latent_dim = latent_dim
         self.standardizer = Standardizer(space.size)

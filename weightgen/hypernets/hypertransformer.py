@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_sizes
 from weightgen.hypernets.layer_generator import LayerGenerator, Slices
 from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter
 from weightgen.networks.convnet import ConvNet, side_by_side
 from weightgen.nn.support_features import ActivationFeatures, ImageFeatures
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import WeightSpace
 
 
-class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
+class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
     """Support set → weights of a `ConvNet`: w_i = transformer_i(placeholders, labels, features of images, features of activations).
 
     References:
@@ -75,10 +75,11 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
     ) -> None:
         chosen = _chosen(network, generated, allocation, generate_norms, learned_base)
         filters = network.channels if local_features is None else local_features
-        if min(shared_features, filters) < 0 or shared_features + filters == 0 or local_layers < 1:
+        check_sizes(0, shared_features=shared_features, local_features=filters)
+        check_sizes(1, MAX_LAYERS, embed_dim=embed_dim, local_layers=local_layers)
+        if shared_features + filters == 0:
             raise InputError(
-                "expected shared_features and local_features from 0 up, not both 0, or nothing of the images is seen, and local_layers "
-                f"from 1 up, got {shared_features}, {filters} and {local_layers}"
+                "shared_features and local_features are both 0, so no image is seen: raise one of them"
             )
         shapes = dict(WeightSpace.of(network).shapes)
         slices = {i: _slices(shapes, i, network.depth, allocation, generate_norms) for i in chosen}

@@ -4,16 +4,16 @@ Notation: B tasks, N examples, P weights.
 """
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_range, check_sizes
 from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter, support_moments
 from weightgen.metrics import task_loss
 from weightgen.networks.convnet import ConvNet
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 
 
-class MAML(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
+class MAML(SupportWriter, SavedModule, coders=NETWORK_CODER):
     """w_{i+1} = w_i − α ∇ loss(w_i, support) from a learned w_0, differentiated through unless `first_order`.
 
     References:
@@ -41,10 +41,10 @@ class MAML(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders
         head_lr: float | None = None,
     ) -> None:
         head_lr = lr if head_lr is None else head_lr
-        if steps < 1 or not min(lr, head_lr) > 0:
-            raise InputError(
-                f"expected steps from 1 up and positive lr and head_lr, got {steps}, {lr} and {head_lr}"
-            )
+        check_sizes(1, MAX_LAYERS, steps=steps)
+        check_range(lr=lr, head_lr=head_lr)
+        if not (lr and head_lr):
+            raise InputError(f"lr and head_lr must be above 0, got {lr} and {head_lr}")
         super().__init__(network)
         self.steps, self.first_order = steps, first_order
         self.rates = {name: head_lr if name.startswith("head.") else lr for name, _ in self.space.shapes}

@@ -3,14 +3,14 @@
 from typing import Any, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class SharedWeights(nn.Module, SavedModule, coders=SPACE_CODER):
     """The hypernetwork that ignores its condition: h(·) = w⁰.
 
     References:

@@ -10,19 +10,19 @@ import inspect
 from typing import Any, Literal, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_range, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.hypernets.support_round import Round, RoundSettings, Seen
 from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
-class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class SupportHNet(nn.Module, SavedModule, coders=SPACE_CODER):
     r"""Support set → weights (U, V) of a `CLIPAdapter`, y = x + V a with a = [relu(U k), 1]/√H and k = [x, 1]/√E. In each of K rounds
 
         p = softmax(β s cos(y, answers)),   r = ∂ log-likelihood / ∂y, its slope, with the expected answer taken under p
@@ -75,12 +75,13 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         normalize_inputs: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, embed_dim=embed_dim)
+        check_sizes(1, MAX_LAYERS, heads=heads, rounds=rounds)
+        check_range(step=step, sharpness=sharpness, logit_scale=logit_scale, input_noise=input_noise)
         if writes not in ("all", "last"):
             raise InputError(f"expected writes to be 'all' or 'last', got {writes!r}")
-        if rounds < 1 or not sharpness > 0:
-            raise InputError(
-                f"expected rounds from 1 up and a sharpness above 0, got {rounds} and {sharpness}"
-            )
+        if not sharpness:
+            raise InputError("sharpness must be above 0, got 0")
         self.space = space
         self.hidden_dim, self.input_dim = adapter_sizes(space)
         self.embed_dim = embed_dim

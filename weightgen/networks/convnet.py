@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_range, check_sizes
+from weightgen.storage.hub import SavedModule
 
 
 class Moments(NamedTuple):
@@ -29,7 +29,7 @@ class Moments(NamedTuple):
     var: Tensor
 
 
-class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class ConvNet(nn.Module, SavedModule):
     """`depth` layers of conv → ReLU → max pooling → batch norm, then a linear layer on the flattened map.
 
     References:
@@ -69,6 +69,11 @@ class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         eps: float = 1e-3,
     ) -> None:
         super().__init__()
+        check_sizes(
+            1, MAX_LAYERS, depth=depth, channels=channels, kernel_size=kernel_size, image_size=image_size
+        )
+        check_sizes(num_classes=num_classes, image_channels=image_channels, stride=stride, pool=pool)
+        check_range(leak=leak, eps=eps)
         numbers = (channels, num_classes, image_size, image_channels, depth, kernel_size, stride, pool)
         if min(numbers) < 1 or kernel_size % 2 == 0:
             raise InputError(f"expected sizes from 1 up and an odd kernel_size, got {numbers}")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, check_range, check_sizes
 
 EPS = 1e-6  # of the layer norms, as in the released code
 
@@ -128,11 +128,11 @@ class SetTransformer(nn.Module):
         decoder: bool = False,
     ) -> None:
         super().__init__()
-        if layers < 1 or heads < 1 or key_fraction <= 0 or value_fraction <= 0 or inner_fraction < 0:
-            raise InputError(
-                f"expected layers and heads from 1 up and positive fractions, got {layers}, {heads}, "
-                f"{key_fraction}, {value_fraction}, {inner_fraction}"
-            )
+        check_sizes(dim=dim)
+        check_sizes(1, MAX_LAYERS, layers=layers, heads=heads)
+        check_range(1e-6, 100, key_fraction=key_fraction, value_fraction=value_fraction)
+        check_range(0, 100, inner_fraction=inner_fraction)
+        check_range(leak=leak)
         sizes = (dim, heads, key_fraction, value_fraction, inner_fraction, leak)
         self.encoder = nn.ModuleList(Block(*sizes) for _ in range(layers))
         self.decoder = nn.ModuleList(Block(*sizes, with_source=True) for _ in range(layers * decoder))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from weightgen.adaptation import adapt, check_inner_variable, initial_points
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Hypernetwork, Outcome
 from weightgen.shots import resplit
@@ -57,6 +57,8 @@ class AdaptationLoss(nn.Module):
         checkpoint_steps: bool = False,
     ) -> None:
         super().__init__()
+        check_range(inner_lr=inner_lr)
+        check_range(0, 1, support_fraction=support_fraction)
         check_inner_variable(hypernet, inner_variable)
         if not 0 <= min_inner_steps <= max_inner_steps:
             raise InputError(

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.errors import check_range
 from weightgen.protocols import Outcome
 
 
@@ -23,6 +24,7 @@ class ContrastiveLoss(nn.Module):
 
     def __init__(self, encoder: HyperCLIP, logit_scale: float = 100.0, halved: bool = True) -> None:
         super().__init__()
+        check_range(logit_scale=logit_scale)
         self.encoder = encoder
         self.logit_scale = logit_scale
         self.halved = halved

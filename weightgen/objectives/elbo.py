@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from weightgen.errors import check_range
 from weightgen.hypernets import HVAE
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Outcome
@@ -36,6 +37,7 @@ class ELBOLoss(nn.Module):
         self, hvae: HVAE, network: FunctionalNetwork, kl_weight: float = 1.0, function_weight: float = 0.0
     ) -> None:
         super().__init__()
+        check_range(kl_weight=kl_weight, function_weight=function_weight)
         self.hvae = hvae
         self.network = network
         self.kl_weight = kl_weight

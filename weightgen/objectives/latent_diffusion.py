@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.priors import DiffusionPrior, drop_parts
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
@@ -55,6 +55,8 @@ class LatentDiffusionLoss(nn.Module):
         function_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        check_range(0, 1, drop_rate=drop_rate)
+        check_range(function_weight=function_weight)
         self.kind = check_kind(prior.scheduler)
         if function_weight and self.kind == "epsilon":
             raise InputError(

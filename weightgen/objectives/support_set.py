@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Outcome
@@ -40,12 +40,12 @@ class SupportSetLoss(nn.Module):
         temperature: float = 10.0,
     ) -> None:
         super().__init__()
+        check_sizes(max_shots=max_shots)
+        check_range(temperature=temperature)
         self.hypernet = hypernet
         self.network = network
-        if max_shots < 1 or not temperature > 0:
-            raise InputError(
-                f"expected shots from 1 up and a temperature above 0, got {max_shots}, {temperature}"
-            )
+        if not temperature:
+            raise InputError("temperature must be above 0, got 0")
         self.max_shots = max_shots
         self.temperature = temperature
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 
 
 def null_embeds(embeds: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class ConditionedBlock(nn.Module):
         return self.skip(features) + self.excite(self.body(torch.cat([features, condition], dim=-1)))
 
 
-class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class MLPDenoiser(nn.Module, SavedModule):
     """(z_t, t, e) → what the scheduler's `prediction_type` names: the noise ε, or z₀, or v.
 
     The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not given" (`null_embeds`). With
@@ -94,6 +94,14 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         support_noise: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(latent_dim=latent_dim, embed_dim=embed_dim, hidden_dims=hidden_dims)
+        check_sizes(2, time_dim=time_dim)
+        check_sizes(0, support_dim=support_dim)
+        check_range(embed_noise=embed_noise, support_noise=support_noise)
+        if time_dim % 2 or not hidden_dims:
+            raise InputError(
+                f"expected an even time_dim and at least one width in hidden_dims, got {time_dim} and {hidden_dims}"
+            )
         self.latent_dim = latent_dim
         self.time_dim = time_dim
         self.embed_noise = embed_noise

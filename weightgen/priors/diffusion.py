@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.denoiser import MLPDenoiser
 from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler
 from weightgen.protocols import Denoiser, TrainedDenoiser
 from weightgen.storage.files import read_tensors, write_tensors
-from weightgen.storage.hub import load_part
+from weightgen.storage.hub import check_finite, load_part
 
 
 class DiffusionPrior(nn.Module):
@@ -78,10 +78,9 @@ class DiffusionPrior(nn.Module):
             Latents, no longer standardised, with shape (B, Z).
 
         Raises:
-            InputError: the number of steps is not in 1…T, or the temperature is negative.
+            InputError: the number of steps is not in 1…T, the temperature is negative, or the latents are not finite.
         """
-        if not 0 <= temperature < float("inf"):
-            raise InputError(f"temperature must be a number from 0 up, got {temperature}")
+        check_range(temperature=temperature)
         trained_steps = self.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= trained_steps:
             raise InputError(
@@ -101,7 +100,14 @@ class DiffusionPrior(nn.Module):
         for time in scheduler.timesteps:
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
             z = scheduler.step(prediction, time, z, **extra).prev_sample
-        return self.latents.inverse(z)
+        latents: Tensor = self.latents.inverse(z)
+        if not latents.isfinite().all():
+            row = int((~latents.isfinite().all(dim=1)).nonzero()[0])
+            raise InputError(
+                f"the latents sampled for embedding {row} are NaN or infinite: give a smaller guidance scale or more steps, "
+                "and check that the embedding and the denoiser's parameters are finite"
+            )
+        return latents
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write denoiser, scheduler and latent statistics into `folder`."""
@@ -112,10 +118,21 @@ class DiffusionPrior(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> DiffusionPrior:
-        """Read what `save_pretrained` wrote."""
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            InputError: a file is missing, damaged or of another model, or a number is not finite.
+        """
         folder = Path(folder)
         prior = cls(load_part(MLPDenoiser, folder / "denoiser"), load_scheduler(folder / "scheduler"))
-        prior.latents.load_state_dict(read_tensors(folder / "latents.safetensors"))
+        statistics = read_tensors(folder / "latents.safetensors")
+        check_finite(statistics, str(folder / "latents.safetensors"))
+        try:
+            prior.latents.load_state_dict(statistics)
+        except RuntimeError as error:
+            raise InputError(
+                f"{folder / 'latents.safetensors'} does not hold the statistics of {prior.denoiser.latent_dim} latents"
+            ) from error
         return prior.eval()
 
 
