@@ -195,10 +195,8 @@ def fine_tune(
         check_inner_variable(hypernet, inner_variable)
         start = initial_points(hypernet, batch.embeds, inner_variable)[0] if start is None else start
     decode = hypernet if inner_variable == "latents" else None
-    found = adapt(
-        network, start, batch.support, batch.context,
-        steps=steps, lr=lr, first_order=first_order, decode=decode, checkpoint_steps=checkpoint_steps,
-    )  # fmt: skip
+    options = {"steps": steps, "lr": lr, "first_order": first_order, "checkpoint_steps": checkpoint_steps}
+    found = adapt(network, start, batch.support, batch.context, decode=decode, **options)  # type: ignore[arg-type]
     check_adapted(found, steps, lr)
     return found if decode is None else decode(found)
 

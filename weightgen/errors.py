@@ -47,7 +47,7 @@ def check_sizes(low: int = 1, high: int = MAX_WIDTH, /, **values: int | Sequence
         InputError: naming the first such size.
     """
     for name, value in values.items():
-        sizes = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+        sizes = value if isinstance(value, list | tuple) else [value]
         if len(sizes) > MAX_LAYERS:
             raise InputError(f"{name} must have at most {MAX_LAYERS} numbers, got {len(sizes)}")
         for size in sizes:

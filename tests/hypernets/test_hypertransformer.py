@@ -210,13 +210,13 @@ def test_colour_images_of_84_pixels():
         ({"generated": [4, 5]}, "layers from 0 to 4"),
         ({"allocation": "input"}, "output or spatial, got 'input'"),
         ({"allocation": "spatial", "generate_norms": True}, "allocation='output'"),
-        ({"layers": 0}, "layers and heads from 1 up"),
+        ({"layers": 0}, "layers must be a whole number from 1"),
         ({"generated": 4}, r"generated=\[4\]"),
         ({"generated": [4], "generate_norms": True}, "are about generated convolutions, and none is"),
         ({"generated": [4], "learned_base": True}, "are about generated convolutions, and none is"),
-        ({"shared_features": 0, "local_features": 0}, "nothing of the images is seen"),
-        ({"shared_features": -1}, "from 0 up"),
-        ({"local_layers": 0}, "local_layers from 1 up"),
+        ({"shared_features": 0, "local_features": 0}, "both 0, so no image is seen"),
+        ({"shared_features": -1}, "shared_features must be a whole number from 0"),
+        ({"local_layers": 0}, "local_layers must be a whole number from 1"),
     ],
 )
 def test_wrong_options(options, message):

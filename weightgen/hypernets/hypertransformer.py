@@ -90,9 +90,14 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
             {name.replace(".", "/"): nn.Parameter(torch.tensor(0.1)) for name in sorted(added)}
         )
         options = {
-            "layers": layers, "heads": heads, "key_fraction": key_fraction, "value_fraction": value_fraction,
-            "inner_fraction": inner_fraction, "leak": leak, "decoder": decoder,
-        }  # fmt: skip
+            "layers": layers,
+            "heads": heads,
+            "key_fraction": key_fraction,
+            "value_fraction": value_fraction,
+            "inner_fraction": inner_fraction,
+            "leak": leak,
+            "decoder": decoder,
+        }
         self.shared = ImageFeatures(network.image_channels, shared_features) if shared_features else None
         self.generators = nn.ModuleDict()
         for i, part in slices.items():

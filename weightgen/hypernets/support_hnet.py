@@ -216,8 +216,11 @@ def adapter_sizes(space: WeightSpace) -> tuple[int, int]:
     shapes = dict(space.shapes)
     hidden, dim = shapes.get("hidden.weight", (0, 0))
     expected = {
-        "hidden.weight": (hidden, dim), "hidden.bias": (hidden,), "out.weight": (dim, hidden), "out.bias": (dim,),
-    }  # fmt: skip
+        "hidden.weight": (hidden, dim),
+        "hidden.bias": (hidden,),
+        "out.weight": (dim, hidden),
+        "out.bias": (dim,),
+    }
     if shapes != expected:
         raise InputError(f"SupportHNet writes weights of a CLIPAdapter with biases, got layers {shapes}")
     return hidden, dim

@@ -50,7 +50,7 @@ class ConvNet(nn.Module, SavedModule):
         eps: added to the variance.
 
     Raises:
-        InputError: a number below its least, an even kernel, or an image too small for the layers.
+        InputError: a setting out of range, an even kernel, or an image too small for the layers.
     """
 
     def __init__(
@@ -74,14 +74,22 @@ class ConvNet(nn.Module, SavedModule):
         )
         check_sizes(num_classes=num_classes, image_channels=image_channels, stride=stride, pool=pool)
         check_range(leak=leak, eps=eps)
-        numbers = (channels, num_classes, image_size, image_channels, depth, kernel_size, stride, pool)
-        if min(numbers) < 1 or kernel_size % 2 == 0:
-            raise InputError(f"expected sizes from 1 up and an odd kernel_size, got {numbers}")
+        if kernel_size % 2 == 0:
+            raise InputError(f"expected an odd kernel_size, got {kernel_size}")
         self.settings: dict[str, Any] = {
-            "channels": channels, "num_classes": num_classes, "image_size": image_size,
-            "image_channels": image_channels, "depth": depth, "kernel_size": kernel_size, "stride": stride,
-            "pool": pool, "conv_bias": conv_bias, "leak": leak, "stored_statistics": stored_statistics, "eps": eps,
-        }  # fmt: skip
+            "channels": channels,
+            "num_classes": num_classes,
+            "image_size": image_size,
+            "image_channels": image_channels,
+            "depth": depth,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "pool": pool,
+            "conv_bias": conv_bias,
+            "leak": leak,
+            "stored_statistics": stored_statistics,
+            "eps": eps,
+        }
         self.channels, self.num_classes, self.image_size = channels, num_classes, image_size
         self.image_channels, self.depth, self.kernel_size = image_channels, depth, kernel_size
         self.stride, self.pool, self.leak, self.eps = stride, pool, leak, eps

@@ -81,10 +81,16 @@ class AdaptationLoss(nn.Module):
             limits = (self.min_inner_steps, self.max_inner_steps + 1)
             steps = torch.randint(*limits, (len(point),), device=point.device)
             point = adapt(
-                self.network, point, batch.support, batch.context,
-                steps=steps, lr=self.inner_lr, first_order=self.first_order, decode=decode,
+                self.network,
+                point,
+                batch.support,
+                batch.context,
+                steps=steps,
+                lr=self.inner_lr,
+                first_order=self.first_order,
+                decode=decode,
                 checkpoint_steps=self.checkpoint_steps,
-            )  # fmt: skip
+            )
         weights = point if decode is None else decode(point)
         logits = self.network(weights, batch.query.inputs, **batch.context)
         loss = task_loss(logits, batch.query.labels).mean()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from weightgen.errors import InputError, check_range, check_sizes
@@ -16,6 +16,19 @@ from weightgen.storage.hub import SavedModule
 def null_embeds(embeds: Tensor) -> Tensor:
     """The embedding that means "no condition": zeros, in training (conditioning dropout) and in sampling alike."""
     return torch.zeros_like(embeds)
+
+
+def embed_times(times: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embeddings [sin(t ω), cos(t ω)] of times (B,), with dim / 2 frequencies ω from 1 down to 1/10000; shape (B, dim).
+
+    References:
+        Vaswani et al., "Attention Is All You Need", 2017, section 3.5. Equal to `get_timestep_embedding` of diffusers bit by bit; the
+        import of diffusers takes longer than sampling.
+    """
+    half = dim // 2
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=times.device)
+    angles = times[:, None].float() * torch.exp(exponents / (half - 1))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def drop_parts(embeds: Tensor, part_dims: Sequence[int], rate: float) -> Tensor:
@@ -36,10 +49,9 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, dim: int, reduction: int = 8) -> None:
         super().__init__()
-        self.gate = nn.Sequential(
-            nn.Linear(dim, max(dim // reduction, 1), bias=False), nn.ReLU(),
-            nn.Linear(max(dim // reduction, 1), dim, bias=False), nn.Sigmoid(),
-        )  # fmt: skip
+        inner = max(dim // reduction, 1)
+        squeeze, excite = nn.Linear(dim, inner, bias=False), nn.Linear(inner, dim, bias=False)
+        self.gate = nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
 
     def forward(self, features: Tensor) -> Tensor:
         return features * self.gate(features)
@@ -95,7 +107,7 @@ class MLPDenoiser(nn.Module, SavedModule):
     ) -> None:
         super().__init__()
         check_sizes(latent_dim=latent_dim, embed_dim=embed_dim, hidden_dims=hidden_dims)
-        check_sizes(2, time_dim=time_dim)
+        check_sizes(4, time_dim=time_dim)
         check_sizes(0, support_dim=support_dim)
         check_range(embed_noise=embed_noise, support_noise=support_noise)
         if time_dim % 2 or not hidden_dims:
@@ -130,7 +142,7 @@ class MLPDenoiser(nn.Module, SavedModule):
         Raises:
             InputError: embeddings of another length.
         """
-        time = get_timestep_embedding(times, self.time_dim).to(latents.dtype)
+        time = embed_times(times, self.time_dim).to(latents.dtype)
         condition = torch.cat([time, *self._conditions(embeds, latents.dtype)], dim=-1)
         features = latents
         for block in self.blocks:

@@ -42,8 +42,9 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
         trained: the scheduler that the prior was trained with, if any.
 
     Raises:
-        InputError: it clips samples (`clip_sample`, the default of diffusers' DDPM and DDIM, or `thresholding`), and latents are not
-            pixels in [-1, 1]; its noise levels are not finite; or its prediction type or training schedule is another than that of `trained`.
+        InputError: it clips samples to [-1, 1] (`clip_sample`, the default of diffusers' DDPM and DDIM, or `thresholding`), which are
+            pixels and no latents; its noise levels are not finite; its prediction type is unknown; or its prediction type or training
+            schedule differs from that of `trained`.
     """
     name = type(scheduler).__name__
     for option in ("clip_sample", "thresholding"):
@@ -51,11 +52,11 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
             raise InputError(
                 f"{name} has {option}=True, which cuts latents to [-1, 1] and destroys them: build it with {option}=False"
             )
-    check_kind(scheduler)
     levels = getattr(scheduler, "alphas_cumprod", None)
     if isinstance(levels, torch.Tensor) and not bool(((levels >= 0) & (levels <= 1)).all()):
         raise InputError(f"{name} has noise levels (betas) that are not finite numbers in [0, 1]")
     if trained is None:
+        check_kind(scheduler)
         return scheduler
     advice = f"write {name}.from_config(pipe.scheduler.config)"
     for setting in ("prediction_type", "num_train_timesteps"):
