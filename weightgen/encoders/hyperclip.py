@@ -20,16 +20,18 @@ class HyperCLIP(nn.Module, SavedModule):
     """H(w) = MLP(w), compared by cosine with the embeddings of questions.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.1 and appendix A.6 (one
-        hidden layer of 256, tanh). The released code has softplus, and can standardise the weights.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.1
+        and appendix A.6 (one hidden layer of 256, tanh). The released code has softplus, and can standardise
+        the weights.
 
     Args:
         weights: P.
         embed_dim: E.
         hidden_dims: widths of the hidden layers.
         activation: the paper's "tanh" or the released code's "softplus".
-        standardize: shift and scale weights and embeddings by statistics that `fit` takes. CLIP's embeddings of questions all
-            point nearly one way; without it most of every cosine is the same for all questions.
+        standardize: shift and scale weights and embeddings by statistics that `fit` takes. CLIP's embeddings
+            of questions all point nearly one way; without it most of every cosine is the same for all
+            questions.
         noise: standard deviation of the noise on standardised weights in training; 0 as in the paper.
 
     Raises:

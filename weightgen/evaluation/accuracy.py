@@ -1,4 +1,4 @@
-"""Accuracy on few-shot tasks, the paper's way: of each task's query examples, then averaged over tasks.
+"""Accuracy on few-shot tasks as in the paper: on the query examples of each task, averaged over tasks.
 
 Notation: T tasks of a split, B tasks of a batch, K networks per task, N examples, C answers, P weights.
 """
@@ -51,7 +51,8 @@ def evaluate(
     """Score the networks with the weights that `weights_of` gives, on the query sets of a split.
 
     Raises:
-        InputError: weights or logits of a task are not finite, or a label is not the number of one of its answers.
+        InputError: weights or logits of a task are not finite, or a label is not the number of one of its
+            answers.
     """
 
     def logits_of(batch: TaskBatch, rows: Tensor) -> Tensor:
@@ -80,10 +81,10 @@ def zero_shot(
     Args:
         pipe: a `WeightPipeline`.
         tasks: T tasks.
-        embeds: what to sample for, with shape (T, E); by default the embeddings of the tasks' questions, where there are no support
-            embeddings either.
+        embeds: embeddings of questions to sample for, with shape (T, E). Without them and without support
+            embeddings, those of the tasks.
         support_embeds: embeddings of support sets, with shape (T, D).
-        seed: of the samples.
+        seed: seed of the samples.
         num_samples: K; accuracy is the mean over the samples of a task.
         **sampling: further arguments of `WeightPipeline.sample`, such as guidance_scale.
     """

@@ -26,7 +26,8 @@ class EnsembleScores(NamedTuple):
 
     Attributes:
         accuracy: mean over tasks of per-task accuracy.
-        nll: negative log-likelihood of the right answer in nats, mean over tasks of the mean over a task's examples.
+        nll: negative log-likelihood of the right answer in nats, mean over tasks of the mean over a task's
+            examples.
         calibration_error: expected calibration error over the examples of all tasks together.
     """
 

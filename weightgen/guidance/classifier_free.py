@@ -15,8 +15,8 @@ from weightgen.protocols import Denoiser
 class ClassifierFreeGuidance:
     """ε = ε_∅ + s (ε_e − ε_∅): s = 0 is unconditional, s = 1 conditional, s > 1 guided. A `Denoiser` around a `Denoiser`.
 
-    This is the convention of diffusers and of the paper's equation 10, (1 − γ) ε_∅ + γ ε_e with γ = s. Ho & Salimans write
-    (1 + w) ε_e − w ε_∅, where w = s − 1.
+    This is the convention of diffusers and of the paper's equation 10, (1 − γ) ε_∅ + γ ε_e with γ = s. Ho &
+    Salimans write (1 + w) ε_e − w ε_∅, where w = s − 1.
 
     References:
         Ho & Salimans, "Classifier-Free Diffusion Guidance", 2022.

@@ -1,7 +1,7 @@
 """A small residual network on top of frozen CLIP features, compared with the embeddings of the answers.
 
 Source: Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", TMLR 2023, after
-CLIP-Adapter (Gao et al. 2021). The authors' own code fixes what the text leaves open.
+CLIP-Adapter (Gao et al. 2021). Details that the paper does not give follow the authors' code.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Adaptation: the loss after k gradient steps on the support set. k = 0 is multitask training, k > 0 is MAML.
 
-With `SharedWeights` this is unconditional multitask and MNet-MAML, with an `HNet` on the question Cond. Multitask. Where the latent is
-adapted in place of the weights, it is HNet-MAML: unconditional from a learned start, conditional from the question.
+With `SharedWeights` this is unconditional multitask and MNet-MAML, with an `HNet` on the question Cond.
+Multitask. Where the latent is adapted in place of the weights, it is HNet-MAML: unconditional from a learned
+start, conditional from the question.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from weightgen.weights import FunctionalNetwork
 class AdaptationLoss(nn.Module):
     """L = mean over tasks of the query loss of w_k, where w_0 = h(embeds) and w_{i+1} = w_i − α ∇ loss(w_i, support).
 
-    With `inner_variable="latents"` it is w_k = h(z_k), where z_0 = h.initial_latents(embeds) and z_{i+1} = z_i − α ∇ loss(h(z_i), support).
+    With `inner_variable="latents"` it is w_k = h(z_k), where z_0 = h.initial_latents(embeds) and z_{i+1} =
+    z_i − α ∇ loss(h(z_i), support).
 
-    Support and query are drawn anew from a task's examples in every step. Without inner steps, all examples are the query set.
+    Support and query are drawn anew from a task's examples in every step. Without inner steps, all examples
+    are the query set.
 
     References:
-        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017; Nava, Kobayashi et al., 2023,
-        algorithms 2 to 4 and table 3 (0 to 10 inner steps, drawn per task; α = 0.01 for weights, 0.1 for latents).
+        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017; Nava,
+        Kobayashi et al., 2023, algorithms 2 to 4 and table 3 (0 to 10 inner steps, drawn per task; α = 0.01
+        for weights, 0.1 for latents).
 
     Args:
         network: the base network, as a function of its weights.
@@ -37,11 +41,13 @@ class AdaptationLoss(nn.Module):
         inner_lr: α.
         first_order: first-order MAML.
         support_fraction: fraction of the examples that the inner steps see.
-        inner_variable: what the inner steps change, "weights" or "latents"; latents need a `LatentHypernetwork`.
+        inner_variable: what the inner steps change, "weights" or "latents"; latents need a
+            `LatentHypernetwork`.
         checkpoint_steps: see `gradient_descent`.
 
     Raises:
-        InputError: another `inner_variable`, latents of a hypernetwork that has none, or step numbers out of order.
+        InputError: another `inner_variable`, latents of a hypernetwork that has none, or step numbers out of
+            order.
     """
 
     def __init__(

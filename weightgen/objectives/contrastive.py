@@ -13,8 +13,9 @@ class ContrastiveLoss(nn.Module):
     """L = (CE(s · H Tᵀ, rows) + CE(s · H Tᵀ, columns)) / 2, with H the embedded weights and T the questions, both of length 1.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, algorithm 1 (no scale). The released
-        code multiplies by a constant 100, which is the default here, and does not halve.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, algorithm 1
+        (no scale). The released code multiplies by a constant 100, which is the default here, and does not
+        halve.
 
     Args:
         encoder: the encoder of weights.

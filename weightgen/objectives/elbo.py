@@ -20,11 +20,13 @@ from weightgen.weights import FunctionalNetwork
 class ELBOLoss(nn.Module):
     """L = (‖ŵ − ŵ'‖² + β KL(q(z | w) ‖ N(0, I))) / √P + γ · task loss of the decoded weights w'.
 
-    The first part is the paper's, with the released code's 1/√P; the second (γ = 0 in the paper) is cross-entropy on the examples of
-    the task that w was adapted to. Squared error treats all P directions alike; the task does not.
+    The first part is the paper's, with the released code's 1/√P; the second (γ = 0 in the paper) is
+    cross-entropy on the examples of the task that w was adapted to. Squared error treats all P directions
+    alike; the task does not.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 3 and algorithm 7.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 3 and
+        algorithm 7.
 
     Args:
         hvae: the autoencoder.

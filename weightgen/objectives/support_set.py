@@ -19,8 +19,9 @@ from weightgen.weights import FunctionalNetwork
 class SupportSetLoss(nn.Module):
     """L = mean over tasks of the query loss of w = h(support), where support and query are drawn anew in every step.
 
-    The logits are divided by a temperature first. At CLIP's scale of 100 the cross-entropy depends more on how confident the predictions
-    are than on whether they are right, and training then hardly changes the weights. Accuracy does not depend on the temperature.
+    The logits are divided by a temperature first. At CLIP's scale of 100 the cross-entropy depends more on
+    how confident the predictions are than on whether they are right, and training then hardly changes the
+    weights. Accuracy does not depend on the temperature.
 
     Args:
         network: the base network, as a function of its weights.

@@ -1,4 +1,4 @@
-"""The denoiser of HyperLDM: a residual MLP with squeeze-and-excitation, whose blocks all get the time and the task as inputs."""
+"""The denoiser of HyperLDM: a residual MLP with squeeze-and-excitation; time and task enter every block."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def embed_times(times: Tensor, dim: int) -> Tensor:
     """Sinusoidal embeddings [sin(t ω), cos(t ω)] of times (B,), with dim / 2 frequencies ω from 1 down to 1/10000; shape (B, dim).
 
     References:
-        Vaswani et al., "Attention Is All You Need", 2017, section 3.5. Equal to `get_timestep_embedding` of diffusers bit by bit; the
-        import of diffusers takes longer than sampling.
+        Vaswani et al., "Attention Is All You Need", 2017, section 3.5. Equal to `get_timestep_embedding` of
+        diffusers bit by bit; the import of diffusers takes longer than sampling.
     """
     half = dim // 2
     exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=times.device)
@@ -32,12 +32,12 @@ def embed_times(times: Tensor, dim: int) -> Tensor:
 
 
 def drop_parts(embeds: Tensor, part_dims: Sequence[int], rate: float) -> Tensor:
-    """Conditioning dropout: each part of each embedding becomes "no condition" with chance `rate`, independently of the others.
+    """Conditioning dropout: replace each part of each embedding by "no condition", independently.
 
     Args:
         embeds: the parts one after the other, with shape (B, E + …).
-        part_dims: their lengths.
-        rate: the chance.
+        part_dims: lengths of the parts.
+        rate: probability that a part is replaced.
     """
     dropped = torch.rand(len(embeds), len(part_dims), device=embeds.device) < rate
     parts = zip(embeds.split(list(part_dims), dim=-1), dropped.unbind(dim=1), strict=True)
@@ -73,22 +73,25 @@ class ConditionedBlock(nn.Module):
 
 
 class MLPDenoiser(nn.Module, SavedModule):
-    """(z_t, t, e) → what the scheduler's `prediction_type` names: the noise ε, or z₀, or v.
+    """(z_t, t, e) → ε, z₀ or v, as the scheduler's `prediction_type` says.
 
-    The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not given" (`null_embeds`). With
-    support embeddings of length D, the condition is [text embedding, support embedding], and each part is treated this way separately.
+    The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not
+    given" (`null_embeds`). With support embeddings of length D, the condition is [text embedding, support
+    embedding], and each part is treated this way separately.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2 and appendix A.6
-        (hidden layers 8192, 16384, 8192; time embedding of 150). The released code drops the squeeze-and-excitation layers and
-        the last residual; here both are in the graph. LayerNorm is the code's.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2
+        and appendix A.6 (hidden layers 8192, 16384, 8192; time embedding of 150). The released code drops the
+        squeeze-and-excitation layers and the last residual; here both are in the graph. LayerNorm is the
+        code's.
 
     Args:
         latent_dim: Z.
         embed_dim: E.
         hidden_dims: widths of the blocks.
         time_dim: length of the sinusoidal time embedding; even.
-        embed_noise: standard deviation of the noise added to the standardised embedding in training; 0 as in the paper.
+        embed_noise: standard deviation of the noise added to the standardised embedding in training; 0 as in
+            the paper.
         squeeze: whether there is squeeze-and-excitation.
         support_dim: D, of the embedding of a support set (`SupportHNet.encode`); 0 where there is none.
         support_noise: as `embed_noise`, for the support embedding.

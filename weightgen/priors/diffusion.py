@@ -1,6 +1,7 @@
 """HyperLDM's prior: latent diffusion from the embedding of a task to the latents of its weights.
 
-Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the noise, e the embedding, T training steps of the schedule.
+Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the noise, e the embedding, T
+training steps of the schedule.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ class DiffusionPrior(nn.Module):
     """p(z | e) by reversing a diffusion of standardised latents.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2, algorithm 13
-        (true linear β from 1e-4 to 0.06, T = 350).
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2,
+        algorithm 13 (true linear β from 1e-4 to 0.06, T = 350).
 
     Args:
         denoiser: predicts what `scheduler.config.prediction_type` says.
-        scheduler: the diffusers scheduler of training; it must not clip samples. Sampling can use another one (`prior.scheduler = …`)
-            with the same training schedule and prediction type, such as `Kind.from_config(prior.scheduler.config)`.
+        scheduler: the diffusers scheduler of training; it must not clip samples. Sampling can use another one
+            (`prior.scheduler = …`) with the same training schedule and prediction type, such as
+            `Kind.from_config(prior.scheduler.config)`.
 
     Raises:
         InputError: see `check_scheduler`.
@@ -69,16 +71,18 @@ class DiffusionPrior(nn.Module):
         Args:
             embeds: with shape (B, E).
             num_inference_steps: denoising steps, from 1 to T.
-            generator: one for all, or one per row; with one per row, a row does not depend on the rest of the batch.
+            generator: one for all, or one per row; with one per row, a row does not depend on the rest of the
+                batch.
             guide: turns the denoiser into a guided one, e.g. `lambda d: ClassifierFreeGuidance(d, 1.5)`.
-            temperature: times the noise that sampling starts from. Below 1, samples differ less and lie nearer to the middle of
-                what is likely; at 0, a scheduler that adds no noise of its own gives one latent per embedding.
+            temperature: factor on the noise that sampling starts from. Below 1, samples differ less from each
+                other; at 0, a deterministic scheduler gives one latent per embedding.
 
         Returns:
             Latents, no longer standardised, with shape (B, Z).
 
         Raises:
-            InputError: the number of steps is not in 1…T, the temperature is negative, or the latents are not finite.
+            InputError: the number of steps is not in 1…T, the temperature is negative, or the latents are not
+                finite.
         """
         check_range(temperature=temperature)
         trained_steps = self.scheduler.config.num_train_timesteps

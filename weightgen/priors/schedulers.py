@@ -42,9 +42,9 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
         trained: the scheduler that the prior was trained with, if any.
 
     Raises:
-        InputError: it clips samples to [-1, 1] (`clip_sample`, the default of diffusers' DDPM and DDIM, or `thresholding`), which are
-            pixels and no latents; its noise levels are not finite; its prediction type is unknown; or its prediction type or training
-            schedule differs from that of `trained`.
+        InputError: it clips samples to [-1, 1] (`clip_sample`, the default of diffusers' DDPM and DDIM, or
+            `thresholding`), which are pixels and no latents; its noise levels are not finite; its prediction
+            type is unknown; or its prediction type or training schedule differs from that of `trained`.
     """
     name = type(scheduler).__name__
     for option in ("clip_sample", "thresholding"):

@@ -50,7 +50,8 @@ def class_path(part: object) -> str:
 class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
     """A module that is saved as `config.json` and `model.safetensors`; derive from it beside `nn.Module`.
 
-    `save_pretrained` and `push_to_hub` are those of `PyTorchModelHubMixin`: they write the arguments of the constructor and the state.
+    `save_pretrained` and `push_to_hub` are those of `PyTorchModelHubMixin`: they write the arguments of the
+    constructor and the state.
     """
 
     @classmethod
@@ -58,7 +59,8 @@ class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
         """Load what `save_pretrained` wrote, in evaluation mode.
 
         Args:
-            folder: a folder; or `hf://owner/name`, a model on the Hugging Face Hub, which is the only name that is downloaded.
+            folder: a folder; or `hf://owner/name`, a model on the Hugging Face Hub, which is the only name
+                that is downloaded.
             **download: further arguments of `huggingface_hub.snapshot_download`, such as `revision`.
 
         Raises:
@@ -102,8 +104,8 @@ def downloaded(folder: StrPath, **options: Any) -> Path:
 def load_part(kind: Any, folder: StrPath) -> Any:
     """Load a module that was saved with `save_pretrained`, in evaluation mode.
 
-    A `SavedModule` is first built without memory and compared with the shapes in the header of the file, so a configuration cannot take
-    more memory than its file.
+    A `SavedModule` is first built without memory and compared with the shapes in the header of the file, so a
+    configuration cannot take more memory than its file.
 
     Args:
         kind: a `SavedModule`, or another class with `PyTorchModelHubMixin`.
