@@ -119,9 +119,17 @@ def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float 
     first = order.masked_fill(support.labels == PADDING_LABEL, 2.0).argmin(dim=1, keepdim=True)
     lone = torch.zeros_like(none).expand_as(drawn).scatter(1, first, none)
     drawn = torch.where(lone, support.labels, drawn)
-    kept = (drawn != PADDING_LABEL).to(torch.int8).argsort(dim=1, descending=True, stable=True)
-    kept = kept[:, : int((drawn != PADDING_LABEL).sum(dim=1).max())]
-    index = kept.unsqueeze(-1).expand(-1, -1, support.inputs.shape[-1])
-    return batch._replace(
-        support=support._replace(inputs=support.inputs.gather(1, index), labels=drawn.gather(1, kept))
-    )
+    return batch._replace(support=drop_padding(support._replace(labels=drawn)))
+
+
+def drop_padding(examples: Examples) -> Examples:
+    """Move the padding of each task to the end, and remove the columns that are padding for all tasks, except for one.
+
+    Args:
+        examples: of B tasks, with inputs (B, N, E) and labels (B, N).
+    """
+    real = examples.labels != PADDING_LABEL
+    kept = real.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+    kept = kept[:, : max(1, int(real.sum(dim=1).max()))]
+    index = kept.unsqueeze(-1).expand(-1, -1, examples.inputs.shape[-1])
+    return Examples(examples.inputs.gather(1, index), examples.labels.gather(1, kept))

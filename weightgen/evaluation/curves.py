@@ -16,7 +16,7 @@ from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import Scores, WeightsOf, evaluate
 from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.protocols import Hypernetwork
-from weightgen.shots import keep_shots, shot_order
+from weightgen.shots import drop_padding, keep_shots, shot_order
 from weightgen.tasks import TaskBatch
 from weightgen.weights import FunctionalNetwork
 
@@ -98,7 +98,7 @@ def shot_curve(
 def few_shots(batch: TaskBatch, rows: Tensor, shots: int | None, seed: int) -> TaskBatch:
     """The batch with at most `shots` support examples of each class, chosen by seed and task; None keeps all."""
     order = shot_order(batch, rows, seed)
-    return batch._replace(support=keep_shots(batch.support, shots, order))
+    return batch._replace(support=drop_padding(keep_shots(batch.support, shots, order)))
 
 
 @torch.no_grad()
