@@ -66,7 +66,7 @@ def test_wrong_components_are_one_line(spec, message):
         "torch.nn.Parameter",
         "weightgen.storage.files.write_json",
         "weightgen.networks.clip_adapter.PyTorchModelHubMixin",
-        "weightgen.hypernets.saving.load_hypernet",
+        "weightgen.storage.hub.load_part",
         "diffusers.DiffusionPipeline.from_pretrained",
         "subprocess.Popen",
     ],
