@@ -40,6 +40,7 @@ class Config(training.RunConfig):
     steps: list[int] = field(default_factory=lambda: [50])  # tried on the validation tasks
     lrs: list[float] = field(default_factory=lambda: [0.01])
     batch_size: int = 32
+    checkpoint_every: int = 20  # batches
 
 
 def chosen(cfg: Config, trials: list[Trial]) -> dict[str, Any]:
@@ -48,11 +49,8 @@ def chosen(cfg: Config, trials: list[Trial]) -> dict[str, Any]:
         if trial.accuracy is None:
             what = f"the loss goes from {trial.before:.3g} to {trial.after:.3g}"
             print(f"{trial.steps} steps of {trial.lr} diverge: {what}", file=sys.stderr)
-    tried = [
-        {"steps": trial.steps, "lr": trial.lr, "validation_accuracy": trial.accuracy}
-        for trial in trials
-        if trial.accuracy is not None
-    ]
+    sound = [trial for trial in trials if trial.accuracy is not None]
+    tried = [{"steps": t.steps, "lr": t.lr, "validation_accuracy": t.accuracy} for t in sound]
     if not tried:
         raise InputError(f"adaptation diverged with every step size: give smaller ones than lrs={cfg.lrs}")
     return {**max(tried, key=lambda one: one["validation_accuracy"]), "tried": tried}
@@ -61,9 +59,7 @@ def chosen(cfg: Config, trials: list[Trial]) -> dict[str, Any]:
 @torch.no_grad()
 def main(cfg: Config) -> None:
     if cfg.support and cfg.inner_variable == "latents":
-        raise InputError(
-            "a SupportHNet writes weights, no latents: leave out inner_variable=latents, or support"
-        )
+        raise InputError("a SupportHNet writes weights, no latents: leave out inner_variable, or support")
     run = training.start_run(cfg, reads=("dataset", "start", "support"))
     where = {"features": cfg.features, "device": run.device}
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
@@ -101,10 +97,7 @@ def main(cfg: Config) -> None:
     modules = {"network": network.module, "hypernet": hypernet}
     if writer is not None:
         modules["support"] = writer
-        score = evaluate(
-            network, validation, lambda batch, _: writer(batch.support, batch.context["answers"])
-        )
-        facts["validation_accuracy"] = score.macro
+        facts["validation_accuracy"] = evaluate(network, validation, lambda batch, _: adapted(batch)).macro
     elif cfg.inner_variable == "latents" and cfg.keep_weights:
         tensors["weights"] = torch.stack([hypernet(draw.to(run.device)).cpu() for draw in tensors["latents"]])
     facts |= {"draws": cfg.draws, "seed": cfg.seed, "inner_variable": cfg.inner_variable, "start": cfg.start}

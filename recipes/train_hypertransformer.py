@@ -6,8 +6,7 @@
 After a warm-up the learning rate is constant, and falls linearly over the last `decay_steps`; so a run, finished or not,
 can go on to another number of steps: the same command with `steps=…`. Saves the exponential moving average, and one line
 per validation in metrics.jsonl. Zhmoginov et al., 2022: section 5 (results/omniglot has what to expect).
-About 14 ms per episode and CPU thread (8 channels, 1-shot); an eighth less on Linux with MALLOC_MMAP_MAX_=0
-MALLOC_TRIM_THRESHOLD_=2000000000, which keep the memory of large activations in the process.
+About 14 ms per episode and CPU thread (8 channels, 1-shot).
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,8 +20,6 @@ from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
 from weightgen.hypernets.support_writer import check_support
 from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accuracies
-
-MAY_CHANGE = ("steps", "lr", "beta2", "warmup", "decay_steps", "hide", "hide_steps", "validate_every")
 
 
 @dataclass
@@ -61,11 +58,6 @@ class Config(training.RunConfig):
     validation_queries: int = 5
 
 
-def pick(cfg: Config, *names: str) -> dict[str, Any]:
-    """Some settings by name."""
-    return {name: getattr(cfg, name) for name in names}
-
-
 def new_model(cfg: Config, arrays: FewShotArrays) -> Any:
     """An untrained model, or that of `start`, which must be the same."""
     shape = {"image_size": arrays.images.shape[1], "image_channels": arrays.images.shape[3]}
@@ -80,15 +72,14 @@ def new_model(cfg: Config, arrays: FewShotArrays) -> Any:
 
 def main(cfg: Config) -> None:
     if cfg.hide and not (cfg.hide_steps > 0 and cfg.unlabeled):
-        raise InputError(
-            "hide needs unlabelled samples and a step when it ends: write unlabeled and hide_steps"
-        )
-    run = training.start_run(cfg, reads=("data", "start"), may_change=MAY_CHANGE)
-    arrays, process = FewShotArrays(cfg.data), run.accelerator.process_index
-    common = pick(cfg, "ways", "shots", "unlabeled", "mean", "std")
+        raise InputError("hide needs unlabelled samples and an end: write unlabeled and hide_steps")
+    may_change = ("steps", "lr", "beta2", "warmup", "decay_steps", "hide", "hide_steps", "validate_every")
+    run = training.start_run(cfg, reads=("data", "start"), may_change=may_change)
+    arrays = FewShotArrays(cfg.data)
+    common = training.pick(cfg, "ways", "shots", "unlabeled", "mean", "std")
     common["batch_size"] = training.share(run, cfg.batch_size)
-    how = pick(cfg, "queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
-    how["seed"] = 2 * (cfg.seed * 4096 + process)
+    how = training.pick(cfg, "queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
+    how["seed"] = 2 * (cfg.seed * 4096 + run.accelerator.process_index)
     train = Episodes(arrays, arrays.classes(*cfg.train_splits), **common, **how)
     how = {"queries": cfg.validation_queries, "seed": 2 * cfg.seed + 1}
     validation = Episodes(arrays, arrays.classes(cfg.validation_split), **common, **how)
@@ -98,6 +89,7 @@ def main(cfg: Config) -> None:
     objective, judged = (EpisodicLoss(model, cfg.transductive) for model in (hypernet, average.module))
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, betas=(0.9, cfg.beta2), fused=True)
     prepared, optimizer = run.accelerator.prepare(objective, optimizer)
+    facts = {"settings": asdict(cfg), "step": cfg.steps}
     means = training.Mean(["loss", "accuracy"], run.device)  # since the last line of the log
     training.resume(run, optimizer, hypernet=hypernet, average=average, means=means)
     for step in training.step_numbers(run, cfg.steps):
@@ -111,8 +103,8 @@ def main(cfg: Config) -> None:
             score = episode_accuracies(judged, validation, cfg.validation_episodes).mean().item()
             row = {"episodes": (step + 1) * cfg.batch_size, **means.take(), "validation_accuracy": score}
             training.log_metrics(run, step + 1, row)
-            training.snapshot(run, {"settings": asdict(cfg), "step": step + 1}, hypernet=average.module)
-    training.save_run(run, {"settings": asdict(cfg), "step": cfg.steps}, go_on=True, hypernet=average.module)
+            training.snapshot(run, facts | {"step": step + 1}, hypernet=average.module)
+    training.save_run(run, facts, go_on=True, hypernet=average.module)
 
 
 if __name__ == "__main__":

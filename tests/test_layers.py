@@ -6,8 +6,9 @@ import pytest
 
 LAYERS = [
     {"errors"},
+    {"storage"},
     {"weights", "tasks", "networks", "nn"},
-    {"storage", "metrics", "shots"},
+    {"metrics", "shots"},
     {"protocols"},
     {"adaptation", "hypernets", "encoders", "priors"},
     {"data", "guidance"},

@@ -40,8 +40,8 @@ def step_curve(
         steps: the numbers of steps.
         lr: step size.
         inner_variable: what the steps change, "weights" or "latents".
-        start_of: (batch, numbers of its tasks) → weights (B, P) or latents (B, Z) to start at, in place of the hypernetwork's own; for
-            example weights that a prior sampled for the question.
+        start_of: (batch, numbers of its tasks) → weights (B, P) or latents (B, Z) to start at, in place of
+            the hypernetwork's own; for example weights that a prior sampled for the question.
 
     Raises:
         InputError: negative steps, or see `fine_tune`.
@@ -78,7 +78,7 @@ def shot_curve(
         tasks: T tasks; their query sets stay as they are.
         weights_of: (batch with small support sets, numbers of its tasks) → weights (B, P).
         shots: the numbers n; None for all examples.
-        seeds: of the choice of examples.
+        seeds: seeds of the choice of examples.
 
     Raises:
         InputError: no or negative shots.

@@ -14,7 +14,7 @@ training.save_run(run, best.restore(), network=network.module, hypernet=hypernet
 
 from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
-from weightgen.training.components import build, build_part, spec
+from weightgen.training.components import build, build_part, options, pick, spec
 from weightgen.training.config import parse
 from weightgen.training.log import log_metrics, read_metrics
 from weightgen.training.loop import (
@@ -35,7 +35,7 @@ from weightgen.training.saved import AdaptedTasks, check_same, load_module, load
 
 __all__ = [
     "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema", "finish",
-    "load_module", "load_run", "log_metrics", "parse", "read_facts", "read_metrics", "resume", "run",
+    "load_module", "load_run", "log_metrics", "options", "parse", "pick", "read_facts", "read_metrics", "resume", "run",
     "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

@@ -49,6 +49,16 @@ def spec(path: str, **arguments: Any) -> Any:
     return field(default_factory=lambda: {COMPONENT: path, **arguments})
 
 
+def options(**values: Any) -> Any:
+    """A field of a `Config` whose default is a dictionary of these values."""
+    return field(default_factory=lambda: dict(values))
+
+
+def pick(cfg: Any, *names: str) -> dict[str, Any]:
+    """Some settings by name."""
+    return {name: getattr(cfg, name) for name in names}
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What to write in place of an unknown name: its new name if it is an old one, else the most similar."""
     names = list(known)

@@ -38,7 +38,7 @@ class RunConfig:
         output: folder to make.
         seed: of all randomness.
         resume: "auto" goes on with an unfinished run of the same settings and data; "never" refuses it.
-        overwrite: begin anew, and replace what this recipe wrote to `output` before.
+        overwrite: whether to replace an `output` that a recipe made, or an unfinished run of other settings; no other folder ever is.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many are kept.
         trust_remote_code: whether components may be classes that are not weightgen's.
@@ -128,6 +128,7 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
         SystemExit: with status 0, the run is finished already.
     """
     _check_settings(cfg)
+    _check_own(Path(cfg.output))
     recipe = Path(inspect.stack()[1].filename).stem
     settings = asdict(cfg)
     kept = {name: value for name, value in settings.items() if name not in (*FREE, *reads, *may_change)}
@@ -160,16 +161,22 @@ def _check_settings(cfg: RunConfig) -> None:
     check_ranges(asdict(cfg))
 
 
+def _check_own(output: Path) -> None:
+    """Refuse an output, or a folder of its unfinished run, that no recipe made."""
+    folder = unfinished(output)
+    others = {path.name for path in folder.glob("*")} - {"lock"}
+    if output.exists() and not (output / RUN).is_file():
+        foreign = output
+    elif folder.is_symlink() or (others and RUN not in others):
+        foreign = folder
+    else:
+        return
+    raise InputError(f"{foreign} exists already, and no recipe made it: remove it, or choose another output")
+
+
 def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
     """Make the folder of the run, or find it; then it is locked and holds `run.json`."""
     folder, output = run.folder, run.output
-    if output.exists() and not (output / RUN).is_file():
-        raise InputError(
-            f"{output} exists already, and no recipe made it: remove it, or choose another output"
-        )
-    others = {path.name for path in folder.glob("*")} - {"lock"}
-    if folder.is_symlink() or (others and RUN not in others):
-        raise InputError(f"{folder} exists already, and no recipe made it: remove it, or choose another output")
     if output.exists() and not cfg.overwrite:
         _check_finished(run, cfg, may_change)
     try:
@@ -182,21 +189,29 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
     except OSError as error:
         raise InputError(f"{output} is in use: another process is writing it") from error
     _remove_rests(run)
-    if cfg.overwrite:
-        for file in folder.glob("*"):
-            if file.name != "lock":
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-    elif [*folder.glob("checkpoint-*")]:  # without one there is nothing to lose
-        if cfg.resume == "never":
+    if [*folder.glob("checkpoint-*")]:  # without one there is nothing to lose
+        if cfg.resume == "never" and not cfg.overwrite:
             raise InputError(f"{folder} is an unfinished run: write resume=auto to go on, or overwrite=true")
-        _check_same(run, folder, "is an unfinished run")
-    elif output.exists():  # it goes on with more steps
+        try:
+            _check_same(run, folder, "is an unfinished run")
+        except InputError:
+            if not cfg.overwrite:
+                raise
+            _empty(folder)
+    elif output.exists() and not cfg.overwrite:  # it goes on with more steps
         for file in (*output.glob("checkpoint-*.safetensors"), output / METRICS, output / RUN):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
     if [*folder.glob("checkpoint-*")]:
         run.phases = read_json(folder / RUN)["phases"]
     write_json(folder / RUN, record(run))
+
+
+def _empty(folder: Path) -> None:
+    """Remove all that an earlier run left in its folder, but the lock."""
+    for file in folder.glob("*"):
+        if file.name != "lock":
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def _check_finished(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
