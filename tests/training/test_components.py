@@ -65,7 +65,7 @@ def test_wrong_components_are_one_line(spec, message):
         "torch.nn.functional.relu",
         "torch.nn.Parameter",
         "weightgen.storage.files.write_json",
-        "weightgen.networks.clip_adapter.PyTorchModelHubMixin",
+        "weightgen.networks.clip_adapter.SavedModule",
         "weightgen.hypernets.saving.load_hypernet",
         "diffusers.DiffusionPipeline.from_pretrained",
         "subprocess.Popen",
