@@ -1,7 +1,6 @@
 """Every class of the library against the contract that `weightgen.protocols` says it fulfils."""
 
 import inspect
-import re
 
 import pytest
 import torch
