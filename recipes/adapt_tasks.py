@@ -11,7 +11,6 @@ The number and size of the steps are those with the best validation accuracy (57
 
 import sys
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -22,12 +21,11 @@ from torch import Tensor, nn
 
 from weightgen import InputError, training
 from weightgen.adaptation import adapt, check_adapted, check_inner_variable, initial_points
-from weightgen.data import MetaVQATasks, load_tasks
+from weightgen.data import load_tasks
 from weightgen.evaluation import evaluate
-from weightgen.metrics import task_loss
+from weightgen.evaluation.step_sizes import Trial, try_step_sizes
 from weightgen.shots import resplit
 from weightgen.tasks import TaskBatch, batches
-from weightgen.weights import FunctionalNetwork
 
 
 @dataclass
@@ -42,81 +40,55 @@ class Config(training.RunConfig):
     steps: list[int] = field(default_factory=lambda: [50])  # tried on the validation tasks
     lrs: list[float] = field(default_factory=lambda: [0.01])
     batch_size: int = 32
+    checkpoint_every: int = 20  # batches
 
 
-class Tuning:
-    """Gradient descent on the weights or latents of tasks, as the settings say."""
-
-    def __init__(self, cfg: Config, network: FunctionalNetwork, hypernet: Any) -> None:
-        check_inner_variable(hypernet, cfg.inner_variable)
-        self.cfg, self.network, self.hypernet = cfg, network, hypernet
-        self.dim = hypernet.latent_dim if cfg.inner_variable == "latents" else network.space.size
-
-    def points(self, batch: TaskBatch, steps: int, lr: float) -> Tensor:
-        """Adapted weights (B, P) or latents (B, Z)."""
-        start, decode = initial_points(self.hypernet, batch.embeds, self.cfg.inner_variable)
-        return adapt(self.network, start, batch.support, batch.context, steps=steps, lr=lr, decode=decode)
-
-    def decode(self, points: Tensor) -> Tensor:
-        return self.hypernet(points) if self.cfg.inner_variable == "latents" else points
-
-    def loss(self, batch: TaskBatch, steps: int, lr: float) -> float:
-        logits = self.network(
-            self.decode(self.points(batch, steps, lr)), batch.support.inputs, **batch.context
-        )
-        return task_loss(logits, batch.support.labels).mean().item()
-
-    def choose(self, tasks: MetaVQATasks) -> dict[str, Any]:
-        """The number and size of steps with the best accuracy of those that lower the loss; see `tried`."""
-        few, tried = tasks.batch(range(min(len(tasks), 32))), []
-        before = self.loss(few, 0, 0.0)
-        for steps, lr in product(self.cfg.steps, self.cfg.lrs):
-            after = self.loss(few, steps, lr)
-            if steps and lr and not after < before:  # so also for NaN
-                print(
-                    f"{steps} steps of {lr} diverge: the loss goes from {before:.3g} to {after:.3g}",
-                    file=sys.stderr,
-                )
-                continue
-            found = partial(self.points, steps=steps, lr=lr)
-            score = evaluate(self.network, tasks, lambda batch, _, found=found: self.decode(found(batch)))
-            tried.append({"steps": steps, "lr": lr, "validation_accuracy": score.macro})
-        if not tried:
-            raise InputError(
-                f"adaptation diverged with every step size, see above: give smaller ones than lrs={self.cfg.lrs}"
-            )
-        return {**max(tried, key=lambda one: one["validation_accuracy"]), "tried": tried}
+def chosen(cfg: Config, trials: list[Trial]) -> dict[str, Any]:
+    """The number and size of steps with the best accuracy of those that lower the loss."""
+    for trial in trials:
+        if trial.accuracy is None:
+            what = f"the loss goes from {trial.before:.3g} to {trial.after:.3g}"
+            print(f"{trial.steps} steps of {trial.lr} diverge: {what}", file=sys.stderr)
+    sound = [trial for trial in trials if trial.accuracy is not None]
+    tried = [{"steps": t.steps, "lr": t.lr, "validation_accuracy": t.accuracy} for t in sound]
+    if not tried:
+        raise InputError(f"adaptation diverged with every step size: give smaller ones than lrs={cfg.lrs}")
+    return {**max(tried, key=lambda one: one["validation_accuracy"]), "tried": tried}
 
 
 @torch.no_grad()
 def main(cfg: Config) -> None:
     if cfg.support and cfg.inner_variable == "latents":
-        raise InputError(
-            "a SupportHNet writes weights, no latents: leave out inner_variable=latents, or support"
-        )
+        raise InputError("a SupportHNet writes weights, no latents: leave out inner_variable, or support")
     run = training.start_run(cfg, reads=("dataset", "start", "support"))
     where = {"features": cfg.features, "device": run.device}
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
     network, hypernet = training.load_run(cfg.start, run.device, cfg.trust_remote_code)
-    tuning = Tuning(cfg, network, hypernet)
+    check_inner_variable(hypernet, cfg.inner_variable)
     writer = training.load_module(cfg.support, "hypernet", run.device) if cfg.support else None
     if writer is not None and writer.space != network.space:
         raise InputError(f"{cfg.support} writes weights of another network than {cfg.start} has")
-    facts = tuning.choose(validation)
-    found = nn.ParameterDict({cfg.inner_variable: torch.full((cfg.draws, len(train), tuning.dim), torch.nan)})
+    how = (cfg.steps, cfg.lrs, cfg.inner_variable)
+    facts = chosen(cfg, try_step_sizes(network, hypernet, validation, *how))
+
+    def adapted(batch: TaskBatch) -> Tensor:
+        if writer is not None:
+            return writer(batch.support, batch.context["answers"])
+        start, decode = initial_points(hypernet, batch.embeds, cfg.inner_variable)
+        steps = {"steps": facts["steps"], "lr": facts["lr"], "decode": decode}
+        return adapt(network, start, batch.support, batch.context, **steps)
+
+    dim = hypernet.latent_dim if cfg.inner_variable == "latents" else network.space.size
+    found = nn.ParameterDict({cfg.inner_variable: torch.full((cfg.draws, len(train), dim), torch.nan)})
     training.resume(run, found=found)
     jobs = list(product(range(cfg.draws), batches(train.sizes, cfg.batch_size)))
-    processes = run.accelerator.num_processes
+    process, processes = run.accelerator.process_index, run.accelerator.num_processes
     for step in training.step_numbers(run, -(-len(jobs) // processes)):
         made = []
-        for number in range(len(jobs))[step * processes + run.accelerator.process_index :][:1]:
+        for number in range(len(jobs))[step * processes + process :][:1]:  # none where jobs have run out
             training.seed_step(cfg.seed, number)
             part = torch.rand(len(jobs[number][1])) / 3 + 2 / 3
-            batch = resplit(train.batch(jobs[number][1]), part.to(run.device))
-            if writer is None:
-                points = tuning.points(batch, facts["steps"], facts["lr"])
-            else:
-                points = writer(batch.support, batch.context["answers"])
+            points = adapted(resplit(train.batch(jobs[number][1]), part.to(run.device)))
             check_adapted(points, facts["steps"], facts["lr"])
             made.append((jobs[number], points.cpu()))
         for (draw, rows), points in gather_object(made):
@@ -125,10 +97,7 @@ def main(cfg: Config) -> None:
     modules = {"network": network.module, "hypernet": hypernet}
     if writer is not None:
         modules["support"] = writer
-        score = evaluate(
-            network, validation, lambda batch, _: writer(batch.support, batch.context["answers"])
-        )
-        facts["validation_accuracy"] = score.macro
+        facts["validation_accuracy"] = evaluate(network, validation, lambda batch, _: adapted(batch)).macro
     elif cfg.inner_variable == "latents" and cfg.keep_weights:
         tensors["weights"] = torch.stack([hypernet(draw.to(run.device)).cpu() for draw in tensors["latents"]])
     facts |= {"draws": cfg.draws, "seed": cfg.seed, "inner_variable": cfg.inner_variable, "start": cfg.start}

@@ -50,17 +50,15 @@ class Config(training.RunConfig):
     validate_every: int = 500
     validate_scales: list[float] = field(default_factory=lambda: [1.5])  # the best one counts
     validate_shots: int = 5  # examples of each class
-    sampling: dict[str, Any] = field(
-        default_factory=lambda: {"support_guidance_scale": 1.5, "num_inference_steps": 20}
-    )
+    sampling: dict[str, Any] = training.options(support_guidance_scale=1.5, num_inference_steps=20)
 
 
 def main(cfg: Config) -> None:
     guidable = cfg.drop_rate > 0 or cfg.question_fraction < 1
     if not cfg.validate_scales or not (guidable or set(cfg.validate_scales) == {1}):
-        raise InputError(
-            "expected guidance scales: write validate_scales=[1.5], or [1] without conditioning dropout"
-        )
+        raise InputError("expected validate_scales=[1.5]; without conditioning dropout, validate_scales=[1]")
+    if cfg.support and not cfg.drop_rate > 0:
+        raise InputError("a condition alone is learned by dropping the other one: write drop_rate=0.2")
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae", "support"))
     where = {"features": cfg.features, "device": run.device, "questions": True}
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
@@ -73,11 +71,9 @@ def main(cfg: Config) -> None:
         supports = one_pass_weights(encoder, train, cfg.support_draws, seed=cfg.seed, embed=True)
         asked_with += [(None, shown), (validation.embeds, shown)]
     conditions = TaskConditions.of(train.embeds, cfg.question_fraction, supports, cfg.seed)
-    conditions.check_dropout(cfg.drop_rate)
     latents = LatentTasks(mean, std, conditions, cfg.posterior_noise)
-    denoiser = training.build_part(cfg, "denoiser", latent_dim=mean.shape[-1], **conditions.dims).to(
-        run.device
-    )
+    sizes = {"latent_dim": mean.shape[-1], **conditions.dims}
+    denoiser = training.build_part(cfg, "denoiser", **sizes).to(run.device)
     conditions.fit(denoiser)
     model = nn.ModuleDict({"denoiser": denoiser, "hypernet": hypernet})
     average = training.ema(model, cfg.ema_decay)
@@ -88,8 +84,7 @@ def main(cfg: Config) -> None:
     pipe = WeightPipeline(*parts, template=train.template, guidable=guidable, support=encoder)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=cfg.lr)
-    objective, optimizer = run.accelerator.prepare(objective, optimizer)
+    objective, optimizer = run.accelerator.prepare(objective, torch.optim.Adam(trained, lr=cfg.lr))
 
     def accuracy(scale: float) -> float:
         how = {"guidance_scale": scale, **cfg.sampling}

@@ -6,8 +6,7 @@
 After a warm-up the learning rate is constant, and falls linearly over the last `decay_steps`; so a run, finished or not,
 can go on to another number of steps: the same command with `steps=…`. Saves the exponential moving average, and one line
 per validation in metrics.jsonl. Zhmoginov et al., 2022: section 5 (results/omniglot has what to expect).
-About 14 ms per episode and CPU thread (8 channels, 1-shot); an eighth less on Linux with MALLOC_MMAP_MAX_=0
-MALLOC_TRIM_THRESHOLD_=2000000000, which keep the memory of large activations in the process.
+About 14 ms per episode and CPU thread (8 channels, 1-shot).
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,9 +20,6 @@ from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
 from weightgen.hypernets.support_writer import check_support
 from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accuracies
-
-MAY_CHANGE = ("steps", "lr", "beta2", "warmup", "decay_steps", "max_grad_norm", "ema_decay", "hide", "hide_steps",
-              "validate_every", "validation_episodes")  # fmt: skip
 
 
 @dataclass
@@ -62,79 +58,52 @@ class Config(training.RunConfig):
     validation_queries: int = 5
 
 
-def check(cfg: Config) -> None:
-    """Refuse settings that are out of range, or without effect."""
-    if min(cfg.decay_steps, cfg.warmup, cfg.validation_episodes) < 1:
-        raise InputError("expected warmup, decay_steps and validation_episodes from 1 up")
-    if not (0 <= cfg.beta2 < 1 and 0 <= cfg.ema_decay < 1 and cfg.max_grad_norm > 0):
-        raise InputError("expected beta2 and ema_decay in [0, 1), and max_grad_norm above 0")
-    if not 0 <= cfg.hide <= 1 or (cfg.hide and not (cfg.hide_steps > 0 and cfg.unlabeled)):
-        raise InputError(
-            "expected hide in [0, 1]; above 0 it needs unlabelled samples: write unlabeled and hide_steps"
-        )
-
-
 def new_model(cfg: Config, arrays: FewShotArrays) -> Any:
     """An untrained model, or that of `start`, which must be the same."""
     shape = {"image_size": arrays.images.shape[1], "image_channels": arrays.images.shape[3]}
     network = training.build_part(cfg, "network", num_classes=cfg.ways, **shape)
     if cfg.start is None:
         return training.build_part(cfg, "hypernet", network=network)
-    before = training.read_facts(cfg.start)["settings"]
+    before = training.read_facts(cfg.start)["settings"]["hypernet"]
     model = training.load_module(cfg.start, "hypernet").requires_grad_(True).train()
-    old, new = (before["hypernet"] | model.network.settings, cfg.hypernet | network.settings)
-    if differing := [name for name in old.keys() | new.keys() if old.get(name) != new.get(name)]:
-        name = min(differing)
-        raise InputError(
-            f"the model of {cfg.start} has {name}={old.get(name)}, and the settings say {new.get(name)}"
-        )
+    training.check_same(cfg.start, before | model.network.settings, cfg.hypernet | network.settings)
     return model
 
 
 def main(cfg: Config) -> None:
-    check(cfg)
-    run = training.start_run(cfg, reads=("data", "start"), may_change=MAY_CHANGE)
-    arrays, process = FewShotArrays(cfg.data), run.accelerator.process_index
-    names = ("ways", "shots", "unlabeled", "mean", "std")
-    common = {name: getattr(cfg, name) for name in names} | {
-        "batch_size": training.share(run, cfg.batch_size)
-    }
-    only_train = {
-        name: getattr(cfg, name)
-        for name in ("queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
-    }
-    train = Episodes(
-        arrays,
-        arrays.classes(*cfg.train_splits),
-        seed=2 * (cfg.seed * 4096 + process),
-        **common,
-        **only_train,
-    )
-    held_out = arrays.classes(cfg.validation_split)
-    validation = Episodes(arrays, held_out, queries=cfg.validation_queries, seed=2 * cfg.seed + 1, **common)
+    if cfg.hide and not (cfg.hide_steps > 0 and cfg.unlabeled):
+        raise InputError("hide needs unlabelled samples and an end: write unlabeled and hide_steps")
+    may_change = ("steps", "lr", "beta2", "warmup", "decay_steps", "hide", "hide_steps", "validate_every")
+    run = training.start_run(cfg, reads=("data", "start"), may_change=may_change)
+    arrays = FewShotArrays(cfg.data)
+    common = training.pick(cfg, "ways", "shots", "unlabeled", "mean", "std")
+    common["batch_size"] = training.share(run, cfg.batch_size)
+    how = training.pick(cfg, "queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
+    how["seed"] = 2 * (cfg.seed * 4096 + run.accelerator.process_index)
+    train = Episodes(arrays, arrays.classes(*cfg.train_splits), **common, **how)
+    how = {"queries": cfg.validation_queries, "seed": 2 * cfg.seed + 1}
+    validation = Episodes(arrays, arrays.classes(cfg.validation_split), **common, **how)
     hypernet = new_model(cfg, arrays).to(run.device)
     check_support(train.batch(0, run.device).support, hypernet.network)
     average = training.ema(hypernet, cfg.ema_decay)
     objective, judged = (EpisodicLoss(model, cfg.transductive) for model in (hypernet, average.module))
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, betas=(0.9, cfg.beta2), fused=True)
     prepared, optimizer = run.accelerator.prepare(objective, optimizer)
+    facts = {"settings": asdict(cfg), "step": cfg.steps}
     means = training.Mean(["loss", "accuracy"], run.device)  # since the last line of the log
     training.resume(run, optimizer, hypernet=hypernet, average=average, means=means)
     for step in training.step_numbers(run, cfg.steps):
         objective.hide = annealed(step, cfg.hide, cfg.hide_steps)
-        outcome = prepared(train.batch(step, run.device))
+        loss, metrics = prepared(train.batch(step, run.device))
         lr = cfg.lr * min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / cfg.decay_steps)
-        training.update(
-            run, optimizer, outcome.loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm
-        )
+        training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(hypernet)
-        means.update(outcome.metrics)
+        means.update(metrics)
         if training.due(step, cfg.validate_every, cfg.steps):
             score = episode_accuracies(judged, validation, cfg.validation_episodes).mean().item()
             row = {"episodes": (step + 1) * cfg.batch_size, **means.take(), "validation_accuracy": score}
             training.log_metrics(run, step + 1, row)
-            training.snapshot(run, {"settings": asdict(cfg), "step": step + 1}, hypernet=average.module)
-    facts = {"settings": asdict(cfg), "step": cfg.steps}
+            training.snapshot(run, facts | {"step": step + 1}, hypernet=average.module)
     training.save_run(run, facts, go_on=True, hypernet=average.module)
 
 

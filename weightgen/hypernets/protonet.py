@@ -1,4 +1,4 @@
-"""Prototypical network, seen as a hypernetwork: the convolutions are learned, the last layer is written from the class means.
+"""Prototypical network as a hypernetwork: convolutions are learned, the last layer follows from class means.
 
 Notation: B tasks, N examples, C classes, P weights.
 """
@@ -12,8 +12,10 @@ from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 
 
-class ProtoNet(SupportWriter, SavedModule, library_name="weightgen", coders=NETWORK_CODER):
-    """Logits −‖f(x) − m_c‖² up to what is the same for all classes: head weights 2 m_c and biases −‖m_c‖², m_c the mean of class c.
+class ProtoNet(SupportWriter, SavedModule, coders=NETWORK_CODER):
+    """Logits −‖f(x) − m_c‖² up to a term that all classes share, where m_c is the mean feature of class c.
+
+    The last layer has the weights 2 m_c and the biases −‖m_c‖².
 
     References:
         Snell, Swersky, Zemel, "Prototypical Networks for Few-shot Learning", 2017, equations 2 and 8.

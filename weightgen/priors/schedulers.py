@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
+from weightgen.priors.parametrisation import check_kind
 from weightgen.priors.trial import check_steps
 from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.storage.hub import class_named, class_path
@@ -27,6 +28,7 @@ def paper_schedule(prediction_type: str = "epsilon", num_train_timesteps: int = 
     """
     from diffusers import DDIMScheduler
 
+    check_sizes(num_train_timesteps=num_train_timesteps)
     return DDIMScheduler(
         num_train_timesteps=num_train_timesteps,
         beta_schedule="linear",
@@ -45,9 +47,10 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
         trained: the scheduler that the prior was trained with, if any.
 
     Raises:
-        InputError: it is none, or one without betas; it clips samples (`clip_sample`, the default of diffusers' DDPM and DDIM, or
-            `thresholding`), and latents are not pixels in [-1, 1]; it predicts noise where no signal is left; its prediction type or
-            training schedule is another than that of `trained`, or it cannot sample.
+        InputError: it is none, or one without betas; it clips samples to [-1, 1] (`clip_sample`, the default
+            of diffusers' DDPM and DDIM, or `thresholding`), which are pixels and no latents; its noise levels
+            are not finite; it predicts noise where no signal is left; its prediction type is unknown; its
+            prediction type or training schedule differs from that of `trained`, or it cannot sample.
     """
     name = type(scheduler).__name__
     if isinstance(scheduler, type) or not all(
@@ -66,8 +69,12 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
             raise InputError(
                 f"{name} has {option}=True, which cuts latents to [-1, 1] and destroys them: build it with {option}=False"
             )
+    levels = getattr(scheduler, "alphas_cumprod", None)
+    if isinstance(levels, torch.Tensor) and not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise InputError(f"{name} has noise levels (betas) that are not finite numbers in [0, 1]")
     _refuse_noise_alone(scheduler)
     if trained is None:
+        check_kind(scheduler)
         return scheduler
     advice = f"write {name}.from_config(pipe.scheduler.config)"
     for setting in ("prediction_type", "num_train_timesteps"):
@@ -115,23 +122,31 @@ def save_scheduler(scheduler: Any, folder: StrPath) -> None:
 
 
 def load_scheduler(folder: Path, trust_remote_code: bool = False) -> Any:
-    """Read a scheduler, whatever its class.
+    """Read a scheduler of any class.
 
     Args:
         folder: what `save_scheduler` wrote.
         trust_remote_code: whether a class that is not of diffusers may be imported and run.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds none, or a setting is out of range.
     """
     config = read_json(folder / "scheduler_config.json")
-    name = str(config.get("_class_name", "")) if isinstance(config, dict) else ""
+    config = config if isinstance(config, dict) else {}
+    name = str(config.get("_class_name", ""))
     if (folder / FOREIGN).is_file():
-        return class_named(read_json(folder / FOREIGN)["class"], trust_remote_code).from_config(config)
-    kind = _kind_of_diffusers(name)
+        record = read_json(folder / FOREIGN)
+        kind = class_named(str(record.get("class") if isinstance(record, dict) else None), trust_remote_code)
+    else:
+        kind = _kind_of_diffusers(name)
     if kind is None:
         raise InputError(f"{folder} names {name!r}, which is no scheduler of diffusers")
-    return kind.from_config(config)
+    check_sizes(num_train_timesteps=config.get("num_train_timesteps", 1000))
+    try:
+        return kind.from_config(config)
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder} does not hold the settings of a {name}: {reason:.200}") from error
 
 
 def _kind_of_diffusers(name: str) -> Any:

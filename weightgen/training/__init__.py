@@ -14,7 +14,7 @@ training.save_run(run, best.restore(), network=network.module, hypernet=hypernet
 
 from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
-from weightgen.training.components import build, build_part, spec
+from weightgen.training.components import build, build_part, options, pick, spec
 from weightgen.training.config import parse
 from weightgen.training.log import log_metrics, read_metrics
 from weightgen.training.loop import (
@@ -29,12 +29,13 @@ from weightgen.training.loop import (
     update,
     warmup_cosine,
 )
-from weightgen.training.runs import RunConfig, finish, save_run, snapshot, start_run, unfinished
-from weightgen.training.saved import AdaptedTasks, load_module, load_run, read_facts
+from weightgen.training.outputs import finish, save_run, snapshot
+from weightgen.training.runs import RunConfig, start_run, unfinished
+from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
 
 __all__ = [
-    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "due", "ema", "finish",
-    "load_module", "load_run", "log_metrics", "parse", "read_facts", "read_metrics", "resume", "run",
+    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema", "finish",
+    "load_module", "load_run", "log_metrics", "options", "parse", "pick", "read_facts", "read_metrics", "resume", "run",
     "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ RENAMED = {
     "most_steps": "max_inner_steps",
     "least_shots": "min_shots",
     "least_queries": "min_queries",
+    "local_features": "activation_features",
     "num_inference_steps": "sampling",
     "validate_samples": "sampling",
     "validate_support_scale": "sampling",
@@ -47,6 +48,16 @@ RENAMED = {
 def spec(path: str, **arguments: Any) -> Any:
     """A field of a `Config` whose default is the class that `path` names, with these arguments."""
     return field(default_factory=lambda: {COMPONENT: path, **arguments})
+
+
+def options(**values: Any) -> Any:
+    """A field of a `Config` whose default is a dictionary of these values."""
+    return field(default_factory=lambda: dict(values))
+
+
+def pick(cfg: Any, *names: str) -> dict[str, Any]:
+    """Some settings by name."""
+    return {name: getattr(cfg, name) for name in names}
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -114,13 +125,16 @@ def build(
     except TypeError as error:
         raise InputError(f"{spec[COMPONENT]}: {error}") from error
     try:
-        return target(**arguments)
+        made = target(**arguments)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"{spec[COMPONENT]} refuses {dict(spec)}: {str(error).partition(chr(10))[0]}"
         ) from error
+    if kind == "scheduler" and not isinstance(made, _scheduler()):
+        raise InputError(f"{spec[COMPONENT]} is not a scheduler of diffusers")
+    return made
 
 
 def build_part(cfg: Any, name: str, **extra: Any) -> Any:
@@ -153,7 +167,8 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
     """Whether `target` is a class of the kind; or a function of weightgen that returns one, such as `weightgen.networks.shallow`."""
     if inspect.isfunction(target) and path.startswith("weightgen."):
         target = get_type_hints(target).get("return")
-        target = target if inspect.isclass(target) else _scheduler() if kind == "scheduler" else None
+        if kind == "scheduler" and target is Any:  # diffusers is untyped; `build` looks at what comes
+            return True
     if not inspect.isclass(target):
         return False
     if kind == "scheduler":
@@ -168,4 +183,4 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
 def _scheduler() -> type:
     from diffusers import SchedulerMixin
 
-    return SchedulerMixin  # type: ignore[no-any-return]
+    return SchedulerMixin

@@ -121,17 +121,18 @@ def _is_text(schema: Any, key: str, value: str) -> bool:
 
 def _merge(config: DictConfig, extra: DictConfig, source: str) -> DictConfig:
     try:
-        for key in extra:
-            if key not in config.keys():  # noqa: SIM118  `in` alone leaves out what must be given
+        known = [str(key) for key in config.keys()]  # noqa: SIM118  `in config` leaves out what must be given
+        for key in map(str, extra):
+            if key not in known:
                 raise InputError(
-                    f"{source}, {key}: there is no setting {key!r}{suggestion(str(key), map(str, config))}; "
+                    f"{source}, {key}: there is no setting {key!r}{suggestion(key, known)}; "
                     "--help lists all settings"
                 )
         _forget_replaced(config, cast(dict[Any, Any], OmegaConf.to_container(extra)))
         return cast(DictConfig, OmegaConf.merge(config, extra))
     except (OmegaConfBaseException, TypeError) as error:
-        key = getattr(error, "full_key", None)
-        where = f"{source}, {key}" if key else source
+        at = getattr(error, "full_key", None)
+        where = f"{source}, {at}" if at else source
         raise InputError(f"{where}: {_first_line(error)}; --help lists all settings") from error
 
 

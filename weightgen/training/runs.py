@@ -8,23 +8,22 @@ A run that finds its own unfinished folder goes on there; one that finds that of
 
 import fcntl
 import inspect
+import os
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from omegaconf import MISSING
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
-from weightgen.storage.hub import class_path
+from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
+from weightgen.training.ranges import check_ranges
 
 METRICS = "metrics.jsonl"
 RUN = "run.json"  # the mark of a folder that a recipe made
@@ -39,7 +38,7 @@ class RunConfig:
         output: folder to make.
         seed: of all randomness.
         resume: "auto" goes on with an unfinished run of the same settings and data; "never" refuses it.
-        overwrite: begin anew, and replace what this recipe wrote to `output` before.
+        overwrite: whether to replace an `output` that a recipe made, or an unfinished run of other settings; no other folder ever is.
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many are kept.
         trust_remote_code: whether components may be classes that are not weightgen's.
@@ -81,7 +80,7 @@ class Run:
     optimizer: Optimizer | None = None
     shown: dict[str, Any] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
-    lock: TextIO | None = None
+    lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
 
     @property
     def device(self) -> torch.device:
@@ -129,8 +128,9 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
         SystemExit: with status 0, the run is finished already.
     """
     _check_settings(cfg)
+    _check_own(Path(cfg.output))
     recipe = Path(inspect.stack()[1].filename).stem
-    settings = asdict(cfg)  # type: ignore[call-overload]
+    settings = asdict(cfg)
     kept = {name: value for name, value in settings.items() if name not in (*FREE, *reads, *may_change)}
     given = {name: settings[name] for name in reads if settings[name] is not None}
     identity = {
@@ -144,79 +144,10 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
         _prepare(run, cfg, may_change)
     accelerator.wait_for_everyone()
     changed = {name: settings[name] for name in may_change}
-    run.phases = read_json(run.folder / RUN)["phases"]
     if not run.phases or {**run.phases[-1], "from_step": None} != {"from_step": None, **changed}:
         run.phases.append({"from_step": None, **changed})
     set_seed(cfg.seed)
     return run
-
-
-def save_run(
-    run: Run,
-    facts: dict[str, Any],
-    name: str = "training.json",
-    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
-    go_on: bool = False,
-    **modules: nn.Module,
-) -> None:
-    """Write the output of a run, which appears whole, and remove what an unfinished run needs.
-
-    Args:
-        run: the run.
-        facts: what to say of it; the classes of the modules are added.
-        name: of the file with the facts.
-        tensors: files of tensors to write, by name.
-        go_on: whether the newest checkpoint stays, so that the run can go on with more steps.
-        **modules: what was trained, and what it needs, each saved in a folder of its name.
-    """
-    finish(run, lambda folder: _fill(folder, facts, name, tensors or {}, modules), go_on)
-
-
-def snapshot(run: Run, facts: dict[str, Any], **modules: nn.Module) -> None:
-    """Write what `save_run` would write into the folder of the unfinished run, so that others can look at it meanwhile."""
-    if run.accelerator.is_main_process:
-        _fill(run.folder, facts, "training.json", {}, modules)
-
-
-def _fill(
-    folder: Path,
-    facts: dict[str, Any],
-    name: str,
-    tensors: Mapping[str, Mapping[str, Tensor]],
-    modules: Mapping[str, nn.Module],
-) -> None:
-    for part, module in modules.items():
-        with written_beside(folder / part, overwrite=True) as partial:
-            module.save_pretrained(partial)  # type: ignore[operator]
-    for file, values in tensors.items():
-        write_tensors(folder / f"{file}.safetensors", values)
-    write_json(folder / name, facts | {part: class_path(module) for part, module in modules.items()})
-
-
-def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> None:
-    """Write the output of a run as `fill`, a function of the folder to fill, says; see `save_run`."""
-    if run.accelerator.is_main_process:
-        with written_beside(run.output, overwrite=(run.output / RUN).is_file()) as folder:
-            folder.mkdir()
-            fill(folder)
-            log = [run.folder / METRICS]
-            kept = sorted(run.folder.glob("checkpoint-*.safetensors"))[-1:] if go_on else []
-            for file in (*log, *kept):
-                if file.is_file():
-                    shutil.copyfile(file, folder / file.name)
-            write_json(folder / RUN, record(run))
-        shutil.rmtree(run.folder)
-        print(f"{run.output}: finished after {run.done} steps{_best(run)}")
-    run.accelerator.wait_for_everyone()
-
-
-def _best(run: Run) -> str:
-    """The best scores of a run, for the line that it ends with."""
-    facts = [part.facts for part in run.parts.values() if hasattr(part, "facts")]
-    shown = (
-        f", {k.replace('_', ' ')} {v:.3f}" for one in facts for k, v in one.items() if isinstance(v, float)
-    )
-    return "".join(shown) + "".join(f" at step {one['step']}" for one in facts)
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -227,34 +158,30 @@ def record(run: Run) -> dict[str, Any]:
 def _check_settings(cfg: RunConfig) -> None:
     if cfg.resume not in ("auto", "never"):
         raise InputError(f"expected resume=auto or resume=never, got {cfg.resume!r}")
-    if cfg.seed < 0:
-        raise InputError(f"expected a seed from 0 up, got {cfg.seed}")
-    for name in ("checkpoint_every", "keep_checkpoints", "steps", "batch_size", "validate_every"):
-        value = getattr(cfg, name, 1)
-        if isinstance(value, int) and value < 1:
-            raise InputError(f"expected {name} from 1 up, got {value}")
-    if not 0 < getattr(cfg, "lr", 1.0):
-        raise InputError(f"expected lr above 0, got {cfg.lr}")  # type: ignore[attr-defined]
+    check_ranges(asdict(cfg))
+
+
+def _check_own(output: Path) -> None:
+    """Refuse an output, or a folder of its unfinished run, that no recipe made."""
+    folder = unfinished(output)
+    others = {path.name for path in folder.glob("*")} - {"lock"}
+    if output.exists() and not (output / RUN).is_file():
+        foreign = output
+    elif folder.is_symlink() or (others and RUN not in others):
+        foreign = folder
+    else:
+        return
+    raise InputError(f"{foreign} exists already, and no recipe made it: remove it, or choose another output")
 
 
 def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
     """Make the folder of the run, or find it; then it is locked and holds `run.json`."""
     folder, output = run.folder, run.output
-    if output.exists() and not (output / RUN).is_file():
-        raise InputError(
-            f"{output} exists already, and no recipe made it: remove it, or choose another output"
-        )
-    if folder.is_symlink() or (
-        folder.exists() and not (folder / RUN).is_file() and any(folder.glob("[!l]*"))
-    ):
-        raise InputError(
-            f"{folder} exists already, and no recipe made it: remove it, or choose another output"
-        )
     if output.exists() and not cfg.overwrite:
         _check_finished(run, cfg, may_change)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        run.lock = open(folder / "lock", "w")
+        run.lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}: {error.filename}") from error
     try:
@@ -262,20 +189,29 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
     except OSError as error:
         raise InputError(f"{output} is in use: another process is writing it") from error
     _remove_rests(run)
-    if cfg.overwrite:
-        for file in folder.glob("*"):
-            if file.name != "lock":
-                shutil.rmtree(file) if file.is_dir() else file.unlink()
-    elif (folder / RUN).is_file():
-        if cfg.resume == "never":
+    if [*folder.glob("checkpoint-*")]:  # without one there is nothing to lose
+        if cfg.resume == "never" and not cfg.overwrite:
             raise InputError(f"{folder} is an unfinished run: write resume=auto to go on, or overwrite=true")
-        _check_same(run, folder, "is an unfinished run")
-    elif output.exists():  # it goes on with more steps
+        try:
+            _check_same(run, folder, "is an unfinished run")
+        except InputError:
+            if not cfg.overwrite:
+                raise
+            _empty(folder)
+    elif output.exists() and not cfg.overwrite:  # it goes on with more steps
         for file in (*output.glob("checkpoint-*.safetensors"), output / METRICS, output / RUN):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
-    if not (folder / RUN).is_file():
-        write_json(folder / RUN, record(run))
+    if [*folder.glob("checkpoint-*")]:
+        run.phases = read_json(folder / RUN)["phases"]
+    write_json(folder / RUN, record(run))
+
+
+def _empty(folder: Path) -> None:
+    """Remove all that an earlier run left in its folder, but the lock."""
+    for file in folder.glob("*"):
+        if file.name != "lock":
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def _check_finished(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:

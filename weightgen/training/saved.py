@@ -3,6 +3,7 @@
 Notation: R draws, T tasks, P weights, Z latent.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,24 @@ def read_facts(folder: StrPath) -> dict[str, Any]:
             if isinstance(facts, dict):
                 return facts
     raise InputError(f"{folder} is not the output of a training recipe: it has neither {' nor '.join(FACTS)}")
+
+
+def check_same(folder: StrPath, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to begin at the model of another run with other settings.
+
+    Args:
+        folder: the output of the other run.
+        before: the settings of its model.
+        now: the settings of this run's model.
+
+    Raises:
+        InputError: naming a setting that differs.
+    """
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise InputError(
+                f"the model of {folder} has {name}={before.get(name)}, and the settings say {now.get(name)}"
+            )
 
 
 def load_module(
