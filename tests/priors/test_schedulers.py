@@ -107,7 +107,7 @@ def test_every_scheduler_works_or_is_refused(name):
             continue
         worked.append(steps)
         assert latents.shape == (512, 3) and latents.isfinite().all()
-        assert ((latents.mean(dim=0) - MEAN).abs() < 0.1).all() and (latents.std(dim=0) < 1.6 * STD).all()
+        assert ((latents.mean(dim=0) - MEAN).abs() < 0.1).all() and (latents.std(dim=0) < 1.65 * STD).all()
     assert 20 in worked
 
 
@@ -202,5 +202,5 @@ def test_a_scheduler_of_ones_own_is_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize("scale", [1e30, -1e38])
 def test_values_that_are_not_finite_are_refused(scale):
     prior = exact_prior()
-    with pytest.raises(InputError, match="not finite: lower the guidance scale"):
+    with pytest.raises(InputError, match="NaN or infinite: give a smaller guidance scale"):
         prior.sample(MEAN.expand(2, 3), guide=lambda d: lambda z, t, e: scale * d(z, t, e))

@@ -1,5 +1,7 @@
 """A folder that is not there is told in one line by every class that is saved."""
 
+from pathlib import Path
+
 import pytest
 
 from weightgen import InputError, hypernets
@@ -16,9 +18,9 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["runs/a/hypernet", "runs/a", "nothing", "/nowhere/at/all", "~/nowhere"])
 def test_a_missing_folder(kind, name):
-    with pytest.raises(InputError, match=f"no folder {name}, and the Hub gives no {kind.__name__}") as caught:
+    with pytest.raises(InputError, match=kind.__name__) as caught:
         kind.from_pretrained(name)
-    assert "\n" not in str(caught.value)
+    assert str(Path(name).expanduser()) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_json_of_windows(tmp_path):

@@ -76,6 +76,17 @@ def check_numbers(**numbers: Any) -> None:
             raise InputError(f"num_samples must be at least 1, got {value}")
 
 
+def check_weights(weights: Tensor) -> Tensor:
+    """Return sampled weights.
+
+    Raises:
+        InputError: some are not finite.
+    """
+    if not weights.isfinite().all():
+        raise InputError("the sampled weights are not finite: lower the guidance scale, or the temperature")
+    return weights
+
+
 def as_list(values: Any, what: str) -> list[Any]:
     """The values as a list.
 

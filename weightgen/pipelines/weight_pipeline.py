@@ -19,7 +19,7 @@ from weightgen.data.meta_vqa.templates import check_template
 from weightgen.encoders.load import check_encoder
 from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
-from weightgen.pipelines.arguments import check_condition, check_numbers
+from weightgen.pipelines.arguments import check_condition, check_numbers, check_weights
 from weightgen.pipelines.folder import FORMAT, read_pipeline
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
 from weightgen.pipelines.inputs import (
@@ -227,11 +227,7 @@ class WeightPipeline:
             guide=inner if guide is None else lambda denoiser: guide(inner(denoiser)),
             temperature=temperature,
         )
-        weights: Tensor = self.hypernet(latents)
-        if not weights.isfinite().all():
-            raise InputError(
-                "the sampled weights are not finite: lower the guidance scale, or the temperature"
-            )
+        weights = check_weights(self.hypernet(latents))
         return weights.unflatten(0, (len(known), -1)), latents.unflatten(0, (len(known), -1))
 
     def __call__(

@@ -137,8 +137,8 @@ class DiffusionPrior(nn.Module):
             InputError: a file is missing, damaged or of another model, or a number is not finite.
         """
         folder = Path(folder)
-        scheduler = load_scheduler(folder / "scheduler", trust_remote_code)
-        prior = cls(load_part(MLPDenoiser, folder / "denoiser"), scheduler)
+        denoiser = load_part(MLPDenoiser, folder / "denoiser")
+        prior = cls(denoiser, load_scheduler(folder / "scheduler", trust_remote_code))
         statistics = read_tensors(folder / "latents.safetensors")
         check_finite(statistics, str(folder / "latents.safetensors"))
         try:

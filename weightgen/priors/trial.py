@@ -18,7 +18,7 @@ from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_
 STD = 0.5
 ROWS = 256
 # Times the exact standard deviation, and below the exact mean. DDIM stays far inside from 2 steps on; Heun with 2 gives 4 and more.
-WIDER, LOWER = 1.5, 0.25
+WIDER, LOWER = 1.6, 0.25
 
 
 def takes_generator(scheduler: Any) -> bool:
