@@ -1,19 +1,26 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+)
 from torch import nn
 
 from weightgen import (
     ClassifierFreeGuidance,
     CLIPAdapter,
     DiffusionPrior,
+    FunctionalNetwork,
     InputError,
     MLPDenoiser,
-    WeightSpace,
 )
 from weightgen.guidance import FewShotGuidance
 from weightgen.hypernets import HNet
 from weightgen.metrics import task_loss
+from weightgen.priors.parametrisation import signal_and_noise
 from weightgen.tasks import Examples
 
 Z, E = 4, 5
@@ -27,16 +34,16 @@ class Exact(nn.Module):
 
     def __init__(self, scheduler):
         super().__init__()
-        self.kind, self.square = scheduler.config.prediction_type, scheduler.alphas_cumprod
+        self.kind, self.scheduler = scheduler.config.prediction_type, scheduler
 
     def forward(self, latents, times, embeds):
-        a, sigma = (x.sqrt().unsqueeze(-1) for x in (self.square[times], 1 - self.square[times]))
+        a, sigma = signal_and_noise(self.scheduler, times, latents)
         return {"epsilon": sigma, "sample": a, "v_prediction": torch.zeros_like(a)}[self.kind] * latents
 
 
 def exact_prior(scheduler_class, kind):
     schedule = {"num_train_timesteps": 350, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.06}
-    clip = {} if scheduler_class is DPMSolverMultistepScheduler else {"clip_sample": False}
+    clip = {"clip_sample": False} if scheduler_class in (DDPMScheduler, DDIMScheduler) else {}
     scheduler = scheduler_class(**schedule, prediction_type=kind, **clip)
     prior = DiffusionPrior(Exact(scheduler), scheduler)
     prior.latents.count.fill_(1)
@@ -45,9 +52,20 @@ def exact_prior(scheduler_class, kind):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDPMScheduler,
+        DDIMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerDiscreteScheduler,
+        HeunDiscreteScheduler,
+    ],
+)
 def test_samples_follow_bayes_rule(scheduler, kind):
     """Under a likelihood exp(−s g·z) the posterior of N(0, 1) is N(−s g, 1), each task with a g of its own."""
+    if scheduler is HeunDiscreteScheduler and kind == "sample":
+        return  # diffusers has no such step
     prior = exact_prior(scheduler, kind)
     slopes = torch.randn(3, Z)
     samples, scale = 700, 0.7
@@ -65,8 +83,8 @@ def test_samples_follow_bayes_rule(scheduler, kind):
 
 
 def few_shot_tasks(kind="epsilon", tasks=3):
-    network = CLIPAdapter(6, 3, init="authors", logit_scale=5.0)
-    hypernet = HNet(WeightSpace.of(network), Z, (8,), learned_start=True).requires_grad_(False)
+    network = FunctionalNetwork(CLIPAdapter(6, 3, init="authors", logit_scale=5.0))
+    hypernet = HNet(network.space, Z, (8,), latent_dim=Z).requires_grad_(False)
     denoiser = MLPDenoiser(Z, E, (16,), time_dim=8).eval()
     denoiser.embeds.fit(torch.randn(9, E))
     prior = DiffusionPrior(
@@ -92,7 +110,7 @@ def test_support_sets_are_fitted_better(kind):
                 ClassifierFreeGuidance(d, text_scale), prior, hypernet, network, support, context, scale
             ),
         )  # fmt: skip
-        logits = hypernet.space.call_batch(network, hypernet(latents), support.inputs, **context)
+        logits = network(hypernet(latents), support.inputs, **context)
         return task_loss(logits, support.labels)
 
     for text_scale in (0.0, 1.0, 2.0):
@@ -116,7 +134,7 @@ def test_a_batch_is_a_loop_over_tasks_by_hand(kind):
         clean.requires_grad_()
         extra = {key: value[task] for key, value in context.items()}
         weights = hypernet(prior.latents.inverse(clean))
-        logits = hypernet.space.call(network, weights, support.inputs[task], **extra)
+        logits = network.single(weights, support.inputs[task], **extra)
         nn.functional.cross_entropy(logits, support.labels[task]).backward()
         step = -2.0 * sigma**2 * clean.grad
         shift = {"epsilon": -a / sigma, "sample": 1.0, "v_prediction": -1 / sigma}[kind] * step

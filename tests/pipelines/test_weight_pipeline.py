@@ -88,7 +88,7 @@ def test_guidance_scale_zero_ignores_the_prompt(pipe):
 
 
 def test_embeddings_in_place_of_prompts(pipe):
-    embeds = pipe.clip.encode_texts([STAR]).clone()
+    embeds = pipe.encoder.encode_texts([STAR]).clone()
     given = pipe(prompt_embeds=embeds, generator=seeded())
     assert torch.equal(given.weights, pipe(STAR, generator=seeded()).weights)
     answered = pipe(prompt_embeds=embeds, answers=COLORS, template="the star is {}", generator=seeded())
@@ -96,7 +96,7 @@ def test_embeddings_in_place_of_prompts(pipe):
 
 
 def test_the_template_of_the_data_is_kept_and_used(pipe, tmp_path):
-    parts = (pipe.clip, pipe.prior, pipe.hypernet, pipe.network, pipe.clip_source)
+    parts = (pipe.encoder, pipe.prior, pipe.hypernet, pipe.network)
     WeightPipeline(*parts, template="it is {}").save_pretrained(tmp_path / "bare")
     loaded = WeightPipeline.from_pretrained(tmp_path / "bare")
     assert loaded(STAR, COLORS, generator=seeded()).templates == ["it is {}"]
@@ -110,11 +110,11 @@ def test_the_template_of_the_data_is_kept_and_used(pipe, tmp_path):
 def test_the_classifier_holds_the_sampled_weights(pipe):
     out = pipe([STAR, MOON], COLORS, num_samples=2, generator=seeded())
     images = [Image.new("RGB", (32, 32), color) for color in COLORS]
-    features = pipe.clip.encode_images(images).clone()
+    features = pipe.encoder.encode_images(images).clone()
     for prompt, sample in ((0, 0), (1, 1)):
         classifier = out.classifier(prompt, sample)
         answers = classifier.answer_embeds
-        expected = pipe.space.call(pipe.network, out.weights[prompt, sample], features, answers=answers)
+        expected = pipe.network.single(out.weights[prompt, sample], features, answers=answers)
         torch.testing.assert_close(classifier(features), expected)
         assert classifier.predict(images) == [COLORS[i] for i in expected.argmax(dim=1).tolist()]
         state = out.state_dict(prompt, sample)
@@ -211,7 +211,7 @@ def test_a_folder_of_another_library(tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    ["hypernet/model", "network/model", "prior/denoiser/model", "prior/latents", "clip/open_clip_model"],
+    ["hypernet/model", "network/model", "prior/denoiser/model", "prior/latents", "encoder/clip/open_clip_model"],
 )
 def test_a_truncated_file(saved, part):
     path = saved / f"{part}.safetensors"
