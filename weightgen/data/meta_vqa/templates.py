@@ -29,7 +29,7 @@ PLACE = (
 # Words that end like participles and are nouns or adjectives.
 NOT_VERBS = (
     r"(?!(?:building|ceiling|painting|clothing|wing|string|thing|king|ring|evening|morning|railing|lighting|bed|red"
-    r"|sled|shed|seed|weed|feed|breed|speed|colored|striped)s?\b)"
+    r"|sled|shed|seed|weed|feed|breed|speed|colored|striped|lined|dotted|spotted|checked|checkered|unpatterned)s?\b)"
 )
 VERB = rf"{NOT_VERBS}(?:\w{{2,}}ing|\w{{2,}}ed|made|taken|shown|seen|held|worn|written|built|drawn|cut)"
 SAYING = (
