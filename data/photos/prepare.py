@@ -4,12 +4,11 @@
     python data/photos/prepare.py --torchvision ROOT --output-dir runs/photos       (ROOT/cifar-100-python)
     python data/photos/prepare.py --torchvision ROOT --download --output-dir runs/photos
 
-writes `images.zip`, `dataset/` (tasks with their card) and `meanings.json` (question -> attribute and group).
+writes `images.zip` and `dataset/` (tasks with their card; a meaning is such as `covering/animal`).
 Photos are split before questions: no photo of a held-out task is in a training task. 20 seconds.
 """
 
 import argparse
-import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from weightgen.data.meta_vqa.disk import Origin, Task, describe_meta_vqa, save_m
 from weightgen.data.photos.build import Sizes, build_photo_tasks, photo_pools
 from weightgen.data.photos.cifar import Photo, read_parquet, read_torchvision
 from weightgen.data.photos.knowledge import load_knowledge
-from weightgen.data.photos.splits import Asked, Plan, plan_splits
+from weightgen.data.photos.splits import Plan, plan_splits
 from weightgen.errors import InputError, one_line_errors
 from weightgen.storage.files import check_new, written_beside
 
@@ -58,11 +57,6 @@ def write_images(path: Path, photos: Sequence[Photo], used: set[str]) -> None:
                 archive.writestr(zipfile.ZipInfo(f"{photo.name}.png", (2009, 4, 8, 0, 0, 0)), photo.png)
 
 
-def meanings_of(splits: dict[str, list[Asked]]) -> dict[str, dict[str, str]]:
-    """What each question asks, whatever its words."""
-    return {each.question: each.meaning._asdict() for asked in splits.values() for each in asked}
-
-
 def names_used(tasks: dict[str, list[Task]]) -> set[str]:
     """The photos that some task has."""
     return {name for split in tasks.values() for task in split for name in task.support_images + task.query_images}
@@ -84,7 +78,6 @@ def main() -> None:
     with written_beside(args.output_dir) as partial:
         partial.mkdir()
         write_images(partial / "images.zip", photos, names_used(tasks))
-        (partial / "meanings.json").write_text(json.dumps(meanings_of(splits), indent=1) + "\n", encoding="utf-8")
         save_meta_vqa(tasks, partial / "dataset", origin)
     print(describe_meta_vqa(Path(args.output_dir) / "dataset"))
     print(f"Written to {args.output_dir}")

@@ -114,6 +114,7 @@ def _task(asked: Asked, pool: Pool, sizes: Sizes, random: Random, template_of: C
         query_images=[name for name, _ in query],
         query_labels=[label for _, label in query],
         template=template_of(asked.question),
+        meaning="/".join(asked.meaning),
     )
 
 
