@@ -1,6 +1,6 @@
 """Any VQA-style data as one table: a CSV or Parquet file with columns question, image, answer.
 
-A fourth column, `answer_type`, is used if it is there. Rows are read in file order.
+The columns `answer_type` and `meaning` are used if they are there. Rows are read in file order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from weightgen.errors import InputError
 __all__ = ["VqaTable"]
 
 COLUMNS = ("question", "image", "answer")
-OPTIONAL = "answer_type"
+OPTIONAL = ("answer_type", "meaning")
 
 
 class VqaTable:
@@ -41,31 +41,32 @@ class VqaTable:
         self.sources = [description]
         parse = _parquet if self.path.suffix == ".parquet" else _csv
         for place, values in enumerate(parse(data, self.path)):
-            if not all(isinstance(value, str) and value for value in values[: len(COLUMNS)]):
+            required = tuple(values[name] for name in COLUMNS)
+            if not all(isinstance(value, str) and value for value in required):
                 raise InputError(
                     f"{self.path}: row {place} after the header: expected a text in each of "
-                    f"{', '.join(COLUMNS)}, got {values!r:.200}"
+                    f"{', '.join(COLUMNS)}, got {required!r:.200}"
                 )
-            yield Row(*values)
+            yield Row(**values)
 
 
-def _csv(data: bytearray, path: Path) -> Iterator[tuple[Any, ...]]:
+def _csv(data: bytearray, path: Path) -> Iterator[dict[str, Any]]:
     # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
     try:
         header = next(reader, [])
-        places = [header.index(name) for name in _columns(header, path)]
+        places = {name: header.index(name) for name in _columns(header, path)}
         for values in reader:
             if len(values) != len(header):
                 raise InputError(
                     f"{path}: line {reader.line_num}: expected {len(header)} values, got {len(values)}"
                 )
-            yield tuple(values[place] for place in places)
+            yield {name: values[place] for name, place in places.items()}
     except (csv.Error, UnicodeError) as error:
         raise InputError(f"{path}: line {reader.line_num + 1}: {error}; expected UTF-8 CSV") from error
 
 
-def _parquet(data: bytearray, path: Path) -> Iterator[tuple[Any, ...]]:
+def _parquet(data: bytearray, path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -73,7 +74,7 @@ def _parquet(data: bytearray, path: Path) -> Iterator[tuple[Any, ...]]:
         file = pq.ParquetFile(pa.BufferReader(data))
         columns = _columns(file.schema_arrow.names, path)
         for batch in file.iter_batches(columns=columns):
-            yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+            yield from batch.select(columns).to_pylist()
     except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: {reason}; expected a Parquet file") from error
@@ -83,7 +84,7 @@ def _columns(header: list[str], path: Path) -> list[str]:
     missing = [name for name in COLUMNS if name not in header]
     if missing or len(set(header)) < len(header):
         raise InputError(
-            f"{path}: expected columns {', '.join(COLUMNS)} (and optionally {OPTIONAL}), each once, got "
+            f"{path}: expected columns {', '.join(COLUMNS)} (and optionally {', '.join(OPTIONAL)}), each once, got "
             f"{', '.join(map(repr, header)) or 'none'}"
         )
-    return [*COLUMNS, OPTIONAL] if OPTIONAL in header else list(COLUMNS)
+    return [*COLUMNS, *(name for name in OPTIONAL if name in header)]
