@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weightgen.data.meta_vqa.disk import Origin, Task, describe_meta_vqa, save_meta_vqa
-from weightgen.data.photos.build import Sizes, build_photo_tasks, photo_pools
+from weightgen.data.meta_vqa.templates import make_template
+from weightgen.data.photos.build import Sizes, answer_alone, build_photo_tasks, photo_pools
 from weightgen.data.photos.cifar import Photo, read_parquet, read_torchvision
 from weightgen.data.photos.knowledge import load_knowledge
 from weightgen.data.photos.splits import Plan, plan_splits
@@ -33,6 +34,9 @@ DESCRIPTION = (
     "`validation_…` splits, which choose settings."
 )
 
+ALONE = "None: answers are embedded alone, so that the question can reach a classifier through its weights only."
+STATEMENTS = "Made from the questions."
+
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,6 +44,7 @@ def arguments() -> argparse.Namespace:
     source.add_argument("--parquet", metavar="FOLDER", help="with train-*.parquet and test-*.parquet of the Hub")
     source.add_argument("--torchvision", metavar="ROOT", help="with torchvision's cifar-100-python")
     parser.add_argument("--download", action="store_true", help="fetch cifar-100-python into ROOT first")
+    parser.add_argument("--statements", action="store_true", help="embed answers in statements that hold the question")
     parser.add_argument("--output-dir", required=True, metavar="OUT", help="folder to make")
     for owner in (Sizes(), Plan()):
         for name, default in vars(owner).items():
@@ -73,8 +78,9 @@ def main() -> None:
     check_new(args.output_dir)
     splits = plan_splits(load_knowledge(), plan)
     photos = read_torchvision(args.torchvision, args.download) if args.torchvision else read_parquet(args.parquet)
-    tasks = build_photo_tasks(splits, photo_pools(photos, sizes), sizes, plan.seed)
-    origin = Origin("Photos", DESCRIPTION, LICENCE, "other")
+    template_of = make_template if args.statements else answer_alone
+    tasks = build_photo_tasks(splits, photo_pools(photos, sizes), sizes, plan.seed, template_of)
+    origin = Origin("Photos", DESCRIPTION, LICENCE, "other", templates=STATEMENTS if args.statements else ALONE)
     with written_beside(args.output_dir) as partial:
         partial.mkdir()
         write_images(partial / "images.zip", photos, names_used(tasks))

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from random import Random
 
 from weightgen.data.meta_vqa.rules import Task
-from weightgen.data.meta_vqa.templates import make_template
 from weightgen.data.photos.cifar import Photo
 from weightgen.data.photos.splits import Asked
 from weightgen.errors import InputError
 
-__all__ = ["Sizes", "build_photo_tasks", "photo_pools"]
+__all__ = ["Sizes", "answer_alone", "build_photo_tasks", "photo_pools"]
 
 Pool = dict[str, list[str]]
 """Names of the photos of each class."""
@@ -30,9 +29,9 @@ class Sizes:
         query: photos of its query set.
     """
 
-    train_photos: int = 100
-    validation_photos: int = 30
-    test_photos: int = 50
+    train_photos: int = 80
+    validation_photos: int = 24
+    test_photos: int = 40
     support: int = 48
     query: int = 48
 
@@ -43,6 +42,11 @@ class Sizes:
 
 
 DEFAULTS = Sizes()
+
+
+def answer_alone(_: str) -> str:
+    """The template of every question where answers are embedded alone, so that only weights can know the question."""
+    return "{}"
 
 
 def photo_pools(photos: Sequence[Photo], sizes: Sizes = DEFAULTS) -> dict[str, Pool]:
@@ -74,7 +78,7 @@ def build_photo_tasks(
     pools: Mapping[str, Pool],
     sizes: Sizes = DEFAULTS,
     seed: int = 2023,
-    template_of: Callable[[str], str] = make_template,
+    template_of: Callable[[str], str] = answer_alone,
 ) -> dict[str, list[Task]]:
     """Make a task of every question; answers get about equally many photos, and so do the classes of an answer.
 
