@@ -3,6 +3,7 @@
     python data/photos/prepare.py --parquet ../shared/data/cifar100 --output-dir runs/photos
     python data/photos/prepare.py --torchvision ROOT --output-dir runs/photos       (ROOT/cifar-100-python)
     python data/photos/prepare.py --torchvision ROOT --download --output-dir runs/photos
+    python data/photos/prepare.py --shipped --output-dir runs/photos                (the package's own, with features, without photos)
 
 writes `images.zip` and `dataset/` (tasks with their card; a meaning is such as `covering/animal`).
 Photos are split before questions: no photo of a held-out task is in a training task. 20 seconds.
@@ -18,6 +19,7 @@ from weightgen.data.meta_vqa.templates import make_template
 from weightgen.data.photos.build import Sizes, answer_alone, build_photo_tasks, photo_pools
 from weightgen.data.photos.cifar import Photo, read_parquet, read_torchvision
 from weightgen.data.photos.knowledge import load_knowledge
+from weightgen.data.photos.shipped import unpack
 from weightgen.data.photos.splits import Plan, plan_splits
 from weightgen.errors import InputError, one_line_errors
 from weightgen.storage.files import check_new, written_beside
@@ -43,6 +45,7 @@ def arguments() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--parquet", metavar="FOLDER", help="with train-*.parquet and test-*.parquet of the Hub")
     source.add_argument("--torchvision", metavar="ROOT", help="with torchvision's cifar-100-python")
+    source.add_argument("--shipped", action="store_true", help="the data set that comes with the package")
     parser.add_argument("--download", action="store_true", help="fetch cifar-100-python into ROOT first")
     parser.add_argument("--statements", action="store_true", help="embed answers in statements that hold the question")
     parser.add_argument("--output-dir", required=True, metavar="OUT", help="folder to make")
@@ -76,6 +79,10 @@ def main() -> None:
     if args.download and not args.torchvision:
         raise InputError("--download fetches torchvision's files; write --torchvision ROOT --download")
     check_new(args.output_dir)
+    if args.shipped:
+        unpack(args.output_dir)
+        print(f"Written to {args.output_dir}")
+        return
     splits = plan_splits(load_knowledge(), plan)
     photos = read_torchvision(args.torchvision, args.download) if args.torchvision else read_parquet(args.parquet)
     template_of = make_template if args.statements else answer_alone

@@ -61,6 +61,18 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         made = cls(embeds.shape[1], len(embeds), ridge)
         return made._fit(embeds.float(), torch.tensor([numbers[topic] for topic in topics]))
 
+    @classmethod
+    def of(cls, embeds: Tensor, meanings: Sequence[str]) -> Self | None:
+        """From the training questions and their meanings, whose first part, up to a slash, is the topic.
+
+        Returns:
+            None where that says too little: meanings are not known, or no two questions are about one topic.
+        """
+        topics = [meaning.partition("/")[0] for meaning in meanings]
+        if not all(topics) or not 1 < len(set(topics)) < len(topics):
+            return None
+        return cls.fitted(embeds.cpu(), topics).to(embeds.device)
+
     @torch.no_grad()
     def _fit(self, embeds: Tensor, topics: Tensor) -> Self:
         self.mean.copy_(embeds.mean(dim=0))
