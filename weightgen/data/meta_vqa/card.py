@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from weightgen.data.meta_vqa.image_parts import shared_images
 from weightgen.data.meta_vqa.rules import Rules, Task
 
 __all__ = ["Origin", "card", "draw_histogram", "figures"]
@@ -53,6 +54,7 @@ def figures(splits: Mapping[str, Sequence[Task]], origin: Origin) -> dict[str, A
         "templates": origin.templates,
         "splits": {name: _counts(tasks) for name, tasks in splits.items()},
         "all": _counts(everything),
+        "shared_images": shared_images(splits),
         "rules": asdict(origin.rules) if origin.rules else None,
         "sources": [dict(source) for source in origin.sources],
     }
@@ -64,6 +66,7 @@ def _counts(tasks: Sequence[Task]) -> dict[str, Any]:
     images = {image for task in tasks for image in (*task.support_images, *task.query_images)}
     return {
         "tasks": len(tasks),
+        "meanings": len({task.meaning for task in tasks} - {""}),
         "pairs": sum(support) + sum(query),
         "images": len(images),
         "distinct_answers": len({answer for task in tasks for answer in task.answers}),
@@ -86,12 +89,15 @@ def card(facts: Mapping[str, Any]) -> str:
         facts["description"],
         "A row is a task: `question`, `answers` (the classes), `support_images` and `query_images` with "
         "their labels "
-        "(indices into `answers`), and `template`, a statement with one `{}` in which an answer is embedded. "
+        "(indices into `answers`), `template`, a statement with one `{}` in which an answer is embedded, and "
+        "`meaning`, the same for questions that ask the same in other words. "
         "Load it with `datasets.load_from_disk` or `weightgen.data.meta_vqa.disk.load_meta_vqa`.",
         _table(facts),
         "Per task: mean (least to most, median). Image names have no file ending.",
         f"**Licence.** {facts['licence']}",
         f"**Answer templates.** {facts['templates']}",
+        _meanings(facts["all"]["meanings"]),
+        _shared(facts.get("shared_images", {})),
         _rules(facts["rules"]),
         _sources(facts["sources"]),
     ]
@@ -114,6 +120,23 @@ def _line(key: str, cells: Sequence[str]) -> str:
 
 def _shown(spread: Mapping[str, float]) -> str:
     return f"{spread['mean']:.3f} ({spread['min']}–{spread['max']}, {spread['median']:g})"
+
+
+def _meanings(number: int) -> str:
+    if not number:
+        return "**Meanings.** None are known: splits are by question, and two splits may ask the same in other words."
+    return f"**Meanings.** {number:,}"
+
+
+def _shared(shared: Mapping[str, int]) -> str:
+    found = {name: count for name, count in shared.items() if count}
+    if not found:
+        return "**Images.** No image of a held-out task is in a training task."
+    counts = ", ".join(f"{count:,} of {name}" for name, count in found.items())
+    return (
+        f"**Images.** Warning: images of held-out tasks are in training tasks too ({counts}), so held-out accuracy is of known "
+        "images. `--split-images` splits images before questions."
+    )
 
 
 def _rules(rules: Mapping[str, Any] | None) -> str:

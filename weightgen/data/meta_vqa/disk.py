@@ -102,6 +102,7 @@ def _features() -> Features:
         query_images=names,
         query_labels=labels,
         template=Value("string"),
+        meaning=Value("string"),
     )
 
 

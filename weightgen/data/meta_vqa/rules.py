@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 from typing import NamedTuple, TypeVar
 
+from weightgen.data.meta_vqa.image_parts import images_of_part
 from weightgen.data.meta_vqa.templates import make_template
 from weightgen.errors import InputError
 
@@ -31,11 +32,15 @@ class Row(NamedTuple):
     image: str
     answer: str
     answer_type: str | None = None  # None: the source knows no types, the row passes the type rule
+    meaning: str | None = None  # what the question asks, if others ask the same in other words
 
 
 @dataclass(frozen=True)
 class Task:
-    """A question with its answers (the classes) and its labelled images; `labels` index `answers`."""
+    """A question with its answers (the classes) and its labelled images; `labels` index `answers`.
+
+    `meaning` is the same for questions that ask the same in other words, and empty where the source knows no meanings.
+    """
 
     question: str
     answers: list[str]
@@ -44,6 +49,7 @@ class Task:
     query_images: list[str]
     query_labels: list[int]
     template: str
+    meaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Rules:
         excluded_words: questions with one of these words are dropped ("Is it red or blue?" names its own
             answers).
         answer_types: VQA v2 answer types that are kept.
+        split_images: whether images are split before questions (the paper's are not): each image belongs to one of
+            train, validation and test, in the proportions of the tasks, and tasks keep the images of their own split.
     """
 
     min_examples: int = 21
@@ -75,6 +83,7 @@ class Rules:
     seed: int = 2021
     excluded_words: tuple[str, ...] = ("or",)
     answer_types: tuple[str, ...] = ("number", "other")
+    split_images: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("min_examples", 2), ("min_per_answer", 2), ("min_answers", 1)):
@@ -107,24 +116,24 @@ def build_meta_vqa(
     """Group rows by question, filter, and split them into tasks.
 
     Args:
-        rows: (question, image, answer) or (question, image, answer, answer_type); order decides which answer
+        rows: (question, image, answer), then answer_type and meaning if they are known; order decides which answer
             of an image wins, the order of answers, and what the shuffles start from.
         rules: see `Rules`.
         template_of: gives a question's declarative template, a text with one `{}` for the answer.
 
     Returns:
-        The splits train, validation and test; without "validation" where its fraction is 0.
+        The splits train, validation and test; without "validation" where its fraction is 0. Questions with one meaning are in one
+        split; a question without a meaning counts as a meaning of its own.
 
     Raises:
         InputError: if a row is not one, or no question passes the rules.
     """
     kept: dict[str, dict[str, list[str]]] = {}
-    answers_by_question = _first_answers(rows, rules)
+    answers_by_question, meaning_of = _first_answers(rows, rules)
     for question, answer_of_image in answers_by_question.items():
         if len(answer_of_image) >= rules.min_examples:  # most questions are asked only once or twice
             images_of_answer = _frequent_answers(answer_of_image, rules)
-            size = sum(map(len, images_of_answer.values()))
-            if size >= rules.min_examples and len(images_of_answer) >= rules.min_answers:
+            if _is_task(images_of_answer, rules):
                 kept[question] = images_of_answer
     if not kept:
         most = max(map(len, answers_by_question.values()), default=0)
@@ -136,10 +145,24 @@ def build_meta_vqa(
         )
     questions = list(kept)
     Random(rules.seed).shuffle(questions)
-    tasks = [_task(question, kept[question], rules, template_of(question)) for question in questions]
-    cut = round(rules.task_fraction * len(tasks))
-    train, validation = split_validation(tasks[:cut], rules.validation_fraction, rules.seed)
-    splits = {"train": train, "validation": validation, "test": tasks[cut:]}
+    meanings = list(dict.fromkeys(meaning_of.get(question, question) for question in questions))
+    cut = round(rules.task_fraction * len(meanings))
+    train, validation = split_validation(meanings[:cut], rules.validation_fraction, rules.seed)
+    parts = {"train": train, "validation": validation, "test": meanings[cut:]}
+    split_of = {meaning: name for name, part in parts.items() for meaning in part}
+    splits: dict[str, list[Task]] = {name: [] for name in parts}
+    for question in questions:
+        meaning = meaning_of.get(question, "")
+        split = split_of[meaning or question]
+        images = _of_split(kept[question], split, rules) if rules.split_images else kept[question]
+        if images:
+            task = _task(question, images, rules, template_of(question))
+            splits[split].append(replace(task, meaning=meaning))
+    if not any(splits.values()):
+        raise InputError(
+            f"split_images left no task with {rules.min_examples} images of its own split; lower min_examples, or write "
+            "split_images=false"
+        )
     if rules.validation_fraction == 0:
         del splits["validation"]
     return splits
@@ -164,13 +187,16 @@ def _held_out(total: int, count: int, seed: int) -> set[int]:
     return set(Random(seed).sample(range(total), count))
 
 
-def _first_answers(rows: Iterable[tuple[str, ...]], rules: Rules) -> dict[str, dict[str, str]]:
-    """The admitted rows as question -> image -> answer, where the first answer for an image wins."""
+def _first_answers(
+    rows: Iterable[tuple[str, ...]], rules: Rules
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """The admitted rows as question -> image -> answer, where the first answer for an image wins; and question -> meaning."""
     questions: dict[str, dict[str, str]] = {}
+    meanings: dict[str, str] = {}
     excluded: set[str] = set()
     words, types = frozenset(rules.excluded_words), frozenset(rules.answer_types)
     for position, row in enumerate(rows):
-        question, image, answer, answer_type = row if type(row) is Row else _checked(row, position)
+        question, image, answer, answer_type, meaning = row if type(row) is Row else _checked(row, position)
         if answer_type is not None and answer_type not in types:
             continue
         answer_of_image = questions.get(question)
@@ -179,15 +205,17 @@ def _first_answers(rows: Iterable[tuple[str, ...]], rules: Rules) -> dict[str, d
         elif question not in excluded:
             if words.isdisjoint(question.split()):
                 questions[question] = {image: answer}
+                if meaning:
+                    meanings[question] = meaning
             else:
                 excluded.add(question)
-    return questions
+    return questions, meanings
 
 
 def _checked(row: tuple[str, ...], position: int) -> Row:
     if (
         not isinstance(row, tuple | list)
-        or len(row) not in (3, 4)
+        or len(row) not in (3, 4, 5)
         or not all(isinstance(value, str) for value in row[:3])
     ):
         raise InputError(
@@ -204,6 +232,19 @@ def _frequent_answers(answer_of_image: dict[str, str], rules: Rules) -> dict[str
         if counts[answer] >= rules.min_per_answer:
             images_of_answer.setdefault(answer, []).append(image)
     return images_of_answer
+
+
+def _is_task(images_of_answer: dict[str, list[str]], rules: Rules) -> bool:
+    size = sum(map(len, images_of_answer.values()))
+    return size >= rules.min_examples and len(images_of_answer) >= rules.min_answers
+
+
+def _of_split(images_of_answer: dict[str, list[str]], split: str, rules: Rules) -> dict[str, list[str]]:
+    """What a question keeps of its images, all of one split; nothing where that is too little for a task."""
+    shares = (rules.task_fraction, rules.validation_fraction, rules.seed)
+    own = images_of_part(images_of_answer, split, *shares)
+    own = {answer: images for answer, images in own.items() if len(images) >= rules.min_per_answer}
+    return own if _is_task(own, rules) else {}
 
 
 def _task(question: str, images_of_answer: dict[str, list[str]], rules: Rules, template: str) -> Task:

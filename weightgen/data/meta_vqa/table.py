@@ -1,6 +1,6 @@
 """Any VQA-style data as one table: a CSV or Parquet file with columns question, image, answer.
 
-A fourth column, `answer_type`, is used if it is there. Rows are read in file order.
+The columns `answer_type` and `meaning` are used if they are there. Rows are read in file order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from weightgen.errors import InputError
 __all__ = ["VqaTable"]
 
 COLUMNS = ("question", "image", "answer")
-OPTIONAL = "answer_type"
+OPTIONAL = ("answer_type", "meaning")
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 DELIMITERS = (",", ";", "\t", "|")
 Placed = tuple[str, list[str], tuple[Any, ...]]  # where a row is, its columns, their values
@@ -60,7 +60,7 @@ class VqaTable:
             ]
             if self.fold_case:
                 texts[2] = spelled.setdefault((texts[0], " ".join(texts[2].lower().split())), texts[2])
-            yield Row(*texts, *values[len(COLUMNS) :])
+            yield Row(*texts, **dict(zip(columns[len(COLUMNS) :], values[len(COLUMNS) :], strict=True)))
 
 
 def _text(value: Any, where: str) -> str:
@@ -142,9 +142,9 @@ def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
 
 def _columns(header: Sequence[str], path: Path) -> list[str]:
     missing = [name for name in COLUMNS if name not in header]
-    if missing or any(header.count(name) > 1 for name in (*COLUMNS, OPTIONAL)):
+    if missing or any(header.count(name) > 1 for name in (*COLUMNS, *OPTIONAL)):
         raise InputError(
-            f"{path}: expected columns {', '.join(COLUMNS)} (and optionally {OPTIONAL}), each once, got "
+            f"{path}: expected columns {', '.join(COLUMNS)} (and optionally {', '.join(OPTIONAL)}), each once, got "
             f"{', '.join(map(repr, header)) or 'none'}"
         )
-    return [*COLUMNS, OPTIONAL] if OPTIONAL in header else list(COLUMNS)
+    return [*COLUMNS, *(name for name in OPTIONAL if name in header)]

@@ -50,6 +50,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         questions: the question of each task.
         answers: the answers of each task, in the order of the labels.
         templates: the statement of each task in which its answers are embedded, with one `{}`.
+        meanings: what the question of each task asks, in whatever words; empty texts where that is not known.
         sizes: the number of examples of each task, support and query together.
         kept: the row in `split` of each task.
 
@@ -70,6 +71,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         self.templates: list[str] = table["template"].to_pylist()
+        self.meanings: list[str] = table["meaning"].to_pylist()
         texts = [answer_texts(*pair) for pair in zip(self.templates, self.answers, strict=True)]
         parts = {part: rows_of(table, part, store) for part in PARTS}
         self.sizes: list[int] = sum(rows.starts.diff() for rows in parts.values()).tolist()  # type: ignore[union-attr]
@@ -108,7 +110,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         """Some of the tasks, by their numbers, in the given order."""
         rows = list(tasks)
         other = copy.copy(self)
-        for name in ("kept", "questions", "answers", "templates", "sizes"):
+        for name in ("kept", "questions", "answers", "templates", "meanings", "sizes"):
             setattr(other, name, [getattr(self, name)[row] for row in rows])
         index = torch.tensor(rows, dtype=torch.int64, device=self.device)
         other._parts = {part: examples.take(index) for part, examples in self._parts.items()}

@@ -1,8 +1,8 @@
 """Short captions with their truth: each is a text and a predicate, so it is known of every scene whether the caption fits.
 
 A caption names two or three attributes of one object ("a striped red star"), a relation ("a red object left of a star"), a number
-("two stars"), the background, or asks and answers ("what color is the star? red"). The held-out compositions of `questions` are never
-asked in a caption. Nothing is stated as "the star is red", which is how answers are put to CLIP later.
+("two stars"), the background, or asks and answers ("what color is the small star? red"). No caption asks what `split_meanings` holds out
+for validation or test. Nothing is stated as "the star is red", which is how answers are put to CLIP later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weightgen.data.scenes.language import ADJECTIVES, PLACES, SHAPE_NOUNS, SIDES, THINGS, Referent
-from weightgen.data.scenes.questions import Meaning, all_meanings, novel_compositions
+from weightgen.data.scenes.questions import Meaning, split_meanings
 from weightgen.data.scenes.world import ATTRIBUTES, BACKGROUNDS, DIRECTIONS, POSITIONS, Scene
 
 LOOKS = (
@@ -25,9 +25,9 @@ LOOKS = (
 )  # attributes with a column of the grid; the position is the grid's own place
 _CODES = {name: {value: i for i, value in enumerate(ATTRIBUTES[name])} for name in LOOKS}
 _BACKGROUND_CODES = {value: i for i, value in enumerate(BACKGROUNDS)}
-_NOVEL = set(novel_compositions())
-_ASKED = [m for m in all_meanings() if m not in _NOVEL and m.referent and m.attribute in ATTRIBUTES]
-_QUESTIONS = {meaning: [question.lower() for question in meaning.paraphrases()] for meaning in _ASKED}
+_ASKED = [m for m in split_meanings()["train"] if m.referent and m.attribute in ATTRIBUTES]
+_ASKED_OF_PAIRS = {meaning for meaning in _ASKED if meaning.referent and len(meaning.referent.looks) == 2}
+_ASKED_OF_ONE = [meaning for meaning in _ASKED if meaning not in _ASKED_OF_PAIRS]
 _COUNTS = ("no", "one", "two", "three", "four")
 
 
@@ -137,28 +137,35 @@ def count(scene: Scene, rng: random.Random) -> Caption:
     name = rng.choice(LOOKS)
     value = getattr(rng.choice(scene.objects), name) if rng.random() < 0.8 else rng.choice(ATTRIBUTES[name])
     number = len(scene.where(**{name: value}))
-    names = Referent(name, value).plurals()  # type: ignore[arg-type]
+    names = Referent(((name, value),)).plurals()
     return Caption(
         f"{rng.choice((_COUNTS[number], str(number)))} {rng.choice(names)}", ((name, value),), number
     )
 
 
 def ask_and_answer(scene: Scene, rng: random.Random) -> Caption:
-    """A question that is not held out, in small letters, with its answer."""
+    """A question of the training meanings, in small letters, with its answer; half of them name two attributes."""
     while True:
-        meaning = rng.choice(_ASKED)
-        answer = meaning.answer(scene)
-        if answer is not None:
+        meaning = _asked_of_a_pair(scene, rng) if rng.random() < 0.5 else rng.choice(_ASKED_OF_ONE)
+        answer = meaning.answer(scene) if meaning else None
+        if meaning and answer:
             return _answered(meaning, answer, rng)
+
+
+def _asked_of_a_pair(scene: Scene, rng: random.Random) -> Meaning | None:
+    """An attribute of one of the objects, named by two others; None if that is held out."""
+    item = rng.choice(scene.objects)
+    attribute, *named = rng.sample(tuple(ATTRIBUTES), 3)
+    looks = tuple((name, getattr(item, name)) for name in ATTRIBUTES if name in named)
+    meaning = Meaning(attribute, Referent(looks))
+    return meaning if meaning in _ASKED_OF_PAIRS else None
 
 
 def _answered(meaning: Meaning, answer: str, rng: random.Random) -> Caption:
     assert meaning.referent is not None
-    text = f"{rng.choice(_QUESTIONS[meaning])} {answer}"
-    kind, value = meaning.referent.kind, meaning.referent.value
-    if kind in DIRECTIONS:
-        return Caption(text, ((meaning.attribute, answer),), beside=(kind, (("shape", value),)))
-    return Caption(text, ((kind, value), (meaning.attribute, answer)))
+    text, found = f"{meaning.say(rng).lower()} {answer}", (meaning.attribute, answer)
+    looks, direction = meaning.referent.looks, meaning.referent.beside
+    return Caption(text, (found,), beside=(direction, looks)) if direction else Caption(text, (*looks, found))
 
 
 def caption(scene: Scene, rng: random.Random) -> Caption:

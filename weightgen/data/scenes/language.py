@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from itertools import combinations, product
 
 from weightgen.data.scenes.world import ATTRIBUTES, DIRECTIONS, SHAPES, Object, Scene
 
@@ -41,47 +42,56 @@ SIDES: dict[str, tuple[str, ...]] = {
 }
 NUMBERS = ("0", "1", "2", "3", "4")
 
-Kind = Literal["shape", "color", "size", "pattern", "position", "left of", "right of", "above", "below"]
-
 
 @dataclass(frozen=True)
 class Referent:
-    """What a phrase points at: the one object with an attribute value, or the neighbour of the one object of a shape."""
+    """What a phrase points at: the one object that looks like this, or the neighbour of the one that does.
 
-    kind: Kind
-    value: str
+    Args:
+        looks: one or two attribute values, such as (("size", "small"), ("pattern", "striped")), in the order of `ATTRIBUTES`.
+        beside: a direction, if the neighbour in it is meant and not the object itself.
+    """
+
+    looks: tuple[tuple[str, str], ...]
+    beside: str | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The attributes that the phrase gives away, so that nobody need ask for them."""
+        return () if self.beside else tuple(kind for kind, _ in self.looks)
 
     def find(self, scene: Scene) -> Object | None:
         """The object pointed at, or None where the scene has none or several."""
-        beside = self.kind in DIRECTIONS
-        candidates = scene.where(**{"shape" if beside else self.kind: self.value})
+        candidates = scene.where(**dict(self.looks))
         if len(candidates) != 1:
             return None
-        return scene.neighbour(candidates[0], self.kind) if beside else candidates[0]
+        return scene.neighbour(candidates[0], self.beside) if self.beside else candidates[0]
 
     def phrases(self) -> list[str]:
-        """All ways to say it, with the article: "the star", "the object to the left of the star", …"""
-        if self.kind == "shape":
-            return [f"the {noun}" for noun in SHAPE_NOUNS[self.value]]
-        if self.kind == "position":
-            return [f"the {thing} in the {place}" for thing in THINGS for place in PLACES[self.value]]
-        if self.kind in DIRECTIONS:
-            nouns = SHAPE_NOUNS[self.value]
-            return [
-                f"the {thing} {side} the {noun}"
-                for thing in THINGS
-                for side in SIDES[self.kind]
-                for noun in nouns
-            ]
+        """All ways to say it, with the article: "the star", "the small striped object", "the object to the left of the star", …"""
+        if not self.beside:
+            return [f"the {phrase}" for phrase in noun_phrases(dict(self.looks))]
+        marks = noun_phrases(dict(self.looks))
         return [
-            f"the {word} {thing}" for word in ADJECTIVES.get(self.value, (self.value,)) for thing in THINGS
+            f"the {thing} {side} the {mark}"
+            for thing in THINGS
+            for side in SIDES[self.beside]
+            for mark in marks
         ]
 
     def plurals(self) -> list[str]:
         """All ways to name several of them: "stars", "red objects", …"""
-        if self.kind == "shape":
-            return [plural(noun) for noun in SHAPE_NOUNS[self.value]]
-        return [f"{word} {thing}s" for word in ADJECTIVES.get(self.value, (self.value,)) for thing in THINGS]
+        return noun_phrases(dict(self.looks), plural)
+
+
+def noun_phrases(looks: Mapping[str, str], inflect: Callable[[str], str] = str) -> list[str]:
+    """All noun phrases, without an article, of an object that looks like this; `inflect` changes the noun."""
+    words = [
+        ADJECTIVES.get(looks[kind], (looks[kind],)) for kind in ("size", "pattern", "color") if kind in looks
+    ]
+    nouns = [inflect(noun) for noun in (SHAPE_NOUNS[looks["shape"]] if "shape" in looks else THINGS)]
+    places = [f" in the {place}" for place in PLACES[looks["position"]]] if "position" in looks else [""]
+    return [" ".join(parts[:-1]) + parts[-1] for parts in product(*words, nouns, places)]
 
 
 def plural(noun: str) -> str:
@@ -91,9 +101,15 @@ def plural(noun: str) -> str:
 
 def simple_referents() -> list[Referent]:
     """One referent per attribute value."""
-    return [Referent(kind, value) for kind, values in ATTRIBUTES.items() for value in values]  # type: ignore[arg-type]
+    return [Referent(((kind, value),)) for kind, values in ATTRIBUTES.items() for value in values]
+
+
+def pair_referents() -> list[Referent]:
+    """One referent per pair of values of two attributes: "the small striped object", "the red star", …"""
+    pairs = combinations(ATTRIBUTES.items(), 2)
+    return [Referent(((a, x), (b, y))) for (a, xs), (b, ys) in pairs for x, y in product(xs, ys)]
 
 
 def relational_referents() -> list[Referent]:
     """One referent per direction and landmark shape."""
-    return [Referent(direction, shape) for direction in DIRECTIONS for shape in SHAPES]  # type: ignore[arg-type]
+    return [Referent((("shape", shape),), direction) for direction in DIRECTIONS for shape in SHAPES]

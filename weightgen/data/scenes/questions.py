@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from weightgen.data.scenes.language import NUMBERS, Referent, relational_referents, simple_referents
-from weightgen.data.scenes.world import Scene
+from weightgen.data.scenes.language import (
+    NUMBERS,
+    Referent,
+    pair_referents,
+    relational_referents,
+    simple_referents,
+)
+from weightgen.data.scenes.world import ATTRIBUTES, Scene
 
 # {x} is the referent's phrase, {xs} its plural.
 _FORMS: dict[str, tuple[str, ...]] = {
@@ -45,7 +51,6 @@ _FORMS: dict[str, tuple[str, ...]] = {
         "What color fills the background?", "The background is what color?",
     ),
 }  # fmt: skip
-_ASKABLE = ("color", "shape", "size", "pattern", "position")
 
 
 @dataclass(frozen=True)
@@ -60,46 +65,63 @@ class Meaning:
         if self.attribute == "background":
             return scene.background
         if self.attribute == "count":
-            wanted = {self.referent.kind: self.referent.value} if self.referent else {}
-            return NUMBERS[len(scene.where(**wanted))]
+            return NUMBERS[len(scene.where(**dict(self.referent.looks if self.referent else ())))]
         item = self.referent.find(scene) if self.referent else None
         return getattr(item, self.attribute) if item else None
 
     def paraphrases(self) -> list[str]:
         """Every question of this meaning, in a fixed order."""
-        one = self.referent.phrases() if self.referent else ["the picture"]
-        many = (
-            self.referent.plurals() if self.referent else ["objects", "shapes", "things", "items", "figures"]
-        )
-        names = many if self.attribute == "count" else one
-        questions = [form.format(x=name, xs=name) for form, name in product(_FORMS[self.attribute], names)]
-        return list(dict.fromkeys(question[0].upper() + question[1:] for question in questions))
+        questions = (_filled(form, name) for form, name in product(_FORMS[self.attribute], self._names()))
+        return list(dict.fromkeys(questions))
+
+    def say(self, rng: random.Random) -> str:
+        """One of its questions."""
+        return _filled(rng.choice(_FORMS[self.attribute]), rng.choice(self._names()))
+
+    def _names(self) -> list[str]:
+        if self.referent is None:
+            return ["objects", "shapes", "things", "items", "figures"] if self.attribute == "count" else [""]
+        return self.referent.plurals() if self.attribute == "count" else self.referent.phrases()
+
+
+def _filled(form: str, name: str) -> str:
+    question = form.format(x=name, xs=name)
+    return question[0].upper() + question[1:]
 
 
 def all_meanings() -> list[Meaning]:
-    """Every meaning that can be asked, about two hundred, in a fixed order."""
+    """Every meaning that can be asked, about a thousand, in a fixed order."""
     return list(_meanings())
 
 
 def _meanings() -> Iterator[Meaning]:
-    for attribute, referent in product(_ASKABLE, simple_referents()):
-        if attribute != referent.kind:
-            yield Meaning(attribute, referent)
+    for referent in (*simple_referents(), *pair_referents()):
+        yield from (
+            Meaning(attribute, referent) for attribute in ATTRIBUTES if attribute not in referent.kinds
+        )
     for attribute, referent in product(("color", "shape"), relational_referents()):
         yield Meaning(attribute, referent)
     for referent in simple_referents():
-        if referent.kind != "position":
+        if referent.kinds != ("position",):
             yield Meaning("count", referent)
     yield Meaning("count", None)
     yield Meaning("background", None)
 
 
-def novel_compositions(number: int = 26, seed: int = 2210) -> list[Meaning]:
-    """The meanings held out of all training, in any paraphrase: attribute-referent pairs whose parts are both asked about elsewhere.
+def split_meanings(held_out: int = 150, validation: int = 100, seed: int = 2210) -> dict[str, list[Meaning]]:
+    """The meanings of the splits train, validation and held_out_meanings, which share none.
 
-    At most one pair per referent, so that every referent and every attribute stays well known from other questions.
+    What is held out is an attribute of a referent: attribute and referent are both asked about in training, but never together.
+    Numbers of objects and the background always belong to training.
     """
-    pairs = [m for m in _meanings() if m.attribute in _ASKABLE and m.referent]
+    pairs = [meaning for meaning in _meanings() if meaning.attribute in ATTRIBUTES]
     random.Random(seed).shuffle(pairs)
-    one_each = {m.referent: m for m in reversed(pairs)}
-    return sorted(one_each.values(), key=pairs.index)[:number]
+    apart = {"held_out_meanings": pairs[:held_out], "validation": pairs[held_out : held_out + validation]}
+    unknown = {meaning for meanings in apart.values() for meaning in meanings}
+    return {"train": [meaning for meaning in _meanings() if meaning not in unknown], **apart}
+
+
+def meanings_of_questions() -> dict[str, str]:
+    """Every question → its meaning as a text, which is the first of the meaning's questions."""
+    wordings = (meaning.paraphrases() for meaning in _meanings())
+    return {question: questions[0] for questions in wordings for question in questions}

@@ -1,8 +1,9 @@
 """Scenes as a VQA v2 download: picture folders, question and annotation files, with the official names and fields.
 
 <folder>/images/{train,val}2014/COCO_{train,val}2014_<12 digits>.png
-<folder>/vqa/v2_OpenEnded_mscoco_{train,val}2014_questions.json, v2_mscoco_{train,val}2014_annotations.json
-<folder>/vqa_novel_compositions/…   the same four files, for the compositions that are held out of training
+<folder>/vqa_<split>/v2_OpenEnded_mscoco_{train,val}2014_questions.json, v2_mscoco_{train,val}2014_annotations.json
+
+The splits are train, validation, held_out_meanings and new_wordings.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from weightgen.data.scenes.questions import Meaning, all_meanings, novel_compositions
+from weightgen.data.scenes.questions import Meaning, split_meanings
 from weightgen.data.scenes.render import render
-from weightgen.data.scenes.world import Scene, draw_scene
+from weightgen.data.scenes.world import ATTRIBUTES, Scene, draw_scene
 from weightgen.storage.files import written_beside
 
 SPLITS = ("train2014", "val2014")
+NEW_WORDINGS = 1 / 3  # of the training meanings have a question in the split new_wordings
 _LICENSE = {"name": "MIT (synthetic data, rendered by weightgen)", "url": ""}
 
 
@@ -44,25 +47,44 @@ def draw_scenes(number: int, seed: int) -> list[Scene]:
     return [draw_scene(random.Random(f"scene {seed} {i}")) for i in range(number)]
 
 
-def ask(scenes: Sequence[Scene], meanings: Sequence[Meaning], paraphrases: int, seed: int) -> list[Row]:
-    """Ask every meaning in several paraphrases, each about 60 to 100 scenes of its own.
+def ask(scenes: Sequence[Scene], splits: Mapping[str, Sequence[Meaning]], seed: int) -> dict[str, list[Row]]:
+    """Ask every meaning in one to three wordings, each about 60 to 100 scenes of its own.
 
+    A third of the training meanings are asked in one wording more, which goes to the split new_wordings.
     No scene is asked about twice with one meaning, so that a test question never repeats an (image, answer) pair of a training
     question that means the same. Rare answers are asked about more often than they occur (counts would nearly all be 0).
     """
-    rows = []
-    for meaning in tqdm(meanings, desc="asking questions", unit="meaning"):
+    rows: dict[str, list[Row]] = {**{split: [] for split in splits}, "new_wordings": []}
+    every = [(split, meaning) for split, meanings in splits.items() for meaning in meanings]
+    scenes_with = _index(scenes)
+    for split, meaning in tqdm(every, desc="asking questions", unit="meaning", mininterval=2):
         rng = random.Random(f"ask {seed} {meaning}")
         by_answer: dict[str, list[int]] = defaultdict(list)
-        for image in rng.sample(range(len(scenes)), len(scenes)):
+        referent = meaning.referent if meaning.attribute in ATTRIBUTES else None
+        candidates = scenes_with[referent.looks] if referent else range(len(scenes))
+        for image in rng.sample(candidates, len(candidates)):
             answer = meaning.answer(scenes[image])
             if answer is not None:
                 by_answer[answer].append(image)
-        ways = meaning.paraphrases()
-        for question in rng.sample(ways, min(paraphrases, len(ways))):
-            for answer, image in _draw_images(by_answer, rng.randint(60, 100), rng):
-                rows.append(Row(question, image, answer))
+        wordings = rng.sample(meaning.paraphrases(), 4)
+        asked = [(split, question) for question in wordings[: rng.randint(1, 3)]]
+        if split == "train" and rng.random() < NEW_WORDINGS:
+            asked.append(("new_wordings", wordings[-1]))
+        for where, question in asked:
+            drawn = _draw_images(by_answer, rng.randint(60, 100), rng)
+            rows[where] += [Row(question, image, answer) for answer, image in drawn]
     return rows
+
+
+def _index(scenes: Sequence[Scene]) -> dict[tuple[tuple[str, str], ...], list[int]]:
+    """One or two attribute values → the scenes with an object that has them: without it, asking takes minutes."""
+    index: dict[tuple[tuple[str, str], ...], list[int]] = defaultdict(list)
+    for number, scene in enumerate(scenes):
+        looks = [tuple((name, getattr(item, name)) for name in ATTRIBUTES) for item in scene.objects]
+        seen = dict.fromkeys(some for one in looks for count in (1, 2) for some in combinations(one, count))
+        for some in seen:
+            index[some].append(number)
+    return index
 
 
 def _draw_images(
@@ -127,11 +149,9 @@ def write_images(folder: Path, scenes: Sequence[Scene], processes: int = 2) -> N
             continue
 
 
-def write_scenes(folder: Path, images: int, paraphrases: int, seed: int, processes: int = 2) -> None:
-    """Write the whole download: pictures, questions, annotations and held-out compositions."""
-    scenes = draw_scenes(images, seed)
-    novel = novel_compositions()
-    rows = ask(scenes, [m for m in all_meanings() if m not in novel], paraphrases, seed)
-    write_vqa(folder / "vqa", rows)
-    write_vqa(folder / "vqa_novel_compositions", ask(scenes, novel, paraphrases, seed))
+def write_scenes(folder: Path, images: int, seed: int, processes: int = 2) -> None:
+    """Write the whole download: pictures, and questions and annotations of each split."""
+    scenes, splits = draw_scenes(images, seed), split_meanings()
+    for split, rows in ask(scenes, splits, seed).items():
+        write_vqa(folder / f"vqa_{split}", rows)
     write_images(folder / "images", scenes, processes)
