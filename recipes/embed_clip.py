@@ -21,7 +21,7 @@ from weightgen.data.features.embed import embed_images, embed_texts, names_to_em
 from weightgen.data.features.images import ImageStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import FACTS, load_meta_vqa
-from weightgen.data.meta_vqa.tasks import Fewest, too_small
+from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.encoders.clip import ImageTextEncoder
 from weightgen.encoders.load import load_clip
 from weightgen.errors import InputError, one_line_errors

@@ -22,5 +22,9 @@ class Split:
     def __len__(self):
         return len(self.rows)
 
+    @property
+    def embeds(self):
+        return self.batch().embeds
+
     def batch(self, rows=None):
         return collate([self.rows[row] for row in (range(len(self)) if rows is None else rows)])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from weightgen import Examples, descend
+from weightgen import Examples, gradient_descent
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -40,7 +40,7 @@ def by_hand(start, data, shared, steps, lr, first_order):
 def test_equals_a_loop_with_its_gradients(problem, steps, first_order, chunk_size, checkpoint_steps):
     start, data, shared = problem
     counts = [steps] * 5 if isinstance(steps, int) else steps
-    adapted = descend(
+    adapted = gradient_descent(
         lambda point, own: loss(point, own, shared),
         start,
         data,
@@ -67,7 +67,7 @@ def test_orders_differ(problem):
     start, data, shared = problem
     gradients = []
     for first_order in (False, True):
-        adapted = descend(
+        adapted = gradient_descent(
             lambda p, d: loss(p, d, shared), start, data, steps=3, lr=0.3, first_order=first_order
         )
         gradients.append(torch.autograd.grad(adapted.sum(), start)[0])
@@ -76,14 +76,14 @@ def test_orders_differ(problem):
 
 def test_a_quadratic_is_solved_in_closed_form():
     start, goal = torch.randn(4, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    found = descend(lambda x, y: 0.5 * (x - y).square().sum(), start, goal, steps=10, lr=0.1)
+    found = gradient_descent(lambda x, y: 0.5 * (x - y).square().sum(), start, goal, steps=10, lr=0.1)
     torch.testing.assert_close(found, goal + 0.9**10 * (start - goal), **TOLERANCE)
 
 
 def test_a_step_size_per_dimension_can_be_learned():
     start, goal = torch.zeros(4, 2), torch.randn(4, 2)
     lr = torch.tensor([0.5, 0.0], requires_grad=True)
-    found = descend(lambda x, y: (x - y).square().sum(), start, goal, steps=1, lr=lr)
+    found = gradient_descent(lambda x, y: (x - y).square().sum(), start, goal, steps=1, lr=lr)
     torch.testing.assert_close(found[:, 0], goal[:, 0])
     assert torch.equal(found[:, 1], start[:, 1])
     assert torch.autograd.grad(found.sum(), lr)[0].abs().min() > 0
@@ -94,11 +94,11 @@ def test_a_step_size_per_dimension_can_be_learned():
 def test_works_without_gradients(problem, mode, checkpoint_steps):
     start, data, shared = problem
     with mode():
-        quiet = descend(
+        quiet = gradient_descent(
             lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1, checkpoint_steps=checkpoint_steps
         )
     assert not quiet.requires_grad
-    loud = descend(lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1)
+    loud = gradient_descent(lambda p, d: loss(p, d, shared), start, data, steps=2, lr=0.1)
     assert loud.requires_grad
     torch.testing.assert_close(quiet, loud)
 
@@ -121,7 +121,7 @@ def kept_bytes(steps, **settings):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        found = descend(wide_loss, start, inputs, steps=steps, lr=lr, **settings)
+        found = gradient_descent(wide_loss, start, inputs, steps=steps, lr=lr, **settings)
     gradients = torch.autograd.grad(found.square().sum(), [start, wide, lr])
     return sum(size for size, _ in kept.values()), gradients
 
@@ -142,7 +142,7 @@ def test_nothing_is_computed_again_in_first_order(problem, monkeypatch):
     """Which keeps no activations: its slopes are constants."""
     start, data, shared = problem
     monkeypatch.delattr("weightgen.adaptation.checkpoint")
-    found = descend(
+    found = gradient_descent(
         lambda p, d: loss(p, d, shared), start, data,
         steps=2, lr=0.1, first_order=True, checkpoint_steps=True,
     )  # fmt: skip
@@ -155,7 +155,7 @@ def test_checkpointed_steps_draw_the_same_random_numbers():
     found = []
     for checkpoint_steps in (False, True):
         torch.manual_seed(1)
-        point = descend(
+        point = gradient_descent(
             lambda p: torch.nn.functional.dropout(torch.sin(p), 0.5).square().sum(),
             start, steps=3, lr=0.1, checkpoint_steps=checkpoint_steps,
         )  # fmt: skip

@@ -93,7 +93,7 @@ def test_imports_go_down_only(root):
     ("part", "source"),
     [
         ("tasks", "from weightgen.networks.mlp import MLP"),
-        ("tasks", "from weightgen.adaptation import descend"),
+        ("tasks", "from weightgen.adaptation import gradient_descent"),
         ("networks", "def f():\n    import weightgen.pipelines.weight_pipeline"),
         ("priors", "from weightgen import WeightPipeline"),
         ("pipelines", "from weightgen.training.config import parse"),

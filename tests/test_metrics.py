@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from weightgen.metrics import count_correct, task_loss
+from weightgen.metrics import count_correct, expected_calibration_error, task_loss
 from weightgen.shots import resplit
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, collate
 
@@ -103,3 +103,11 @@ def test_resplit_is_random_and_fair():
     assert_close(
         often[1][valid[1]], torch.full((5,), 0.4), atol=0.08, rtol=0
     )  # two and a half of five: to even, two
+
+
+def test_calibration_error_by_hand():
+    confidence = torch.tensor([0.95, 0.95, 0.55, 0.55, 1.0])
+    right = torch.tensor([True, False, True, True, True])
+    # Ten bins: the last has 0.95, 0.95, 1.0 with two right; the sixth has 0.55 twice, both right.
+    assert expected_calibration_error(confidence, right, 10) == pytest.approx((2.9 - 2 + 2 - 1.1) / 5)
+    assert expected_calibration_error(torch.tensor([1.0, 1.0]), torch.tensor([True, True])) == 0

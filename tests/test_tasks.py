@@ -110,7 +110,7 @@ def test_nonsense_is_refused():
         TaskBatchSampler([1], 1, steps=1, seed=-1)
 
 
-def test_described_tasks_are_exact_and_nested():
+def test_random_subsets_are_exact_and_nested():
     for count, share in ((870, 0.5), (646, 0.1), (7, 0.1), (5, 1.0)):
         chosen = random_subset(count, share, seed=3)
         assert len(chosen) == len(set(chosen)) == round(share * count)
@@ -118,5 +118,5 @@ def test_described_tasks_are_exact_and_nested():
     assert set(random_subset(870, 0.1)) < set(random_subset(870, 0.5))
     assert random_subset(870, 0.5) != list(range(435)) != random_subset(870, 0.5, seed=1)
     for share in (0, -0.1, 1.1, 1e-6):
-        with pytest.raises(InputError, match="share of 870 tasks"):
+        with pytest.raises(InputError, match="one of 870 tasks"):
             random_subset(870, share)

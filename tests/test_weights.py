@@ -7,7 +7,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 from torch.func import vmap
 
-from weightgen import InputError, WeightSpace
+from weightgen import FunctionalNetwork, InputError, WeightSpace
 
 
 class Scored(nn.Module):
@@ -54,34 +54,39 @@ def test_the_order_of_the_dictionary_does_not_matter(module, space):
     assert torch.equal(space.flatten(params), space.flatten(backwards))
 
 
-def test_call_equals_the_module(module, space):
+def test_one_network_equals_the_module(module, space):
     x, answers = torch.randn(6, 5), torch.randn(3, 4)
     weights = space.flatten(dict(module.named_parameters()))
-    assert torch.equal(space.call(module, weights, x, answers=answers), module(x, answers))
+    network = FunctionalNetwork(module)
+    assert torch.equal(network.initial_weights, weights) and not network.initial_weights.requires_grad
+    assert torch.equal(network.single(weights, x, answers=answers), module(x, answers))
 
 
 @pytest.mark.parametrize("chunk_size", [None, 2])
-def test_call_batch_equals_a_loop(module, space, chunk_size):
+def test_a_batch_equals_a_loop(module, space, chunk_size):
+    network = FunctionalNetwork(module)
     weights, x, answers = torch.randn(3, space.size), torch.randn(3, 6, 5), torch.randn(3, 2, 4)
-    batched = space.call_batch(module, weights, x, chunk_size, answers=answers)
-    rows = [space.call(module, w, one, answers=a) for w, one, a in zip(weights, x, answers, strict=True)]
+    batched = network(weights, x, chunk_size, answers=answers)
+    rows = [network.single(w, one, answers=a) for w, one, a in zip(weights, x, answers, strict=True)]
     torch.testing.assert_close(batched, torch.stack(rows))
 
 
-def test_call_batch_with_several_networks_per_task(module, space):
+def test_several_networks_per_task(module, space):
+    network = FunctionalNetwork(module)
     weights, x, answers = torch.randn(3, 4, space.size), torch.randn(3, 6, 5), torch.randn(3, 2, 4)
-    logits = space.call_batch(module, weights, x, answers=answers)
+    logits = network(weights, x, answers=answers)
     assert logits.shape == (3, 4, 6, 2)
-    single = space.call_batch(module, weights[:, 1], x, answers=answers)
+    single = network(weights[:, 1], x, answers=answers)
     torch.testing.assert_close(logits[:, 1], single)
 
 
 def test_gradients_reach_the_weights_and_not_the_module(module, space):
     weights = torch.randn(2, space.size, requires_grad=True)
-    space.call_batch(module, weights, torch.randn(2, 3, 5), answers=torch.randn(2, 2, 4)).sum().backward()
+    network = FunctionalNetwork(module)
+    network(weights, torch.randn(2, 3, 5), answers=torch.randn(2, 2, 4)).sum().backward()
     assert weights.grad.isfinite().all()
     assert (weights.grad != 0).all()
-    assert all(p.grad is None for p in module.parameters())
+    assert all(p.grad is None and not p.requires_grad for p in module.parameters())
 
 
 def test_json_round_trip_keeps_the_order(space):
@@ -103,10 +108,10 @@ def test_saving_a_component_keeps_the_order(space, tmp_path):
     assert Owner.from_pretrained(tmp_path).space == space
 
 
-def test_load_into_fills_a_copy(module, space):
+def test_with_weights_fills_a_copy(module, space):
     before = space.flatten(dict(module.named_parameters())).clone()
     weights = torch.randn(space.size)
-    filled = space.load_into(module, weights)
+    filled = FunctionalNetwork(module).with_weights(weights)
     assert torch.equal(space.flatten(dict(filled.named_parameters())), weights)
     assert torch.equal(space.flatten(dict(module.named_parameters())), before)
     weights.zero_()
@@ -117,18 +122,19 @@ def test_load_into_fills_a_copy(module, space):
 def test_tied_parameters_count_once():
     tied = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     tied[1].weight = tied[0].weight
-    space = WeightSpace.of(tied)
-    assert space.size == 9
+    network = FunctionalNetwork(tied)
+    assert network.space.size == 9
     weights, x = torch.randn(9), torch.randn(2, 3)
-    torch.testing.assert_close(space.load_into(tied, weights)(x), space.call(tied, weights, x))
+    torch.testing.assert_close(network.with_weights(weights)(x), network.single(weights, x))
 
 
 def test_running_statistics_are_refused():
     with pytest.raises(InputError, match="'1' .*track_running_stats=False"):
         WeightSpace.of(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False))
-    space = WeightSpace.of(network)
-    assert space.call_batch(network, torch.randn(3, space.size), torch.randn(3, 4, 2)).shape == (3, 4, 2)
+    functional = FunctionalNetwork(network)
+    weights = torch.randn(3, functional.space.size)
+    assert functional(weights, torch.randn(3, 4, 2)).shape == (3, 4, 2)
 
 
 def test_what_does_not_fit_is_named(module, space):
@@ -144,14 +150,22 @@ def test_what_does_not_fit_is_named(module, space):
 
 
 def test_dropout_differs_between_tasks():
-    network = nn.Sequential(nn.Linear(50, 50), nn.Dropout())
-    space = WeightSpace.of(network)
-    weights = torch.randn(space.size).expand(2, -1)
-    first, second = space.call_batch(network, weights, torch.ones(2, 1, 50))
+    network = FunctionalNetwork(nn.Sequential(nn.Linear(50, 50), nn.Dropout()))
+    weights = torch.randn(network.space.size).expand(2, -1)
+    first, second = network(weights, torch.ones(2, 1, 50))
     assert not torch.equal(first, second)
 
 
 def test_works_inside_another_vmap(module, space):
     weights, x, answers = torch.randn(2, 3, space.size), torch.randn(3, 6, 5), torch.randn(3, 2, 4)
-    outer = vmap(lambda w: space.call_batch(module, w, x, answers=answers))(weights)
-    torch.testing.assert_close(outer[1], space.call_batch(module, weights[1], x, answers=answers))
+    network = FunctionalNetwork(module)
+    outer = vmap(lambda w: network(w, x, answers=answers))(weights)
+    torch.testing.assert_close(outer[1], network(weights[1], x, answers=answers))
+
+
+def test_a_functional_network_is_hidden_from_the_module_that_holds_it(module):
+    owner = nn.Module()
+    owner.network = FunctionalNetwork(module)
+    assert not list(owner.parameters()) and not owner.state_dict()
+    assert repr(owner.network) == "FunctionalNetwork(Scored, P=33)"
+    assert owner.network.to("cpu") is owner.network

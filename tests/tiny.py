@@ -12,7 +12,7 @@ from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 WORDS = ["[PAD]", "[UNK]", "[BOS]", *"what color shape is the star moon red green blue ? .".split(), "[EOS]"]
 E, Z = 24, 6
@@ -41,8 +41,8 @@ def tiny_pipeline(folder: Path) -> WeightPipeline:
 
     torch.manual_seed(0)
     clip = load_clip(str(tiny_clip(folder / "clip")))
-    network = CLIPAdapter(embed_dim=E, hidden_dim=4)
-    space = WeightSpace.of(network)
+    network = FunctionalNetwork(CLIPAdapter(embed_dim=E, hidden_dim=4))
+    space = network.space
     hypernet = HVAE(space, latent_dim=Z, hidden_dims=(16,)).fit(torch.randn(64, space.size))
     denoiser = MLPDenoiser(latent_dim=Z, embed_dim=E, hidden_dims=(32, 32), time_dim=8)
     denoiser.embeds.fit(clip.encode_texts(["what color is the star?", "what shape is the moon?", "red"]))

@@ -34,7 +34,8 @@ _HOME = {
     "TextAndSupportGuidance": "weightgen.guidance",
     "WeightPipeline": "weightgen.pipelines.weight_pipeline",
     "WeightSpace": "weightgen.weights",
-    "descend": "weightgen.adaptation",
+    "fine_tune": "weightgen.adaptation",
+    "gradient_descent": "weightgen.adaptation",
     "load_clip": "weightgen.encoders.load",
 }
 

@@ -1,4 +1,4 @@
-"""Adaptation of one task at a time, many at once: gradient descent on weights or latents, or one pass over a support set.
+"""Adaptation of many tasks at once: gradient descent on weights or latents, or weights from a support set in one pass.
 
 Notation: B tasks of T, R draws, D the dimension of what is adapted (P weights or Z latent).
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import grad, vmap
 from torch.utils.checkpoint import checkpoint
 
@@ -17,11 +17,11 @@ from weightgen.errors import InputError
 from weightgen.metrics import task_loss
 from weightgen.protocols import Hypernetwork
 from weightgen.shots import draw_support
-from weightgen.tasks import Examples, batches
-from weightgen.weights import WeightSpace
+from weightgen.tasks import Examples, TaskBatch, batches
+from weightgen.weights import FunctionalNetwork
 
 
-def descend(
+def gradient_descent(
     loss: Callable[..., Tensor],
     start: Tensor,
     *data: Any,
@@ -41,12 +41,12 @@ def descend(
         *data: tensors, or tuples and dictionaries of tensors, each with a leading dimension B.
         steps: number of steps, one for all or an integer tensor with shape (B,).
         lr: step size, a number or a tensor that broadcasts against (B, D).
-        first_order: whether slopes count as constants when the result is differentiated (first-order MAML,
+        first_order: whether gradients count as constants when the result is differentiated (first-order MAML,
             Finn et al. 2017, section 5.2), which needs less time and memory.
         chunk_size: tasks differentiated at once; fewer need less memory.
-        checkpoint_steps: whether a step's activations are dropped and computed again when the result is differentiated. A step then
-            keeps its starting point only, B · D numbers, for about twice the time. Without effect in first order, which keeps no
-            activations. Not for use inside `torch.func` transforms.
+        checkpoint_steps: whether the activations of a step are dropped, and computed again when the result is differentiated. A step
+            then keeps B · D numbers, and the whole takes about twice the time. No effect in first order, which keeps no activations.
+            Does not work inside `torch.func` transforms.
 
     Returns:
         The adapted points, with shape (B, D).
@@ -84,8 +84,7 @@ def _slope_through_autograd(loss: Callable[..., Tensor], chunk_size: int | None)
 
 
 def adapt(
-    space: WeightSpace,
-    network: nn.Module,
+    network: FunctionalNetwork,
     start: Tensor,
     support: Examples,
     context: dict[str, Tensor],
@@ -96,57 +95,124 @@ def adapt(
     decode: Callable[[Tensor], Tensor] | None = None,
     checkpoint_steps: bool = False,
 ) -> Tensor:
-    """Fine-tune one point per task, weights or a latent, by full-batch gradient descent on its support set.
+    """Full-batch gradient descent on the loss of each task's support set, from given weights or latents.
+
+    `fine_tune` is the same from a hypernetwork's own start, with weights as its result.
 
     Args:
-        space: the weight space of `network`.
         network: the base network.
         start: weights (B, P), or latents (B, Z) if there is `decode`.
         support: examples of B tasks.
         context: further inputs of the network, with shape (B, ...).
         steps: gradient steps, one number or one per task (B,).
         lr: step size.
-        first_order: whether the result counts its own slopes as constants when it is differentiated.
+        first_order: whether gradients count as constants when the result is differentiated.
         decode: a hypernetwork, latent (Z,) → weights (P,).
-        checkpoint_steps: whether the second order keeps a step's starting point only and computes the rest again; see `descend`.
+        checkpoint_steps: see `gradient_descent`.
 
     Returns:
-        Adapted points, with the shape of `start`.
+        Adapted weights or latents, with the shape of `start`.
+
+    Raises:
+        InputError: there are several starting points per task.
     """
+    if start.ndim != 2:
+        raise InputError(
+            f"adaptation starts at one point per task, (B, P) or (B, Z), got {tuple(start.shape)}"
+        )
 
     def loss(point: Tensor, examples: Examples, extra: dict[str, Tensor]) -> Tensor:
         weights = point if decode is None else decode(point)
-        return task_loss(space.call(network, weights, examples.inputs, **extra), examples.labels)
+        return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
 
-    return descend(
-        loss, start, support, context,
-        steps=steps, lr=lr, first_order=first_order, checkpoint_steps=checkpoint_steps,
-    )  # fmt: skip
+    options = {"steps": steps, "lr": lr, "first_order": first_order, "checkpoint_steps": checkpoint_steps}
+    return gradient_descent(loss, start, support, context, **options)  # type: ignore[arg-type]
 
 
-def check_point(hypernet: Hypernetwork, point: str) -> None:
-    """Refuse to adapt what is not there.
+def check_inner_variable(hypernet: Hypernetwork, inner_variable: str) -> None:
+    """Refuse to adapt what the hypernetwork does not have.
 
     Raises:
-        InputError: `point` is neither "weights" nor "latents", or the hypernetwork has no latents to start at.
+        InputError: `inner_variable` is neither "weights" nor "latents", or the hypernetwork has no latents to start at.
     """
-    if point not in ("weights", "latents"):
-        raise InputError(f"point must be 'weights' or 'latents', got {point!r}")
-    if point == "latents" and not hasattr(hypernet, "starts"):
+    if inner_variable not in ("weights", "latents"):
+        raise InputError(f"inner_variable must be 'weights' or 'latents', got {inner_variable!r}")
+    if inner_variable == "latents" and not hasattr(hypernet, "initial_latents"):
         raise InputError(
-            f"{type(hypernet).__name__} has no latents to adapt: write point=weights, or use an HNet"
+            f"{type(hypernet).__name__} has no latents to adapt: write inner_variable=weights, or use an HNet"
         )
 
 
 def initial_points(
-    hypernet: Any, embeds: Tensor, point: str
+    hypernet: Any, embeds: Tensor, inner_variable: str
 ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
-    """Where adaptation of `point` starts for descriptions (B, E), and what turns the result into weights: `adapt`'s `decode`.
+    """Where the adaptation of B tasks starts, and what turns its result into weights (the `decode` of `adapt`).
 
     Returns:
         Weights (B, P) and None, or latents (B, Z) and the hypernetwork.
     """
-    return (hypernet(embeds), None) if point == "weights" else (hypernet.starts(embeds), hypernet)
+    if inner_variable == "weights":
+        return hypernet(embeds), None
+    return hypernet.initial_latents(embeds), hypernet
+
+
+def fine_tune(
+    network: FunctionalNetwork,
+    hypernet: Hypernetwork | None,
+    batch: TaskBatch,
+    *,
+    steps: int | Tensor,
+    lr: float,
+    inner_variable: str = "weights",
+    start: Tensor | None = None,
+    first_order: bool = True,
+    checkpoint_steps: bool = False,
+) -> Tensor:
+    """Fine-tune the weights of each task on its support set.
+
+    Args:
+        network: the base network.
+        hypernet: gives the start from the embeddings of the tasks; may be None where `start` is weights.
+        batch: B tasks.
+        steps: gradient steps, one number or one per task (B,).
+        lr: step size.
+        inner_variable: what the steps change, "weights" or "latents".
+        start: weights (B, P) or latents (B, Z) to start at, in place of the hypernetwork's own.
+        first_order: whether gradients count as constants when the result is differentiated.
+        checkpoint_steps: see `gradient_descent`.
+
+    Returns:
+        Weights, with shape (B, P).
+
+    Raises:
+        InputError: the result is not finite, `hypernet` has no latents, or there is nothing to start at.
+    """
+    if hypernet is None:
+        if start is None or inner_variable != "weights":
+            raise InputError("fine_tune without a hypernetwork needs start=, weights with shape (B, P)")
+    else:
+        check_inner_variable(hypernet, inner_variable)
+        start = initial_points(hypernet, batch.embeds, inner_variable)[0] if start is None else start
+    decode = hypernet if inner_variable == "latents" else None
+    found = adapt(
+        network, start, batch.support, batch.context,
+        steps=steps, lr=lr, first_order=first_order, decode=decode, checkpoint_steps=checkpoint_steps,
+    )  # fmt: skip
+    check_adapted(found, steps, lr)
+    return found if decode is None else decode(found)
+
+
+def check_adapted(points: Tensor, steps: int | Tensor, lr: float) -> None:
+    """Refuse adapted weights or latents that are not finite.
+
+    Raises:
+        InputError: with the advice of a smaller step size.
+    """
+    if not points.isfinite().all():
+        count = int(steps.max()) if isinstance(steps, Tensor) else steps
+        raise InputError(
+            f"adaptation with {count} steps of {lr} diverged: give a smaller step size, {lr / 3:.2g}"
+        )
 
 
 @torch.no_grad()
@@ -160,16 +226,19 @@ def one_pass_weights(
     batch_size: int = 32,
     embed: bool = False,
 ) -> Tensor:
-    """What R random support sets of each of T tasks give: weights (R, T, P), or support embeddings (R, T, D).
+    """Weights from R random support sets of each of T tasks, in one pass each.
 
     Args:
-        hypernet: what writes them.
+        hypernet: writes weights from a support set, e.g. a `SupportHNet`.
         tasks: T tasks.
         draws: R.
         max_shots: see `draw_support`.
-        seed: of the draws.
+        seed: of the draws; torch's global random state stays as it is.
         batch_size: tasks at once.
-        embed: whether embeddings are wanted.
+        embed: whether to return the embeddings of the support sets in place of the weights.
+
+    Returns:
+        Weights (R, T, P), or support embeddings (R, T, D).
     """
     size = hypernet.embed_dim if embed else hypernet.space.size
     found = torch.empty(draws, len(tasks), size, device=hypernet.base.device)

@@ -76,7 +76,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from weightgen.data.features.store import find_features
     from weightgen.data.meta_vqa.disk import load_meta_vqa
     from weightgen.data.meta_vqa.tasks import MetaVQATasks
-    from weightgen.evaluation.accuracy import chance_scores, clip_scores, evaluate
+    from weightgen.evaluation.accuracy import chance_scores, encoder_scores, evaluate
     from weightgen.pipelines.weight_pipeline import WeightPipeline
     from weightgen.storage.files import write_json
 
@@ -102,8 +102,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     )
     rows = {
         "chance": chance_scores(tasks),
-        "clip": clip_scores(tasks),
-        "sampled": evaluate(pipe.space, pipe.network, tasks, lambda _, index: weights[index, 0]),
+        "clip": encoder_scores(tasks),
+        "sampled": evaluate(pipe.network, tasks, lambda _, index: weights[index, 0]),
     }
     report = {
         "split": args.split,

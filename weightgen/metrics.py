@@ -1,10 +1,11 @@
-"""Loss and accuracy of padded few-shot predictions, per task.
+"""Loss, accuracy and calibration of padded few-shot predictions.
 
-Notation: B tasks, N examples, C classes; labels of padding are -100.
+Notation: B tasks, N examples, C classes, M examples of all tasks; labels of padding are -100.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from weightgen.tasks import PADDING_LABEL
@@ -26,15 +27,38 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Right predictions and examples of each task.
+    """Count the correct predictions and the examples of each task.
 
     Args:
         logits: with shape (*, N, C).
         labels: with shape (*, N).
 
     Returns:
-        The numbers of right predictions and of examples, each with shape (*).
+        The numbers of correct predictions and of examples, each with shape (*).
     """
     valid = labels != PADDING_LABEL
     right = (logits.argmax(dim=-1) == labels) & valid
     return right.sum(dim=-1), valid.sum(dim=-1)
+
+
+def mean_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over B tasks of the accuracy on a task's examples: a scalar for logits (B, N, C) and labels (B, N)."""
+    right, count = count_correct(logits, labels)
+    return (right / count.clamp_min(1)).mean()
+
+
+def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = 15) -> float:
+    """Σ over bins of (fraction of the examples in it) · |accuracy − mean confidence|, with bins of equal width.
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3.
+
+    Args:
+        confidence: probability of the predicted answer, with shape (M,).
+        right: whether it was right, with shape (M,).
+        bins: the number of bins.
+    """
+    place = (confidence * bins).long().clamp(0, bins - 1)
+    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
+    gap.index_add_(0, place, right.double() - confidence.double())
+    return (gap.abs().sum() / max(len(confidence), 1)).item()

@@ -1,30 +1,34 @@
 """The contracts between the parts of this library: the file to read first.
 
-A method is a way to fill in one arrow; flat weights are the only currency between them.
+    question ─ Encoder ─► embeds ─ Prior ─► latents ─ LatentHypernetwork ─► weights ─ FunctionalNetwork ─► logits
+    support set ─────────────────── SupportHypernetwork ─────────────────► weights
 
-    description ─ TextEncoder ─► embeds ─ Prior ─► latents ─ Hypernetwork ─► weights ─ WeightSpace ─► logits
+Weights travel as flat vectors. A method is a way to fill in one arrow.
 
 Notation used for shapes everywhere, and for nothing else:
 
     B tasks   N examples   C classes   P weights   Z latent   E embedding   `*` any leading dimensions
 
-A base network has no contract of its own: it is any `nn.Module` with forward(inputs, **context) → logits.
-The contracts are about behaviour: a class fulfils one without inheriting from it, and all but `TextEncoder`
-are modules, called as `module(...)`. Guidance wraps what it guides and is one: a guided `Denoiser` is a
-`Denoiser`, a guided `Prior` is a `Prior`.
+A class fulfils a contract by its methods, without inheriting from it. All but `Encoder`, `Prior` and the guided denoisers are
+`nn.Module`s. `tests/contracts/` runs every class of the library against its contract. A base network has no contract of its own: any
+`nn.Module` with forward(inputs, **context) → logits becomes a function of its weights by `weights.FunctionalNetwork`.
+
+Guidance wraps what it guides and is one itself: a guided `Denoiser` is a `Denoiser`, a guided `Prior` is a `Prior`.
 """
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from weightgen.tasks import TaskBatch
+from weightgen.tasks import Examples
 from weightgen.weights import WeightSpace
 
 
 class Outcome(NamedTuple):
-    """What a training step yields.
+    """What an objective returns.
 
     Attributes:
         loss: the scalar to differentiate.
@@ -36,23 +40,63 @@ class Outcome(NamedTuple):
 
 
 class Hypernetwork(Protocol):
-    """Condition → weights (*, P): the condition is a latent (*, Z), an embedding (*, E), or a support set."""
+    """Condition (B, ·) → weights (B, P); the condition is the embedding of a task (E) or a latent (Z).
+
+    `HNet`, `FiLM` and `HVAE` take any leading dimensions `*`. A class is built as Kind(space, input_dim, **options), with E or Z as
+    input_dim; `SharedWeights` ignores it.
+    """
 
     space: WeightSpace
 
-    def __call__(self, condition: Any) -> Tensor: ...
+    def __call__(self, condition: Tensor) -> Tensor: ...
+
+    def fit(self, values: Tensor) -> Self:
+        """Take statistics: of embeddings (M, E), or of adapted weights (M, P) where weights are encoded (`HVAE`)."""
+        ...
+
+
+class TaskHypernetwork(Hypernetwork, Protocol):
+    """A hypernetwork that is trained on tasks from given initial weights: `SharedWeights`, `HNet`, `FiLM`."""
+
+    def init_weights(self, weights: Tensor) -> Self:
+        """Begin at `weights`, with shape (P,)."""
+        ...
 
 
 class LatentHypernetwork(Hypernetwork, Protocol):
-    """A hypernetwork whose condition is a latent (*, Z)."""
+    """A hypernetwork whose condition is a latent (*, Z): `HNet`, `HVAE`."""
 
     latent_dim: int
 
+    def initial_latents(self, embeds: Tensor) -> Tensor:
+        """Where the adaptation of latents starts, for B tasks with embeddings (B, E): latents (B, Z)."""
+        ...
+
+    def decoder_parameters(self) -> Iterable[nn.Parameter]:
+        """The parameters between latents and weights, without an encoder of weights or a learned start."""
+        ...
+
+
+class SupportHypernetwork(Protocol):
+    """Support sets of B tasks → weights (B, P). `SupportHNet` takes the answers (B, C, E) as context, those of a CNN take none.
+
+    Those of a CNN (`hypernets.support_writer.SupportWriter`) have `generate` too. It returns a dictionary of parameters (B, *shape) in
+    place of flat weights, because `ConvNet.run_batch` runs B networks as one convolution on them, several times as fast.
+    """
+
+    space: WeightSpace
+
+    def __call__(self, support: Examples, *context: Tensor) -> Tensor: ...
+
 
 class WeightEncoder(Protocol):
-    """Weights (*, P) → a vector, such as an embedding (*, E), or a distribution over latents (*, Z)."""
+    """Weights (*, P) → embeddings (*, E) of the same length as a question's: `HyperCLIP`."""
 
-    def __call__(self, weights: Tensor) -> Any: ...
+    def __call__(self, weights: Tensor) -> Tensor: ...
+
+    def project_text(self, embeds: Tensor) -> Tensor:
+        """Where the weights for questions (*, E) should land, (*, E)."""
+        ...
 
 
 class Denoiser(Protocol):
@@ -61,19 +105,64 @@ class Denoiser(Protocol):
     def __call__(self, latents: Tensor, times: Tensor, embeds: Tensor) -> Tensor: ...
 
 
+class TrainedDenoiser(Denoiser, Protocol):
+    """A denoiser that is no wrapper: it knows its sizes.
+
+    Attributes:
+        latent_dim: Z.
+        part_dims: lengths of the parts of a condition, (E,) for questions or (E, D) for questions and support sets. A part of zeros
+            means "not given".
+    """
+
+    latent_dim: int
+    part_dims: tuple[int, ...]
+
+
 class Prior(Protocol):
     """Embeds (B, E) → latents (B, Z), drawn with `generator`."""
 
     def sample(self, embeds: Tensor, *, generator: torch.Generator | None = None) -> Tensor: ...
 
 
-class TextEncoder(Protocol):
-    """N texts → embeds (N, E)."""
+class Encoder(Protocol):
+    """Images and texts → embeddings that can be compared by cosine; questions may have embeddings of another length.
 
-    def __call__(self, texts: list[str]) -> Tensor: ...
+    Attributes:
+        image_dim: length of the embeddings of images.
+        text_dim: length of the embeddings of texts; equals image_dim where they are compared.
+        question_dim: length of the embeddings of questions.
+        name: for people.
+        digest: tells one set of weights from another.
+    """
+
+    image_dim: int
+    text_dim: int
+    question_dim: int
+    name: str
+    digest: str
+
+    def encode_images(self, images: Any) -> Tensor:
+        """N images → (N, image_dim)."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """N texts → (N, text_dim)."""
+        ...
+
+    def encode_questions(self, texts: Sequence[str]) -> Tensor:
+        """N questions → (N, question_dim)."""
+        ...
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write what `from_pretrained` reads."""
+        ...
 
 
 class Objective(Protocol):
-    """A whole training loss as one module: distributed training sees only what happens in `forward`."""
+    """A training loss as one module, because distributed training sees only what happens in `forward`.
 
-    def __call__(self, batch: TaskBatch) -> Outcome: ...
+    What a batch is differs: `AdaptationLoss`, `SupportSetLoss` and `EpisodicLoss` take a `TaskBatch`, `ELBOLoss` (weights, tasks),
+    `ContrastiveLoss` (weights, embeds), `LatentDiffusionLoss` (latents, embeds, tasks or None).
+    """
+
+    def __call__(self, batch: Any) -> Outcome: ...

@@ -15,12 +15,12 @@ from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBatch:
     """Draw new support and query sets from all examples of each task, with torch's global randomness.
 
-    Both sets have every example as input; the labels of those that belong to the other set are -100. That costs some padding and
-    spares moving rows.
+    Both sets have every example as input; the labels of those that belong to the other set are -100. This adds padding, but no rows
+    have to be moved.
 
     Args:
         batch: B tasks.
-        support_fraction: share of each task's examples that goes to the support set; a number or one per task (B,).
+        support_fraction: fraction of each task's examples that goes to the support set, one number or one per task (B,).
 
     Returns:
         The same tasks with other sets, disjoint.
@@ -38,14 +38,14 @@ def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBat
     )
 
 
-def keep_shots(examples: Examples, shots: int | Tensor, order: Tensor) -> Examples:
+def keep_shots(examples: Examples, shots: int | Tensor | None, order: Tensor) -> Examples:
     """Keep the labels of at most `shots` examples of each class of each task; the others become padding.
 
     With the same `order`, what fewer shots keep is part of what more shots keep.
 
     Args:
         examples: of B tasks.
-        shots: examples per class, one number or one per class (B, C); classes that have fewer keep all.
+        shots: examples per class, one number or one per class (B, C); classes that have fewer keep all. None keeps all examples.
         order: random numbers (B, N); the smallest of a class are kept.
 
     Returns:
@@ -54,6 +54,8 @@ def keep_shots(examples: Examples, shots: int | Tensor, order: Tensor) -> Exampl
     Raises:
         InputError: negative shots.
     """
+    if shots is None:
+        return examples
     labels = examples.labels
     limits = torch.as_tensor(shots, device=labels.device)
     if bool((limits < 0).any()):
@@ -78,21 +80,22 @@ def shot_order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
     return torch.stack(drawn).to(batch.support.inputs.device)
 
 
-def draw_support(batch: TaskBatch, max_shots: int = 12, share: float = 0.7) -> TaskBatch:
+def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float = 0.7) -> TaskBatch:
     """Draw support sets of all sizes from all examples of each task, with torch's global randomness.
 
-    The logarithm of the shots n of a task is uniform on [0, log(most + 1)), n rounded down, from 1. Half of the tasks have n examples of
-    each class, as far as there are so many; the others a number for each class that is uniform on 0 … 2 n. All have one example at least.
+    The logarithm of a task's number of shots n is uniform on [0, log(max_shots + 1)); n is rounded down and at least 1. Half of the tasks
+    get n examples of each class, or all where a class has fewer. The other half get a number per class that is uniform on 0 … 2 n. Every
+    task gets at least one example.
 
     Args:
         batch: B tasks.
         max_shots: largest n.
-        share: of the examples that may be drawn; the others are the query set.
+        support_fraction: fraction of the examples that may be drawn; the others are the query set.
 
     Returns:
-        The same tasks, with disjoint sets, of which the support sets have lost their padding where no task needs it.
+        The same tasks with disjoint sets. Columns of the support set that are padding for all tasks are removed.
     """
-    batch = resplit(batch, share)
+    batch = resplit(batch, support_fraction)
     support, device = batch.support, batch.support.labels.device
     classes, rows = batch.context["answers"].shape[1], len(support.labels)
     n = (torch.rand(rows, 1, device=device) * torch.tensor(max_shots + 1.0).log()).exp().long()

@@ -14,6 +14,7 @@ from torch.utils.data import Sampler
 from weightgen.errors import InputError
 
 PADDING_LABEL = -100  # what torch's cross_entropy ignores
+UNLABELED = -1  # the label of a support sample whose class is hidden
 
 
 class Examples(NamedTuple):
@@ -32,8 +33,8 @@ class TaskBatch(NamedTuple):
     """B tasks; a single task is the same without the dimension B.
 
     Attributes:
-        support: what may be learned from.
-        query: what is asked afterwards.
+        support: the examples to adapt to.
+        query: the examples to evaluate on.
         embeds: the description of each task, with shape (B, E).
         context: further inputs of the base network by name, with shape (B, ...); `{}` if there are none.
     """
@@ -84,23 +85,23 @@ def batches(sizes: Sequence[int], batch_size: int) -> list[list[int]]:
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
-def random_subset(tasks: int, share: float, seed: int = 0) -> list[int]:
-    """Choose the tasks whose question is known: exactly round(share · tasks) of them, in ascending order.
+def random_subset(tasks: int, fraction: float, seed: int = 0) -> list[int]:
+    """Choose round(fraction · tasks) of the tasks at random; their numbers, in ascending order.
 
-    A smaller share of one seed is part of a larger one.
+    With the same seed, a smaller subset is part of a larger one.
 
     Args:
         tasks: how many there are.
-        share: in (0, 1].
+        fraction: in (0, 1].
         seed: of the choice.
 
     Raises:
-        InputError: a share out of range, or so small that no task is left.
+        InputError: the fraction is out of range, or so small that no task is chosen.
     """
-    number = round(share * tasks)
-    if not 0 < share <= 1 or not number:
+    number = round(fraction * tasks)
+    if not 0 < fraction <= 1 or not number:
         raise InputError(
-            f"expected a share of {tasks} tasks in (0, 1] that is at least one task, got {share}"
+            f"expected a fraction in (0, 1] that is at least one of {tasks} tasks, got {fraction}"
         )
     return sorted(np.random.default_rng(seed).permutation(tasks)[:number].tolist())
 
@@ -167,6 +168,3 @@ class TaskBatchSampler(Sampler[list[int]]):
                 left -= 1
                 yield batch
             number, skip = number + 1, 0
-
-
-UNLABELED = -1  # the label of a support sample whose class is hidden

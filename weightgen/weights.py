@@ -107,56 +107,16 @@ class WeightSpace:
             for (name, shape), part in zip(self.shapes, parts, strict=True)
         }
 
-    def call(self, module: nn.Module, weights: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Run `module` with `weights` of shape (P,) in place of its own."""
-        return functional_call(module, self.unflatten(weights), args, kwargs)
-
-    def call_batch(
-        self,
-        module: nn.Module,
-        weights: Tensor,
-        inputs: Tensor,
-        chunk_size: int | None = None,
-        /,
-        **context: Tensor,
-    ) -> Tensor:
-        """Run `module` once per task, each with weights, inputs and context of its own.
-
-        Args:
-            module: the base network.
-            weights: flat weights, with shape (B, P), or (B, K, P) for K networks on the inputs of each task.
-            inputs: examples, with shape (B, N, *).
-            chunk_size: tasks run at once; fewer need less memory.
-            **context: further inputs of the network, with shape (B, ...).
-
-        Returns:
-            The outputs of the network, with shape (B, N, C) or (B, K, N, C).
-        """
-
-        def one(w: Tensor, x: Tensor, extra: dict[str, Tensor]) -> Tensor:
-            return self.call(module, w, x, **extra)
-
-        if weights.ndim == 3:
-            one = vmap(one, in_dims=(0, None, None), randomness="different")
-        return vmap(one, randomness="different", chunk_size=chunk_size)(weights, inputs, context)
-
     def state_dict(self, weights: Tensor) -> dict[str, Tensor]:
         """Parameters of their own memory, cut from `weights` of shape (P,)."""
         return {name: value.detach().clone() for name, value in self.unflatten(weights).items()}
-
-    def load_into(self, module: nn.Module, weights: Tensor) -> nn.Module:
-        """A copy of `module` that holds `weights` of shape (P,); `module` stays as it is."""
-        filled = copy.deepcopy(module)
-        with torch.no_grad():
-            for name, value in self.unflatten(weights).items():
-                filled.get_parameter(name).copy_(value)
-        return filled
 
 
 class FunctionalNetwork:
     """A network as a function of its weights: f(w, inputs, **context), run for many tasks at once.
 
-    It is deliberately no `nn.Module`: a loss that holds one neither trains the network's own parameters nor saves them.
+    It is deliberately no `nn.Module`: a loss or hypernetwork that holds one neither trains nor saves the network's own parameters,
+    and data parallelism does not see them.
 
     Args:
         module: any `nn.Module` with forward(inputs, **context) → outputs; it is frozen.

@@ -5,10 +5,11 @@ import torch
 from torch.nn.functional import cosine_similarity
 from torch.testing import assert_close
 
-from weightgen.evaluation.accuracy import Scores, chance_scores, clip_scores, evaluate
+from tests.splits import Split as Tasks
+from weightgen.evaluation.accuracy import Scores, chance_scores, encoder_scores, evaluate, zero_shot
 from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.tasks import Examples, TaskBatch, collate
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 E = 6
 SIZES = [(5, 4, 3), (9, 7, 4), (3, 1, 2), (6, 12, 5), (8, 5, 2)]  # support, query, answers
@@ -41,12 +42,12 @@ def split():
 
 @pytest.fixture
 def network():
-    return CLIPAdapter(E, hidden_dim=3, init="authors")
+    return FunctionalNetwork(CLIPAdapter(E, hidden_dim=3, init="authors"))
 
 
 def slow_right(network, task, weights):
     """Share of right answers of one network on one task."""
-    filled = WeightSpace.of(network).load_into(network, weights)
+    filled = network.with_weights(weights)
     right = 0
     for image, label in zip(*task.query, strict=True):
         logits = filled(image[None], task.context["answers"])[0].tolist()
@@ -56,12 +57,11 @@ def slow_right(network, task, weights):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_one_network_per_task(split, network, batch_size):
-    space = WeightSpace.of(network)
-    weights = torch.randn(len(split), space.size)
-    scores = evaluate(space, network, split, lambda batch, rows: weights[rows], batch_size)
+    weights = torch.randn(len(split), network.space.size)
+    scores = evaluate(network, split, lambda batch, rows: weights[rows], batch_size)
     expected = [slow_right(network, task, w) for task, w in zip(split.rows, weights, strict=True)]
     assert 0 < sum(expected) < len(expected)
-    assert_close(scores.right, torch.tensor(expected))
+    assert_close(scores.accuracy, torch.tensor(expected))
     assert scores.examples.tolist() == [query for _, query, _ in SIZES]
     assert sorted(row for rows in split.asked for row in rows) == list(range(len(split)))
     assert max(map(len, split.asked)) <= batch_size
@@ -69,27 +69,25 @@ def test_one_network_per_task(split, network, batch_size):
 
 @pytest.mark.parametrize("batch_size", [2, 64])
 def test_several_networks_per_task_are_averaged(split, network, batch_size):
-    space = WeightSpace.of(network)
-    weights = torch.randn(len(split), 4, space.size)
-    scores = evaluate(space, network, split, lambda batch, rows: weights[rows], batch_size)
+    weights = torch.randn(len(split), 4, network.space.size)
+    scores = evaluate(network, split, lambda batch, rows: weights[rows], batch_size)
     expected = [
         sum(slow_right(network, task, w) for w in own) / 4
         for task, own in zip(split.rows, weights, strict=True)
     ]
-    assert_close(scores.right, torch.tensor(expected))
+    assert_close(scores.accuracy, torch.tensor(expected))
     assert scores.examples.tolist() == [query for _, query, _ in SIZES]
 
 
 def test_weights_are_asked_with_the_batch_they_are_for(split, network):
-    space = WeightSpace.of(network)
 
     def weights_of(batch, rows):
         assert not torch.is_grad_enabled()
         for place, row in enumerate(rows.tolist()):
             assert torch.equal(batch.embeds[place], split.rows[row].embeds)
-        return torch.zeros(len(rows), space.size)
+        return torch.zeros(len(rows), network.space.size)
 
-    evaluate(space, network, split, weights_of, batch_size=2)
+    evaluate(network, split, weights_of, batch_size=2)
     assert len(split.asked) == 3
 
 
@@ -109,9 +107,9 @@ def test_clip_alone_takes_the_answer_with_the_largest_cosine(split, batch_size):
             for image, label in zip(*task.query, strict=True)
         ]
         expected.append(sum(right).item() / len(right))
-    scores = clip_scores(split, batch_size)
+    scores = encoder_scores(split, batch_size)
     assert 0 < sum(expected) < len(expected)
-    assert_close(scores.right, torch.tensor(expected))
+    assert_close(scores.accuracy, torch.tensor(expected))
     assert scores.examples.tolist() == [query for _, query, _ in SIZES]
 
 
@@ -123,18 +121,48 @@ def test_an_answer_that_is_padding_is_never_chosen(split):
         images = east.expand(len(task.query.labels), E)
         task.context["answers"] = torch.stack([away + torch.eye(E)[1], *[away] * (classes - 1)])
         split.rows[number] = task._replace(query=Examples(images, torch.zeros(len(images)).long()))
-    assert clip_scores(split).right[:3].tolist() == [1.0, 1.0, 1.0]
+    assert encoder_scores(split).accuracy[:3].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_an_adapter_that_does_nothing_scores_as_clip(split):
-    network = CLIPAdapter(E, hidden_dim=3)
-    space = WeightSpace.of(network)
-    start = space.flatten(dict(network.named_parameters())).detach()
-    scores = evaluate(space, network, split, lambda batch, rows: start.expand(len(rows), -1))
-    assert torch.equal(scores.right, clip_scores(split).right)
+    network = FunctionalNetwork(CLIPAdapter(E, hidden_dim=3))
+    start = network.initial_weights
+    scores = evaluate(network, split, lambda batch, rows: start.expand(len(rows), -1))
+    assert torch.equal(scores.accuracy, encoder_scores(split).accuracy)
 
 
 def test_chance(split):
     scores = chance_scores(split)
-    assert_close(scores.right, torch.tensor([1 / 3, 1 / 4, 1 / 2, 1 / 5, 1 / 2]))
+    assert_close(scores.accuracy, torch.tensor([1 / 3, 1 / 4, 1 / 2, 1 / 5, 1 / 2]))
     assert scores.examples.tolist() == [query for _, query, _ in SIZES]
+
+
+class Pipe:
+    """A pipeline whose weights are noise from the stream of each task, around a function of its condition."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def sample(self, embeds, *, support_embeds=None, num_samples, generator, shift=0.0):
+        self.asked = embeds, support_embeds
+        size = (num_samples, self.network.space.size)
+        return torch.stack([shift + torch.randn(size, generator=stream) for stream in generator]), None
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_zero_shot_has_a_stream_for_each_task(network, samples):
+    tasks, pipe = Tasks(), Pipe(network)
+    scores = zero_shot(pipe, tasks, seed=2, num_samples=samples, shift=0.5)
+    assert torch.equal(pipe.asked[0], tasks.embeds) and pipe.asked[1] is None
+    streams = [torch.Generator().manual_seed(2 * 1_000_003 + row) for row in range(len(tasks))]
+    weights = torch.stack([0.5 + torch.randn(samples, network.space.size, generator=s) for s in streams])
+    assert torch.equal(scores.accuracy, evaluate(network, tasks, lambda _, rows: weights[rows]).accuracy)
+    assert not torch.equal(scores.accuracy, zero_shot(pipe, tasks, seed=3, num_samples=samples).accuracy)
+
+
+def test_zero_shot_from_support_sets_alone(network):
+    pipe, given = Pipe(network), torch.randn(4, 3)
+    zero_shot(pipe, Tasks(), support_embeds=given)
+    assert pipe.asked[0] is None and pipe.asked[1] is given
+    zero_shot(pipe, Tasks(), given)
+    assert pipe.asked[0] is given and pipe.asked[1] is None

@@ -7,59 +7,57 @@ import torch
 from torch.testing import assert_close
 
 from tests.splits import E, Split
-from weightgen import CLIPAdapter, HNet, InputError, WeightSpace
+from weightgen import CLIPAdapter, FunctionalNetwork, HNet, InputError, SupportHNet
+from weightgen.adaptation import fine_tune
 from weightgen.evaluation.accuracy import evaluate
-from weightgen.evaluation.curves import shot_curve, step_curve
+from weightgen.evaluation.curves import embed_shots, few_shots, shot_curve, step_curve
 from weightgen.shots import keep_shots
 from weightgen.tasks import Examples
 
 
 @pytest.fixture
 def case():
-    network = CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=4.0)
-    space = WeightSpace.of(network)
-    return space, network, Split(), torch.randn(4, space.size)
+    network = FunctionalNetwork(CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=4.0))
+    return network, Split(), torch.randn(4, network.space.size)
 
 
-def slow_adapted(space, network, task, point, steps, lr, decode=lambda point: point):
+def tuned(network, starts):
+    """Ten steps from given weights."""
+    return lambda batch, rows: fine_tune(network, None, batch, steps=10, lr=0.5, start=starts[rows])
+
+
+def slow_adapted(network, task, point, steps, lr, decode=lambda point: point):
     for _ in range(steps):
         point = point.detach().requires_grad_()
-        logits = space.call(network, decode(point), task.support.inputs, **task.context)
+        logits = network.single(decode(point), task.support.inputs, **task.context)
         loss = torch.nn.functional.cross_entropy(logits, task.support.labels)
         point = point - lr * torch.autograd.grad(loss, point)[0]
     return decode(point.detach())
 
 
 def test_steps_equal_a_loop(case):
-    space, network, split, starts = case
-    curve = step_curve(space, network, split, lambda _, rows: starts[rows], (0, 1, 5), lr=0.5)
+    network, split, starts = case
+    curve = step_curve(network, split, steps=(0, 1, 5), lr=0.5, start_of=lambda _, rows: starts[rows])
     for steps, scores in curve.items():
-        tuned = torch.stack(
-            [
-                slow_adapted(space, network, task, w, steps, 0.5)
-                for task, w in zip(split.rows, starts, strict=True)
-            ]
+        slow = torch.stack(
+            [slow_adapted(network, task, w, steps, 0.5) for task, w in zip(split.rows, starts, strict=True)]
         )
-        assert_close(scores.right, evaluate(space, network, split, lambda _, rows, w=tuned: w[rows]).right)
-    assert curve[5].right.tolist() != curve[0].right.tolist()
+        assert_close(scores.accuracy, evaluate(network, split, lambda _, rows, w=slow: w[rows]).accuracy)
+    assert curve[5].accuracy.tolist() != curve[0].accuracy.tolist()
 
 
 def test_latents_are_adapted_through_their_hypernetwork(case):
-    space, network, split, starts = case
+    network, split, starts = case
     hypernet = (
-        HNet(space, 4, (8,), learned_start=True, spread=3.0).init_weights(starts[0]).requires_grad_(False)
+        HNet(network.space, 4, (8,), latent_dim=4, spread=3.0).init_weights(starts[0]).requires_grad_(False)
     )
-    found = step_curve(
-        space, network, split, lambda b, _: hypernet.starts(b.embeds), (0, 20), 0.5, decode=hypernet
-    )
+    found = step_curve(network, split, hypernet, (0, 20), 0.5, inner_variable="latents")
     for steps, scores in found.items():
-        tuned = [
-            slow_adapted(space, network, task, hypernet.start, steps, 0.5, hypernet) for task in split.rows
-        ]
-        stacked = torch.stack(tuned)
-        expected = evaluate(space, network, split, lambda _, rows, w=stacked: w[rows])
-        assert_close(scores.right, expected.right)
-    assert found[20].right.tolist() != found[0].right.tolist()
+        slow = [slow_adapted(network, task, hypernet.start, steps, 0.5, hypernet) for task in split.rows]
+        stacked = torch.stack(slow)
+        expected = evaluate(network, split, lambda _, rows, w=stacked: w[rows])
+        assert_close(scores.accuracy, expected.accuracy)
+    assert found[20].accuracy.tolist() != found[0].accuracy.tolist()
 
 
 @pytest.mark.parametrize("shots", [0, 1, 2, 100])
@@ -97,30 +95,30 @@ def test_fewer_shots_are_part_of_more_and_every_example_has_its_turn():
 
 
 def test_shots_between_none_and_all(case):
-    space, network, split, starts = case
+    network, split, starts = case
 
     def curve(shots, **settings):
-        return shot_curve(space, network, split, lambda _, rows: starts[rows], shots, 10, 0.5, **settings)
+        return shot_curve(network, split, tuned(network, starts), shots, **settings)
 
-    ends = curve([0, 1, 100], seeds=[0, 1])
-    steps = step_curve(space, network, split, lambda _, rows: starts[rows], (0, 10), 0.5)
+    ends = curve([0, 1, 100, None], seeds=[0, 1])
+    steps = step_curve(network, split, steps=(0, 10), lr=0.5, start_of=lambda _, rows: starts[rows])
     for scores in ends[0]:
-        assert_close(scores.right, steps[0].right)
-    for scores in ends[100]:
-        assert_close(scores.right, steps[10].right)
-    assert_close(curve([1])[1][0].right, ends[1][0].right)  # a function of the seed
+        assert_close(scores.accuracy, steps[0].accuracy)
+    for scores in ends[100] + ends[None]:
+        assert_close(scores.accuracy, steps[10].accuracy)
+    assert_close(curve([1])[1][0].accuracy, ends[1][0].accuracy)  # a function of the seed
 
 
 def test_what_a_task_is_shown_does_not_depend_on_its_batch(case):
     """Padding to a longer batch must not change which examples are drawn."""
-    space, network, split, starts = case
-    together = shot_curve(space, network, split, lambda _, rows: starts[rows], [1], 10, 0.5)[1][0].right
+    network, split, starts = case
+    together = shot_curve(network, split, tuned(network, starts), [1])[1][0].accuracy
 
     class Alone(Split):
         def __init__(self):
             self.rows, self.sizes = split.rows[:1], split.sizes[:1]
 
-    alone = shot_curve(space, network, Alone(), lambda _, rows: starts[rows], [1], 10, 0.5)[1][0].right
+    alone = shot_curve(network, Alone(), tuned(network, starts), [1])[1][0].accuracy
     assert_close(alone, together[:1])
     generators = (torch.Generator().manual_seed(5) for _ in range(2))
     short, long = (torch.rand(n, generator=g) for n, g in zip((11, 1242), generators, strict=True))
@@ -128,12 +126,28 @@ def test_what_a_task_is_shown_does_not_depend_on_its_batch(case):
 
 
 def test_refusals(case):
-    space, network, split, starts = case
+    network, split, starts = case
     with pytest.raises(InputError, match="steps from 0 up"):
-        step_curve(space, network, split, lambda _, rows: starts[rows], [-1])
+        step_curve(network, split, steps=[-1])
     with pytest.raises(InputError, match="shots from 0 up"):
-        shot_curve(space, network, split, lambda _, rows: starts[rows], [])
+        shot_curve(network, split, tuned(network, starts), [])
+    with pytest.raises(InputError, match="None for all, got"):
+        shot_curve(network, split, tuned(network, starts), [None, -1])
     with pytest.raises(InputError, match="one point per task"):
-        step_curve(space, network, split, lambda _, rows: starts[rows, None])
+        step_curve(network, split, start_of=lambda _, rows: starts[rows, None])
     with pytest.raises(InputError, match="diverged: give a smaller step size"):
-        step_curve(space, network, split, lambda _, rows: starts[rows], [60], lr=1e30)
+        step_curve(network, split, steps=[60], lr=1e30, start_of=lambda _, rows: starts[rows])
+    with pytest.raises(InputError, match="needs start="):
+        step_curve(network, split)
+
+
+@pytest.mark.parametrize("shots", [1, None])
+def test_embeddings_of_small_support_sets(case, shots):
+    network, split, _ = case
+    encoder = SupportHNet.for_network(network, dim=8, rounds=2, step=0.1, embed_dim=3).eval()
+    encoder.fit(torch.randn(9, network.space.size))
+    found = embed_shots(encoder, split, shots, seed=4)
+    assert found.shape == (4, 3) and not found.requires_grad
+    for row in range(4):
+        batch = few_shots(split.batch([row]), torch.tensor([row]), shots, 4)
+        assert_close(encoder.encode(batch.support, batch.context["answers"])[0], found[row])

@@ -7,26 +7,26 @@ import torch
 from torch.testing import assert_close
 
 from tests.splits import E, Split
-from weightgen import CLIPAdapter, InputError, WeightSpace
+from weightgen import CLIPAdapter, FunctionalNetwork, InputError
 from weightgen.evaluation.accuracy import evaluate
-from weightgen.evaluation.ensembles import ensemble_scores, expected_calibration_error
+from weightgen.evaluation.ensembles import ensemble_scores
 
 K = 4
 
 
 @pytest.fixture
 def case():
-    network = CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=4.0)
-    split, space = Split(), WeightSpace.of(network)
-    return network, split, space, torch.randn(len(split), K, space.size)
+    network = FunctionalNetwork(CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=4.0))
+    split = Split()
+    return network, split, torch.randn(len(split), K, network.space.size)
 
 
-def slow(network, split, space, weights, count, average):
+def slow(network, split, weights, count, average):
     """The three scores, example by example."""
     accuracy, nll, confidence, right = [], [], [], []
     for task, own in zip(split.rows, weights, strict=True):
         members = [own[:count].mean(0)] if average == "weights" else list(own[:count])
-        filled = [space.load_into(network, member) for member in members]
+        filled = [network.with_weights(member) for member in members]
         hits, losses = [], []
         for image, label in zip(*task.query, strict=True):
             logits = [member(image[None], task.context["answers"])[0] for member in filled]
@@ -49,48 +49,38 @@ def slow(network, split, space, weights, count, average):
 @pytest.mark.parametrize("average", ["probabilities", "weights"])
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_equals_a_loop(case, average, batch_size):
-    network, split, space, weights = case
-    found = ensemble_scores(
-        space, network, split, lambda _, rows: weights[rows], [1, 3, 4], average, 5, batch_size
-    )
+    network, split, weights = case
+    found = ensemble_scores(network, split, lambda _, rows: weights[rows], [1, 3, 4], average, 5, batch_size)
     assert list(found) == [1, 3, 4]
     for count, scores in found.items():
-        expected = slow(network, split, space, weights, count, average)
+        expected = slow(network, split, weights, count, average)
         assert_close(torch.tensor(scores), torch.tensor(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_one_network_is_what_evaluate_scores(case):
-    network, split, space, weights = case
-    alone = evaluate(space, network, split, lambda _, rows: weights[rows, 0]).macro
+    network, split, weights = case
+    alone = evaluate(network, split, lambda _, rows: weights[rows, 0]).macro
     for average in ("probabilities", "weights"):
-        found = ensemble_scores(space, network, split, lambda _, rows: weights[rows], [1], average)
+        found = ensemble_scores(network, split, lambda _, rows: weights[rows], [1], average)
         assert found[1].accuracy == pytest.approx(alone)
 
 
 def test_averaged_probabilities_are_never_less_likely_than_a_network_is_on_average(case):
     """Jensen's inequality, which holds for every member set."""
-    network, split, space, weights = case
+    network, split, weights = case
     alone = [
-        ensemble_scores(space, network, split, lambda _, rows, k=k: weights[rows, k : k + 1], [1])[1].nll
+        ensemble_scores(network, split, lambda _, rows, k=k: weights[rows, k : k + 1], [1])[1].nll
         for k in range(K)
     ]
-    together = ensemble_scores(space, network, split, lambda _, rows: weights[rows], [K])[K].nll
+    together = ensemble_scores(network, split, lambda _, rows: weights[rows], [K])[K].nll
     assert together < sum(alone) / K - 0.01
 
 
-def test_calibration_error_by_hand():
-    confidence = torch.tensor([0.95, 0.95, 0.55, 0.55, 1.0])
-    right = torch.tensor([True, False, True, True, True])
-    # Ten bins: the last has 0.95, 0.95, 1.0 with two right; the sixth has 0.55 twice, both right.
-    assert expected_calibration_error(confidence, right, 10) == pytest.approx((2.9 - 2 + 2 - 1.1) / 5)
-    assert expected_calibration_error(torch.tensor([1.0, 1.0]), torch.tensor([True, True])) == 0
-
-
 def test_refusals(case):
-    network, split, space, weights = case
+    network, split, weights = case
 
     def scores(sizes, average="probabilities", given=weights):
-        return ensemble_scores(space, network, split, lambda _, rows: given[rows], sizes, average)
+        return ensemble_scores(network, split, lambda _, rows: given[rows], sizes, average)
 
     for sizes in ([], [0], [K + 1]):
         with pytest.raises(InputError, match="from 1 to the 4 given"):

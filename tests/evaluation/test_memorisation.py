@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from tests.splits import E, Split
-from weightgen import CLIPAdapter, InputError, WeightSpace
+from weightgen import CLIPAdapter, FunctionalNetwork, InputError
 from weightgen.evaluation.memorisation import (
     error_overlap,
     memorisation_report,
@@ -19,8 +19,8 @@ R, T = 3, 7
 
 @pytest.fixture
 def case():
-    network = CLIPAdapter(E, hidden_dim=3, init="authors")
-    space = WeightSpace.of(network)
+    network = FunctionalNetwork(CLIPAdapter(E, hidden_dim=3, init="authors"))
+    space = network.space
     tasks = torch.randn(T, space.size)
     training = tasks + 0.05 * torch.randn(R, T, space.size)  # draws of a task lie close together
     return network, space, training, torch.randn(T, E), Split()
@@ -71,7 +71,7 @@ def test_a_copier_is_caught_and_an_inventor_is_not(case):
         "copier": flat[torch.randint(len(flat), (len(split), 5))],
         "inventor": torch.randn(len(split), 5, space.size),
     }
-    report = memorisation_report(space, network, split, samples, training, embeds, noises=(0.0,))
+    report = memorisation_report(network, split, samples, training, embeds, noises=(0.0,))
     rows = report["rows"]
     copier, inventor = rows["copier"], rows["inventor"]
     assert (copier["distance"], copier["copies"]) == (0, 1)
@@ -93,4 +93,4 @@ def test_refusals(case):
     with pytest.raises(InputError, match="tasks >= 2"):
         training_spacing(training[:, :1])
     with pytest.raises(InputError, match="samples of mine with shape"):
-        memorisation_report(space, network, split, {"mine": training[0]}, training, embeds)
+        memorisation_report(network, split, {"mine": training[0]}, training, embeds)

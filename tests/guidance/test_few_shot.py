@@ -7,9 +7,9 @@ from weightgen import (
     ClassifierFreeGuidance,
     CLIPAdapter,
     DiffusionPrior,
+    FunctionalNetwork,
     InputError,
     MLPDenoiser,
-    WeightSpace,
 )
 from weightgen.guidance import FewShotGuidance
 from weightgen.hypernets import HNet
@@ -65,8 +65,8 @@ def test_samples_follow_bayes_rule(scheduler, kind):
 
 
 def few_shot_tasks(kind="epsilon", tasks=3):
-    network = CLIPAdapter(6, 3, init="authors", logit_scale=5.0)
-    hypernet = HNet(WeightSpace.of(network), Z, (8,), learned_start=True).requires_grad_(False)
+    network = FunctionalNetwork(CLIPAdapter(6, 3, init="authors", logit_scale=5.0))
+    hypernet = HNet(network.space, Z, (8,), latent_dim=Z).requires_grad_(False)
     denoiser = MLPDenoiser(Z, E, (16,), time_dim=8).eval()
     denoiser.embeds.fit(torch.randn(9, E))
     prior = DiffusionPrior(
@@ -92,7 +92,7 @@ def test_support_sets_are_fitted_better(kind):
                 ClassifierFreeGuidance(d, text_scale), prior, hypernet, network, support, context, scale
             ),
         )  # fmt: skip
-        logits = hypernet.space.call_batch(network, hypernet(latents), support.inputs, **context)
+        logits = network(hypernet(latents), support.inputs, **context)
         return task_loss(logits, support.labels)
 
     for text_scale in (0.0, 1.0, 2.0):
@@ -116,7 +116,7 @@ def test_a_batch_is_a_loop_over_tasks_by_hand(kind):
         clean.requires_grad_()
         extra = {key: value[task] for key, value in context.items()}
         weights = hypernet(prior.latents.inverse(clean))
-        logits = hypernet.space.call(network, weights, support.inputs[task], **extra)
+        logits = network.single(weights, support.inputs[task], **extra)
         nn.functional.cross_entropy(logits, support.labels[task]).backward()
         step = -2.0 * sigma**2 * clean.grad
         shift = {"epsilon": -a / sigma, "sample": 1.0, "v_prediction": -1 / sigma}[kind] * step

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from weightgen import CLIPAdapter, InputError, WeightSpace
+from weightgen import CLIPAdapter, FunctionalNetwork, InputError, WeightSpace
 from weightgen.hypernets import FiLM, HNet
 from weightgen.networks import MLP
 from weightgen.storage.hub import load_part
@@ -14,7 +14,7 @@ def network_and_film(**options):
     network = CLIPAdapter(E, H, init="authors").double()
     space = WeightSpace.of(network)
     film = FiLM(space, 5, (8,), **options).double().eval()
-    film.condition.fit(torch.randn(20, 5).double())
+    film.fit(torch.randn(20, 5).double())
     with torch.no_grad():
         film.base.copy_(space.flatten(dict(network.named_parameters())))
     return network, film
@@ -25,7 +25,7 @@ def test_it_is_a_modulation_of_the_features():
     network, film = network_and_film()
     condition, x = torch.randn(4, 5).double(), torch.randn(4, 7, E).double()
     answers = torch.randn(4, 3, E).double()
-    found = film.space.call_batch(network, film(condition), x, answers=answers)
+    found = FunctionalNetwork(network)(film(condition), x, answers=answers)
 
     gamma, beta = film.mlp(film.condition(condition)).unsqueeze(1).chunk(2, dim=-1)
     inputs = functional.normalize(x, dim=-1) * E**0.5
@@ -71,7 +71,7 @@ def test_noise_is_for_training():
 
 def test_saved_and_loaded(tmp_path):
     film = FiLM(WeightSpace.of(MLP(4, (5,), 3)), 6, layers=None)
-    film.condition.fit(torch.randn(9, 6))
+    film.fit(torch.randn(9, 6))
     film.save_pretrained(tmp_path / "film")
     conditions = torch.randn(3, 6)
     assert torch.equal(load_part(FiLM, tmp_path / "film")(conditions), film.eval()(conditions))

@@ -15,7 +15,7 @@ CONDITION = 5
 
 def fitted(**options):
     hypernet = HNet(SPACE, CONDITION, hidden_dims=(16, 12), **options)
-    hypernet.condition.fit(3 + 2 * torch.randn(50, CONDITION))
+    hypernet.fit(3 + 2 * torch.randn(50, CONDITION))
     return hypernet
 
 

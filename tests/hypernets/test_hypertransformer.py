@@ -7,6 +7,7 @@ from weightgen import InputError
 from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.networks.convnet import ConvNet, shallow
 from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples
+from weightgen.weights import FunctionalNetwork
 
 B, WAYS, SHOTS = 3, 5, 2
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-3}
@@ -134,7 +135,7 @@ def test_export_gives_the_logits_of_the_graph(options, stored):
 
 def test_weights_run_in_the_weight_space():
     hypernet, support, query = make(), support_sets(), torch.randn(B, 7, 1, 28, 28)
-    by_space = hypernet.space.call_batch(hypernet.network, hypernet(support), query)
+    by_space = FunctionalNetwork(hypernet.network)(hypernet(support), query)
     by_name = hypernet.network.run_batch(hypernet.generate(support).params, query)
     torch.testing.assert_close(by_space, by_name, **TOLERANCE)
 

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from weightgen import CLIPAdapter, Examples, InputError, WeightSpace
+from weightgen import CLIPAdapter, Examples, FunctionalNetwork, InputError, WeightSpace
 from weightgen.hypernets import SupportHNet
-from weightgen.hypernets.support_hnet import writer_for
 from weightgen.metrics import task_loss
 from weightgen.networks import MLP
 
@@ -14,13 +13,13 @@ B, N, C, E, H = 3, 7, 4, 12, 5
 CLOSE = {"rtol": 1e-3, "atol": 1e-4}
 
 
-def network():
-    return CLIPAdapter(E, H, init="authors", logit_scale=10.0)
+def network(**options):
+    return FunctionalNetwork(CLIPAdapter(E, H, **{"init": "authors", "logit_scale": 10.0} | options))
 
 
 def make(**options):
     """A hypernetwork all of whose parameters matter, as after training."""
-    hypernet = writer_for(network(), dim=8, heads=2, rounds=3, step=0.3, **options).eval()
+    hypernet = SupportHNet.for_network(network(), dim=8, heads=2, rounds=3, step=0.3, **options).eval()
     with torch.no_grad():
         for parameter in hypernet.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -39,10 +38,10 @@ def support_sets():
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("writes", ["all", "last"])
 def test_an_untrained_pass_is_gradient_descent(writes, normalize):
-    net = CLIPAdapter(E, H, init="authors", logit_scale=10.0, normalize_inputs=normalize)
+    net = network(normalize_inputs=normalize)
     rounds, step = 4, 0.7
     support, answers = support_sets()
-    hypernet = writer_for(net, rounds=rounds, step=step, sharpness=1.0, writes=writes)
+    hypernet = SupportHNet.for_network(net, rounds=rounds, step=step, sharpness=1.0, writes=writes)
     space = hypernet.space
     start = torch.randn(space.size)
     rates = space.flatten({
@@ -54,14 +53,14 @@ def test_an_untrained_pass_is_gradient_descent(writes, normalize):
     for _ in range(rounds):
         point = point.detach().requires_grad_()
         context = {"answers": answers, "answer_mask": answers.any(dim=-1)}
-        logits = space.call_batch(net, point, support.inputs, **context)
+        logits = net(point, support.inputs, **context)
         point = point - rates * torch.autograd.grad(task_loss(logits, support.labels).sum(), point)[0]
     assert_close(hypernet.init_weights(start)(support, answers), point.detach(), **CLOSE)
 
 
 @pytest.mark.parametrize("writes", ["all", "last"])
 def test_without_steps_it_starts_at_the_given_weights(writes):
-    hypernet = writer_for(network(), step=0.0, writes=writes)
+    hypernet = SupportHNet.for_network(network(), step=0.0, writes=writes)
     start = torch.randn(hypernet.space.size)
     assert_close(hypernet.init_weights(start)(*support_sets()), start.expand(B, -1))
 
@@ -146,7 +145,7 @@ def test_save_and_load(writes, tmp_path):
 )
 def test_wrong_options(options, message):
     with pytest.raises(InputError, match=message):
-        writer_for(network(), **options)
+        SupportHNet.for_network(network(), **options)
 
 
 def test_an_embedding_without_axes_is_refused():
@@ -158,11 +157,11 @@ def test_wrong_networks():
     with pytest.raises(InputError, match="layers") as caught:
         SupportHNet(WeightSpace.of(MLP(3, [4], 2)))
     assert "\n" not in str(caught.value)
-    for other in (MLP(3, [4], 2), CLIPAdapter(E, H, ntk=False)):
+    for other in (FunctionalNetwork(MLP(3, [4], 2)), network(ntk=False)):
         with pytest.raises(InputError, match="CLIPAdapter with ntk"):
-            writer_for(other)
+            SupportHNet.for_network(other)
     with pytest.raises(InputError, match="CLIPAdapter with biases"):
-        writer_for(CLIPAdapter(E, H, bias=False))
+        SupportHNet.for_network(network(bias=False))
 
 
 def put(index, value):

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 from torch.testing import assert_close
 
-from weightgen import InputError, WeightSpace, descend
+from weightgen import FunctionalNetwork, InputError, WeightSpace, gradient_descent
 from weightgen.networks import CLIPAdapter
 
 E, H, N, C = 12, 8, 5, 3
@@ -87,7 +87,8 @@ def test_masked_answers_are_never_chosen_and_change_nothing():
 @pytest.mark.parametrize("init", ["zero_shot", "authors"])
 def test_padding_leaves_gradients_of_both_orders_finite(init):
     network = CLIPAdapter(E, H, init=init)
-    space = WeightSpace.of(network)
+    functional = FunctionalNetwork(network)
+    space = functional.space
     x, labels = torch.randn(2, N, E), torch.randint(0, 2, (2, N))
     x[:, 3:], labels[:, 3:] = 0, -100
     answers = torch.randn(2, C, E)
@@ -96,10 +97,10 @@ def test_padding_leaves_gradients_of_both_orders_finite(init):
     start = space.flatten(dict(network.named_parameters())).detach().repeat(2, 1).requires_grad_()
 
     def loss(w, one, label, extra):
-        return cross_entropy(space.call(network, w, one, **extra), label)
+        return cross_entropy(functional.single(w, one, **extra), label)
 
-    adapted = descend(loss, start, x, labels, context, steps=2, lr=0.1)
-    logits = space.call_batch(network, adapted, x, **context)
+    adapted = gradient_descent(loss, start, x, labels, context, steps=2, lr=0.1)
+    logits = functional(adapted, x, **context)
     gradient = torch.autograd.grad(cross_entropy(logits.flatten(0, 1), labels.flatten()), start)[0]
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0

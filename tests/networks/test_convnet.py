@@ -6,7 +6,7 @@ from torch import nn
 
 from weightgen import InputError
 from weightgen.networks.convnet import ConvNet, batch_moments, shallow, side_by_side
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 B, N = 3, 6
 
@@ -42,9 +42,9 @@ def test_many_at_once_are_one_at_a_time(settings):
 
 def test_weight_space_runs_it_too():
     made, params = networks(channels=4, num_classes=5)
-    space = WeightSpace.of(made[0])
+    network = FunctionalNetwork(made[0])
     images = torch.randn(B, N, 1, 28, 28)
-    by_vmap = space.call_batch(made[0], space.flatten(params), images)
+    by_vmap = network(network.space.flatten(params), images)
     torch.testing.assert_close(made[0].run_batch(params, images), by_vmap, rtol=1e-4, atol=1e-4)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from weightgen import CLIPAdapter, HNet, InputError, SharedWeights, WeightSpace
+from weightgen import CLIPAdapter, FunctionalNetwork, HNet, InputError, SharedWeights
 from weightgen.adaptation import adapt, initial_points
 from weightgen.metrics import task_loss
 from weightgen.objectives import AdaptationLoss
@@ -25,16 +25,16 @@ def ragged_tasks(sizes=((7, 2), (3, 4), (5, 3))):
 
 
 def make(kind):
-    network = CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=5.0).double()
-    space = WeightSpace.of(network)
-    start = space.flatten(dict(network.named_parameters())).detach()
+    network = FunctionalNetwork(CLIPAdapter(E, hidden_dim=3, init="authors", logit_scale=5.0).double())
+    space = network.space
+    start = network.initial_weights
     if kind == "shared":
         return network, SharedWeights(space).double().init_weights(start)
     if kind == "latent":
-        hypernet = HNet(space, Z, (8,), learned_start=True, spread=0.5)
+        hypernet = HNet(space, Z, (8,), latent_dim=Z, spread=0.5)
         return network, hypernet.double().init_weights(start)
     hypernet = HNet(space, Q, (8,), spread=0.5).double().init_weights(start)
-    hypernet.condition.fit(torch.randn(9, Q).double())
+    hypernet.fit(torch.randn(9, Q).double())
     return network, hypernet
 
 
@@ -45,16 +45,16 @@ CASES = [("shared", "weights"), ("question", "weights"), ("latent", "latents"), 
 @pytest.mark.parametrize(("kind", "point"), CASES)
 def test_equals_a_loop_over_tasks_with_its_gradients(kind, point, first_order):
     network, hypernet = make(kind)
-    space, tasks, counts = hypernet.space, ragged_tasks(), [3, 0, 2]
+    tasks, counts = ragged_tasks(), [3, 0, 2]
     batch = collate(tasks)
 
     start, decode = initial_points(hypernet, batch.embeds, point)
     found = adapt(
-        space, network, start, batch.support, batch.context,
+        network, start, batch.support, batch.context,
         steps=torch.tensor(counts), lr=0.3, first_order=first_order, decode=decode,
     )  # fmt: skip
     weights = found if decode is None else decode(found)
-    logits = space.call_batch(network, weights, batch.query.inputs, **batch.context)
+    logits = network(weights, batch.query.inputs, **batch.context)
     ours = task_loss(logits, batch.query.labels)
 
     theirs = []
@@ -62,7 +62,7 @@ def test_equals_a_loop_over_tasks_with_its_gradients(kind, point, first_order):
 
         def loss(p, examples, extra=task.context):
             w = p if point == "weights" else hypernet(p)
-            outputs = space.call(network, w, examples.inputs, **extra)
+            outputs = network.single(w, examples.inputs, **extra)
             return torch.nn.functional.cross_entropy(outputs, examples.labels)
 
         p = initial_points(hypernet, task.embeds[None], point)[0][0]
@@ -88,7 +88,7 @@ def test_checkpointed_steps_change_nothing(kind, point, first_order):
     for checkpoint_steps in (False, True):
         torch.manual_seed(3)  # the same split of the examples and numbers of steps
         objective = AdaptationLoss(
-            network, hypernet, 1, 4, 0.3, first_order, point=point, checkpoint_steps=checkpoint_steps
+            network, hypernet, 1, 4, 0.3, first_order, inner_variable=point, checkpoint_steps=checkpoint_steps
         )
         loss = objective(batch).loss
         found.append([loss, *torch.autograd.grad(loss, list(hypernet.parameters()))])
@@ -104,7 +104,7 @@ def test_every_task_weighs_the_same(kind, point):
 
     def gradient(chosen):
         # Without inner steps all examples are learned from: nothing is random, and the parts add up exactly.
-        objective = AdaptationLoss(network, hypernet, point=point, support_fraction=0.0)
+        objective = AdaptationLoss(network, hypernet, inner_variable=point, support_fraction=0.0)
         loss = objective(collate(chosen)).loss
         found = torch.autograd.grad(loss, list(hypernet.parameters()), allow_unused=True)
         return torch.cat([g.flatten() for g in found if g is not None])
@@ -118,7 +118,7 @@ def test_every_task_weighs_the_same(kind, point):
 def test_a_learned_start_learns(first_order):
     """z⁰ and every weight of the hypernetwork get a gradient through the inner steps, and a few updates lower the loss."""
     network, hypernet = make("latent")
-    objective = AdaptationLoss(network, hypernet, 1, 3, 0.3, first_order, point="latents")
+    objective = AdaptationLoss(network, hypernet, 1, 3, 0.3, first_order, inner_variable="latents")
     batch = collate(ragged_tasks())
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=0.02)
     losses = []
@@ -138,10 +138,10 @@ def test_latents_reach_where_adaptation_lowers_the_loss():
     start, decode = initial_points(hypernet, batch.embeds, "latents")
 
     def support_loss(latents):
-        logits = hypernet.space.call_batch(network, decode(latents), batch.support.inputs, **batch.context)
+        logits = network(decode(latents), batch.support.inputs, **batch.context)
         return task_loss(logits, batch.support.labels)
 
-    arguments = (hypernet.space, network, start, batch.support, batch.context)
+    arguments = (network, start, batch.support, batch.context)
     found = adapt(*arguments, steps=50, lr=0.1, decode=decode)
     assert found.shape == (3, Z) and (support_loss(found) < support_loss(start)).all()
 
@@ -149,10 +149,10 @@ def test_latents_reach_where_adaptation_lowers_the_loss():
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 def test_the_start_of_an_hnet_is_the_weights_given(spread):
     network, _ = make("shared")
-    space = WeightSpace.of(network)
+    space = network.space
     given = torch.randn(space.size)
-    hypernet = HNet(space, Z, (8,), learned_start=True, spread=spread).init_weights(given)
-    torch.testing.assert_close(hypernet(hypernet.starts(torch.zeros(2, Q))), given.expand(2, -1))
+    hypernet = HNet(space, Z, (8,), latent_dim=Z, spread=spread).init_weights(given)
+    torch.testing.assert_close(hypernet(hypernet.initial_latents(torch.zeros(2, Q))), given.expand(2, -1))
     away = hypernet(torch.randn(200, Z)) - given
     assert bool(away.abs().max() > 0.1) == bool(spread)
 
@@ -160,8 +160,8 @@ def test_the_start_of_an_hnet_is_the_weights_given(spread):
 def test_refusals():
     network, shared = make("shared")
     with pytest.raises(InputError, match="has no latents to adapt"):
-        AdaptationLoss(network, shared, point="latents")
+        AdaptationLoss(network, shared, inner_variable="latents")
     with pytest.raises(InputError, match="must be 'weights' or 'latents'"):
-        AdaptationLoss(network, shared, point="z")
-    with pytest.raises(InputError, match="min_steps <= max_steps"):
+        AdaptationLoss(network, shared, inner_variable="z")
+    with pytest.raises(InputError, match="min_inner_steps <= max_inner_steps"):
         AdaptationLoss(network, shared, 3, 2)

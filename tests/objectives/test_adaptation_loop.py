@@ -12,7 +12,7 @@ from weightgen.metrics import task_loss
 from weightgen.networks.mlp import MLP
 from weightgen.objectives import AdaptationLoss
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, collate
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 D, C, E = 3, 4, 5
 SIZES = [(7, 4), (3, 9), (5, 5)]
@@ -31,17 +31,19 @@ def tasks():
 
 @pytest.fixture
 def network():
-    return MLP(D, [6], C, activation="tanh").double()  # smooth, so that second derivatives say something
+    return FunctionalNetwork(
+        MLP(D, [6], C, activation="tanh").double()
+    )  # smooth, so that second derivatives say something
 
 
 def conditional(network):
-    hypernet = HNet(WeightSpace.of(network), E, hidden_dims=(8,)).double()
-    hypernet.condition.fit(torch.randn(20, E).double())
+    hypernet = HNet(network.space, E, hidden_dims=(8,)).double()
+    hypernet.fit(torch.randn(20, E).double())
     return hypernet
 
 
 def shared(network):
-    space = WeightSpace.of(network)
+    space = network.space
     return SharedWeights(space).double().init_weights(torch.randn(space.size).double())
 
 
@@ -53,7 +55,8 @@ def labelled(examples, task):
 
 def plain_loss(network, space, weights, examples):
     params = space.unflatten(weights)
-    return cross_entropy(torch.func.functional_call(network, params, (examples.inputs,)), examples.labels)
+    logits = torch.func.functional_call(network.module, params, (examples.inputs,))
+    return cross_entropy(logits, examples.labels)
 
 
 def plain_steps(network, space, weights, support, steps, lr, first_order):
@@ -67,11 +70,11 @@ def plain_steps(network, space, weights, support, steps, lr, first_order):
 @pytest.mark.parametrize("first_order", [False, True])
 @pytest.mark.parametrize("steps", [0, 3, [2, 0, 4]])
 def test_adapted_weights_and_their_gradients_equal_a_loop(tasks, network, steps, first_order):
-    space, batch = WeightSpace.of(network), collate(tasks)
+    space, batch = network.space, collate(tasks)
     start = torch.randn(len(tasks), space.size).double().requires_grad_()
     own = [steps] * len(tasks) if isinstance(steps, int) else steps
     steps = steps if isinstance(steps, int) else torch.tensor(steps)
-    ours = adapt(space, network, start, batch.support, {}, steps=steps, lr=0.5, first_order=first_order)
+    ours = adapt(network, start, batch.support, {}, steps=steps, lr=0.5, first_order=first_order)
     plain = torch.stack([
         plain_steps(network, space, start[i], task.support, own[i], 0.5, first_order)
         for i, task in enumerate(tasks)
@@ -105,7 +108,7 @@ def test_the_objective_equals_a_loop_with_its_gradients(tasks, network, make, fi
         weights = plain_steps(network, space, start, labelled(halves.support, i), steps[i], 0.4, first_order)
         query = labelled(halves.query, i)
         losses.append(plain_loss(network, space, weights, query))
-        logits = torch.func.functional_call(network, space.unflatten(weights), (query.inputs,))
+        logits = torch.func.functional_call(network.module, space.unflatten(weights), (query.inputs,))
         right.append((logits.argmax(dim=1) == query.labels).double().mean())
     plain = torch.autograd.grad(sum(losses) / len(losses), list(hypernet.parameters()))
     assert outcome.loss.item() == pytest.approx(sum(losses).item() / len(losses), rel=1e-9)
@@ -152,13 +155,13 @@ def padded(batch, by):
 
 @pytest.mark.parametrize("first_order", [False, True])
 def test_padding_changes_neither_weights_nor_gradients(tasks, network, first_order):
-    space, batch = WeightSpace.of(network), collate(tasks)
+    space, batch = network.space, collate(tasks)
     start = torch.randn(len(tasks), space.size).double().requires_grad_()
 
     def run(batch):
         options = {"steps": 3, "lr": 0.5, "first_order": first_order}
-        weights = adapt(space, network, start, batch.support, batch.context, **options)
-        loss = task_loss(space.call_batch(network, weights, batch.query.inputs), batch.query.labels)
+        weights = adapt(network, start, batch.support, batch.context, **options)
+        loss = task_loss(network(weights, batch.query.inputs), batch.query.labels)
         return weights, loss, torch.autograd.grad(loss.sum(), start)[0]
 
     together, more = run(batch), run(padded(batch, 6))
@@ -166,7 +169,7 @@ def test_padding_changes_neither_weights_nor_gradients(tasks, network, first_ord
         assert_close(one, other, **EXACT)
     for i, task in enumerate(tasks):
         weights = adapt(
-            space, network, start[i : i + 1], collate([task]).support, {}, steps=3, lr=0.5, first_order=True
+            network, start[i : i + 1], collate([task]).support, {}, steps=3, lr=0.5, first_order=True
         )
         assert_close(weights[0], together[0][i], **EXACT)
 
@@ -192,7 +195,7 @@ def test_the_number_of_steps_is_drawn_for_each_task(tasks, network, monkeypatch)
         return adapt(*args, steps=steps, **options)
 
     monkeypatch.setattr(adaptation, "adapt", spy)
-    objective = AdaptationLoss(network, shared(network), min_steps=1, max_steps=3)
+    objective = AdaptationLoss(network, shared(network), min_inner_steps=1, max_inner_steps=3)
     for _ in range(60):
         objective(collate(tasks))
     assert set(seen) == {1, 2, 3}
@@ -201,20 +204,20 @@ def test_the_number_of_steps_is_drawn_for_each_task(tasks, network, monkeypatch)
 
 
 def test_the_base_network_is_not_trained(tasks, network):
-    objective = AdaptationLoss(network, shared(network), max_steps=2)
+    objective = AdaptationLoss(network, shared(network), max_inner_steps=2)
     assert [name for name, _ in objective.named_parameters()] == ["hypernet.weights"]
-    before = [p.clone() for p in network.parameters()]
+    before = [p.clone() for p in network.module.parameters()]
     objective(collate(tasks)).loss.backward()
-    assert all(p.grad is None for p in network.parameters())
-    assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
+    assert all(p.grad is None for p in network.module.parameters())
+    assert all(torch.equal(p, q) for p, q in zip(network.module.parameters(), before, strict=True))
 
 
 def test_descent_descends(tasks, network):
-    space, batch = WeightSpace.of(network), collate(tasks)
+    space, batch = network.space, collate(tasks)
     start = torch.randn(len(tasks), space.size).double()
     losses = []
     for steps in (0, 5, 50):
-        weights = adapt(space, network, start, batch.support, {}, steps=steps, lr=0.1)
-        logits = space.call_batch(network, weights, batch.support.inputs)
+        weights = adapt(network, start, batch.support, {}, steps=steps, lr=0.1)
+        logits = network(weights, batch.support.inputs)
         losses.append(task_loss(logits, batch.support.labels))
     assert (losses[2] < losses[1]).all() and (losses[1] < losses[0]).all()

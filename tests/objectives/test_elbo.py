@@ -11,7 +11,7 @@ from weightgen.hypernets import HVAE
 from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.objectives import ELBOLoss
 from weightgen.tasks import Examples, TaskBatch, collate
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 E, Z, B = 5, 3, 3
 
@@ -32,13 +32,13 @@ def tasks():
 
 @pytest.fixture
 def network():
-    return CLIPAdapter(E, hidden_dim=2, logit_scale=5.0, init="authors")
+    return FunctionalNetwork(CLIPAdapter(E, hidden_dim=2, logit_scale=5.0, init="authors"))
 
 
 @pytest.fixture
 def hvae(network):
     # Without linear paths, the spread of the posterior depends on the weights.
-    space = WeightSpace.of(network)
+    space = network.space
     return HVAE(space, Z, (16, 8), linear=False).fit(2 + 3 * torch.randn(30, space.size))
 
 
@@ -58,11 +58,11 @@ def by_hand(hvae, weights):
 
 
 def task_losses(network, decoded, tasks):
-    space, losses, right = WeightSpace.of(network), [], []
+    losses, right = [], []
     for w, task in zip(decoded, tasks, strict=True):
         inputs = torch.cat([task.support.inputs, task.query.inputs])
         labels = torch.cat([task.support.labels, task.query.labels])
-        logits = space.call(network, w, inputs, task.context["answers"])
+        logits = network.single(w, inputs, task.context["answers"])
         losses.append(cross_entropy(logits, labels))
         right.append((logits.argmax(dim=1) == labels).float().mean())
     return sum(losses) / len(losses), sum(right) / len(right)
@@ -107,7 +107,7 @@ def test_noise_is_drawn_for_every_row_and_every_step(hvae, network, tasks):
 
 def test_an_autoencoder_of_principal_components_starts_without_error(network, tasks):
     """On a plane of Z directions only the posterior's spread and its prior cost anything."""
-    space = WeightSpace.of(network)
+    space = network.space
     weights = 5 + torch.randn(100, Z) @ torch.randn(Z, space.size)
     hvae = HVAE(space, Z, (16,)).fit(weights)
     hvae.encoder[-1].bias.data[Z:] = -40.0  # hardly any noise
@@ -119,4 +119,4 @@ def test_the_base_network_is_not_trained(hvae, network, tasks):
     objective = ELBOLoss(hvae, network, function_weight=1.0)
     assert {name.split(".")[0] for name, _ in objective.named_parameters()} == {"hvae"}
     objective((torch.randn(B, hvae.space.size), collate(tasks))).loss.backward()
-    assert all(p.grad is None for p in network.parameters())
+    assert all(p.grad is None for p in network.module.parameters())

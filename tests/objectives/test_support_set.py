@@ -5,9 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from tests.splits import E, Split
-from weightgen import CLIPAdapter, InputError
+from weightgen import CLIPAdapter, FunctionalNetwork, InputError, SupportHNet
 from weightgen.adaptation import one_pass_weights
-from weightgen.hypernets.support_hnet import writer_for
 from weightgen.metrics import task_loss
 from weightgen.objectives import SupportSetLoss
 from weightgen.shots import draw_support
@@ -53,24 +52,26 @@ def test_examples_keep_their_labels():
 
 
 def test_loss_is_that_of_the_written_weights():
-    network = CLIPAdapter(E, 3, init="authors", logit_scale=4.0)
-    objective = SupportSetLoss(network, writer_for(network, dim=8), max_shots=2, temperature=2.0)
-    batch, space = Split().batch(), objective.hypernet.space
+    network = FunctionalNetwork(CLIPAdapter(E, 3, init="authors", logit_scale=4.0))
+    objective = SupportSetLoss(network, SupportHNet.for_network(network, dim=8), max_shots=2, temperature=2.0)
+    batch = Split().batch()
     torch.manual_seed(5)
     outcome = objective(batch)
     torch.manual_seed(5)
     drawn = draw_support(batch, 2)
     weights = objective.hypernet(drawn.support, batch.context["answers"])
-    logits = space.call_batch(network, weights, drawn.query.inputs, **batch.context)
+    logits = network(weights, drawn.query.inputs, **batch.context)
     assert_close(outcome.loss, task_loss(logits / 2, drawn.query.labels).mean())
     assert 0 <= outcome.metrics["accuracy"] <= 1
     outcome.loss.backward()
-    assert all(parameter.grad is None for parameter in network.parameters())
+    assert all(parameter.grad is None for parameter in network.module.parameters())
 
 
 def test_it_learns():
-    network = CLIPAdapter(E, 3, init="authors", logit_scale=4.0)
-    objective = SupportSetLoss(network, writer_for(network, dim=8, rounds=2, step=0.1), temperature=1.0)
+    network = FunctionalNetwork(CLIPAdapter(E, 3, init="authors", logit_scale=4.0))
+    objective = SupportSetLoss(
+        network, SupportHNet.for_network(network, dim=8, rounds=2, step=0.1), temperature=1.0
+    )
     optimizer, batch, losses = torch.optim.Adam(objective.parameters(), lr=1e-2), Split().batch(), []
     for _ in range(60):
         loss = objective(batch).loss
@@ -83,13 +84,15 @@ def test_it_learns():
 
 @pytest.mark.parametrize("options", [{"max_shots": 0}, {"temperature": 0.0}, {"temperature": float("nan")}])
 def test_wrong_options(options):
-    network = CLIPAdapter(E, 3)
+    network = FunctionalNetwork(CLIPAdapter(E, 3))
     with pytest.raises(InputError, match="shots from 1 up and a temperature above 0"):
-        SupportSetLoss(network, writer_for(network), **options)
+        SupportSetLoss(network, SupportHNet.for_network(network), **options)
 
 
 def test_written_is_of_every_task_and_a_function_of_the_seed():
-    hypernet = writer_for(CLIPAdapter(E, 3), dim=8, rounds=2, step=0.1, embed_dim=2).eval()
+    hypernet = SupportHNet.for_network(
+        FunctionalNetwork(CLIPAdapter(E, 3)), dim=8, rounds=2, step=0.1, embed_dim=2
+    ).eval()
     found = one_pass_weights(hypernet, Split(), 3, batch_size=3)
     assert found.shape == (3, 4, hypernet.space.size) and found.isfinite().all()
     assert (found[0] != found[1]).any() and (found[:, 0] != found[:, 1]).any(dim=-1).all()

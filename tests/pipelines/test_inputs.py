@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from tests.tiny import E, Z, tiny_pipeline
 from weightgen import InputError
-from weightgen.hypernets.support_hnet import writer_for
-from weightgen.pipelines.inputs import condition
+from weightgen.hypernets import SupportHNet
+from weightgen.pipelines.inputs import guided_condition
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior, MLPDenoiser
 
@@ -35,7 +35,7 @@ def plain(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pipe(plain):
     """The same with a denoiser that knows support sets."""
-    support = writer_for(plain.network, dim=8, heads=2, rounds=2, step=0.1, embed_dim=D)
+    support = SupportHNet.for_network(plain.network, dim=8, heads=2, rounds=2, step=0.1, embed_dim=D)
     support.fit(support.base + torch.randn(20, plain.space.size))
     denoiser = MLPDenoiser(Z, E, hidden_dims=(32, 32), time_dim=8, support_dim=D)
     denoiser.embeds.load_state_dict(plain.prior.denoiser.embeds.state_dict())
@@ -159,7 +159,7 @@ def test_other_wrong_use(pipe):
     with pytest.raises(InputError, match="support_guidance_scale must be a finite number"):
         sample(pipe, STAR, support=SUPPORT, support_guidance_scale=float("nan"))
     with pytest.raises(InputError, match="nothing to sample for"):
-        condition((E, D), None, None, 1.5, 2.0)
+        guided_condition((E, D), None, None, 1.5, 2.0)
     pipe.template = None
     try:
         with pytest.raises(InputError, match="answers need a template"):
@@ -170,8 +170,10 @@ def test_other_wrong_use(pipe):
 
 def test_a_denoiser_of_two_parts_gets_zeros_for_what_is_missing():
     text, support = torch.randn(2, E), torch.randn(2, D)
-    assert torch.equal(condition((E,), text, None, 1.5, 2.0).embeds, text)
-    assert torch.equal(condition((E, D), text, support, 1.5, 2.0).embeds, torch.cat([text, support], dim=1))
-    assert torch.equal(condition((E, D), None, support, 1.5, 2.0).embeds[:, E:], support)
-    assert not condition((E, D), None, support, 1.5, 2.0).embeds[:, :E].any()
-    assert not condition((E, D), text, None, 1.5, 2.0).embeds[:, E:].any()
+    assert torch.equal(guided_condition((E,), text, None, 1.5, 2.0).embeds, text)
+    assert torch.equal(
+        guided_condition((E, D), text, support, 1.5, 2.0).embeds, torch.cat([text, support], dim=1)
+    )
+    assert torch.equal(guided_condition((E, D), None, support, 1.5, 2.0).embeds[:, E:], support)
+    assert not guided_condition((E, D), None, support, 1.5, 2.0).embeds[:, :E].any()
+    assert not guided_condition((E, D), text, None, 1.5, 2.0).embeds[:, E:].any()

@@ -114,7 +114,7 @@ def test_the_classifier_holds_the_sampled_weights(pipe):
     for prompt, sample in ((0, 0), (1, 1)):
         classifier = out.classifier(prompt, sample)
         answers = classifier.answer_embeds
-        expected = pipe.space.call(pipe.network, out.weights[prompt, sample], features, answers=answers)
+        expected = pipe.network.single(out.weights[prompt, sample], features, answers=answers)
         torch.testing.assert_close(classifier(features), expected)
         assert classifier.predict(images) == [COLORS[i] for i in expected.argmax(dim=1).tolist()]
         state = out.state_dict(prompt, sample)

@@ -8,9 +8,8 @@ from torch.testing import assert_close
 
 from weightgen import InputError
 from weightgen.guidance import ClassifierFreeGuidance
-from weightgen.priors import DiffusionPrior, MLPDenoiser, check_scheduler
-from weightgen.priors.diffusion import load_scheduler
-from weightgen.training.config import build
+from weightgen.priors import DiffusionPrior, MLPDenoiser, check_scheduler, paper_schedule
+from weightgen.priors.schedulers import load_scheduler
 
 # Some schedulers of diffusers convert tensors in the way of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -71,14 +70,11 @@ def seeded(*seeds):
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def test_the_recipes_schedule_is_the_papers(root):
+def test_the_papers_schedule():
     """A truly linear β: "scaled_linear", diffusers' habit for images, is linear in √β."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("train_hyperldm", root / "recipes" / "train_hyperldm.py")
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    scheduler = build(recipe.Config().scheduler)
+    scheduler = paper_schedule()
+    assert scheduler.config.prediction_type == "epsilon"
+    assert paper_schedule("sample").config.prediction_type == "sample"
     assert scheduler.config.num_train_timesteps == len(scheduler.betas) == 350
     assert scheduler.betas[0].item() == pytest.approx(1e-4) and scheduler.betas[-1].item() == pytest.approx(
         0.06
@@ -236,3 +232,50 @@ def test_temperature_scales_the_noise_that_sampling_starts_from():
 def test_impossible_temperatures(prior, temperature):
     with pytest.raises(InputError, match="from 0 up"):
         prior.sample(torch.randn(2, E), temperature=temperature)
+
+
+def test_arguments_by_position_are_kept(tmp_path):
+    """diffusers records them as defaults, which its own `from_config` replaces."""
+    plain = diffusers.DDIMScheduler(350, clip_sample=False)
+    assert diffusers.DDIMScheduler.from_config(plain.config).config.num_train_timesteps == 1000
+    denoiser = MLPDenoiser(Z, E, hidden_dims=(16,), time_dim=8).eval()
+    denoiser.embeds.fit(torch.randn(20, E))
+    prior = DiffusionPrior(denoiser, plain)
+    prior.latents.fit(torch.randn(20, Z))
+    times = []
+    denoiser.register_forward_hook(lambda module, given, out: times.append(int(given[1][0])))
+    prior.sample(torch.randn(2, E), num_inference_steps=350)
+    assert times == list(range(349, -1, -1))
+    prior.save_pretrained(tmp_path)
+    assert DiffusionPrior.from_pretrained(tmp_path).scheduler.config.num_train_timesteps == 350
+    prior.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(prior.scheduler.config)
+    assert prior.scheduler.config.num_train_timesteps == 350
+    assert prior.scheduler.config.timestep_spacing == "linspace"  # its own default, not that of DDIM
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_scheduler_from_the_config_of_the_trained_one(prior, kind):
+    prior.scheduler = getattr(diffusers, kind).from_config(prior.scheduler.config)
+    assert prior.sample(torch.randn(2, E), num_inference_steps=6).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prediction_type": "sample"}, "prediction_type='epsilon', but DDIMScheduler has 'sample'"),
+        ({"num_train_timesteps": 1000}, "num_train_timesteps=350, but DDIMScheduler has 1000"),
+        ({"beta_end": 0.02}, "other noise levels"),
+        ({"beta_schedule": "scaled_linear"}, "other noise levels"),
+    ],
+)
+def test_schedulers_of_another_training_are_refused(prior, options, message):
+    before = prior.scheduler
+    advice = r"write DDIMScheduler.from_config\(pipe.scheduler.config\)"
+    with pytest.raises(InputError, match=f"{message}.*{advice}"):
+        prior.scheduler = diffusers.DDIMScheduler(**SCHEDULE | {"clip_sample": False} | options)
+    assert prior.scheduler is before
+
+
+def test_a_scheduler_of_flows_is_refused(prior):
+    with pytest.raises(InputError, match="the prior was trained with"):
+        prior.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=T)

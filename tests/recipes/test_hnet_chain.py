@@ -107,7 +107,7 @@ def test_hyperclip_guides_an_hnet(dataset, hnet):
     prior = GaussianPrior(hypernet.start.detach(), std=0.0)
     embeds = torch.randn(3, encoder.mlp[-1].out_features)
     latents = HyperCLIPGuidance(prior, hypernet, encoder).sample(embeds)
-    before, after = (encoder(hypernet(z)) for z in (hypernet.starts(embeds), latents))
+    before, after = (encoder(hypernet(z)) for z in (hypernet.initial_latents(embeds), latents))
     wanted = encoder.project_text(embeds)
     assert ((after * wanted).sum(-1) > (before * wanted).sum(-1)).all()
 

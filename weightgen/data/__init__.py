@@ -1,1 +1,7 @@
-"""Data sets: from their official files to tasks."""
+"""Data sets: from their official files to tasks, and from adapted weights to what a prior is trained on."""
+
+from weightgen.data.conditions import TaskConditions
+from weightgen.data.latents import LatentTasks
+from weightgen.data.meta_vqa.tasks import MetaVQATasks, load_tasks
+
+__all__ = ["LatentTasks", "MetaVQATasks", "TaskConditions", "load_tasks"]

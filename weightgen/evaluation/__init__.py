@@ -1,1 +1,15 @@
 """Evaluation: how good weights are, and how they compare."""
+
+from weightgen.evaluation.accuracy import Scores, chance_scores, encoder_scores, evaluate, zero_shot
+from weightgen.evaluation.curves import embed_shots, shot_curve, step_curve
+
+__all__ = [
+    "Scores",
+    "chance_scores",
+    "embed_shots",
+    "encoder_scores",
+    "evaluate",
+    "shot_curve",
+    "step_curve",
+    "zero_shot",
+]

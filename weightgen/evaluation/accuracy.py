@@ -1,20 +1,21 @@
 """Accuracy on few-shot tasks, the paper's way: of each task's query examples, then averaged over tasks.
 
-Notation: T tasks of a split, B tasks of a batch, K networks per task, P weights.
+Notation: T tasks of a split, B tasks of a batch, K networks per task, N examples, C answers, P weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.metrics import count_correct
 from weightgen.tasks import TaskBatch, batches
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 WeightsOf = Callable[[TaskBatch, Tensor], Tensor]
 """(batch of B tasks, their numbers in the split (B,)) → weights (B, P), or (B, K, P) for K networks per task."""
@@ -24,64 +25,97 @@ class Scores(NamedTuple):
     """Query accuracy of every task of a split.
 
     Attributes:
-        right: share of right predictions, averaged over K networks, with shape (T,).
-        examples: query examples, with shape (T,).
+        accuracy: of each task, averaged over K networks, with shape (T,).
+        examples: number of query examples, with shape (T,).
     """
 
-    right: Tensor
+    accuracy: Tensor
     examples: Tensor
 
     @property
     def macro(self) -> float:
         """Mean over tasks of per-task accuracy (the paper's figure)."""
-        return self.right.mean().item()
+        return self.accuracy.mean().item()
 
     @property
     def micro(self) -> float:
-        """Share of all examples of all tasks."""
-        return ((self.right * self.examples).sum() / self.examples.sum()).item()
+        """Accuracy over all examples of all tasks."""
+        return ((self.accuracy * self.examples).sum() / self.examples.sum()).item()
 
 
 @torch.no_grad()
 def evaluate(
-    space: WeightSpace, network: nn.Module, tasks: MetaVQATasks, weights_of: WeightsOf, batch_size: int = 64
+    network: FunctionalNetwork, tasks: MetaVQATasks, weights_of: WeightsOf, batch_size: int = 64
 ) -> Scores:
-    """Score the networks that `weights_of` gives on the query sets of a split, in batches of tasks of similar size."""
-    right = torch.zeros(len(tasks))
-    count = torch.zeros(len(tasks))
-    for rows in batches(tasks.sizes, batch_size):
-        batch = tasks.batch(rows)
-        weights = weights_of(batch, torch.tensor(rows))
-        logits = space.call_batch(network, weights, batch.query.inputs, **batch.context)
-        labels = (
-            batch.query.labels
-            if weights.ndim == 2
-            else batch.query.labels[:, None].expand(-1, weights.shape[1], -1)
-        )
-        hits, examples = count_correct(logits, labels)
-        share = hits / examples.clamp_min(1)
-        right[rows] = (share if share.ndim == 1 else share.mean(dim=1)).cpu()
-        count[rows] = (examples if examples.ndim == 1 else examples[:, 0]).float().cpu()
-    return Scores(right, count)
+    """Score the networks with the weights that `weights_of` gives, on the query sets of a split."""
+
+    def logits_of(batch: TaskBatch, rows: Tensor) -> Tensor:
+        return network(weights_of(batch, rows), batch.query.inputs, **batch.context)
+
+    return _scores(tasks, logits_of, batch_size)
 
 
 @torch.no_grad()
-def clip_scores(tasks: MetaVQATasks, batch_size: int = 64) -> Scores:
-    """The base model without an adapter: the answer whose embedding has the largest cosine with the image's."""
-    right = torch.zeros(len(tasks))
-    count = torch.zeros(len(tasks))
-    for rows in batches(tasks.sizes, batch_size):
-        batch = tasks.batch(rows)
-        unit = nn.functional.normalize
-        cosine = unit(batch.query.inputs, dim=-1) @ unit(batch.context["answers"], dim=-1).mT
-        hits, examples = count_correct(
-            cosine.masked_fill(~batch.context["answer_mask"][:, None], -2.0), batch.query.labels
-        )
-        right[rows], count[rows] = (hits / examples.clamp_min(1)).cpu(), examples.float().cpu()
-    return Scores(right, count)
+def zero_shot(
+    pipe: Any,
+    tasks: MetaVQATasks,
+    embeds: Tensor | None = None,
+    support_embeds: Tensor | None = None,
+    *,
+    seed: int = 0,
+    num_samples: int = 1,
+    **sampling: Any,
+) -> Scores:
+    """Score weights that a pipeline samples for the tasks of a split.
+
+    Each task has a random stream of its own, so its samples do not depend on the other tasks.
+
+    Args:
+        pipe: a `WeightPipeline`.
+        tasks: T tasks.
+        embeds: what to sample for, with shape (T, E); by default the embeddings of the tasks' questions, where there are no support
+            embeddings either.
+        support_embeds: embeddings of support sets, with shape (T, D).
+        seed: of the samples.
+        num_samples: K; accuracy is the mean over the samples of a task.
+        **sampling: further arguments of `WeightPipeline.sample`, such as guidance_scale.
+    """
+    if embeds is None and support_embeds is None:
+        embeds = tasks.embeds
+    streams = [Generator().manual_seed(seed * 1_000_003 + row) for row in range(len(tasks))]
+    weights, _ = pipe.sample(
+        embeds, support_embeds=support_embeds, num_samples=num_samples, generator=streams, **sampling
+    )
+    return evaluate(pipe.network, tasks, lambda _, rows: weights[rows])
+
+
+@torch.no_grad()
+def encoder_scores(tasks: MetaVQATasks, batch_size: int = 64) -> Scores:
+    """Score the encoder alone: it chooses the answer whose embedding has the largest cosine with the image's."""
+
+    def cosines(batch: TaskBatch, _: Tensor) -> Tensor:
+        found = normalize(batch.query.inputs, dim=-1) @ normalize(batch.context["answers"], dim=-1).mT
+        return found.masked_fill(~batch.context["answer_mask"][:, None], -2.0)
+
+    return _scores(tasks, cosines, batch_size)
 
 
 def chance_scores(tasks: MetaVQATasks) -> Scores:
-    """Guessing uniformly among a task's answers."""
+    """Score uniform guessing among a task's answers."""
     count = [int((tasks.batch([row]).query.labels >= 0).sum()) for row in range(len(tasks))]
     return Scores(torch.tensor([1 / len(answers) for answers in tasks.answers]), torch.tensor(count).float())
+
+
+def _scores(tasks: MetaVQATasks, logits_of: Callable[[TaskBatch, Tensor], Tensor], batch_size: int) -> Scores:
+    """Scores of logits (B, N, C) or (B, K, N, C), in batches of tasks of similar size."""
+    accuracy, examples = torch.zeros(len(tasks)), torch.zeros(len(tasks))
+    for rows in batches(tasks.sizes, batch_size):
+        batch = tasks.batch(rows)
+        logits, labels = logits_of(batch, torch.tensor(rows)), batch.query.labels
+        if logits.ndim == 4:
+            labels = labels[:, None].expand(logits.shape[:-1])
+        right, count = count_correct(logits, labels)
+        found = right / count.clamp_min(1)
+        accuracy[rows] = (found if found.ndim == 1 else found.mean(dim=1)).cpu()
+        examples[rows] = (count if count.ndim == 1 else count[:, 0]).float().cpu()
+    return Scores(accuracy, examples)

@@ -1,150 +1,108 @@
-"""Curves: accuracy against the number of labelled examples, and against the number of gradient steps from a given point.
+"""Curves: accuracy against the number of gradient steps, and against the number of labelled examples.
 
-Notation: T tasks of a split, B tasks of a batch, N examples, P weights, Z latent.
+Notation: T tasks of a split, B tasks of a batch, N examples, P weights, Z latent, D support embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from weightgen.adaptation import adapt
+from weightgen.adaptation import fine_tune
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import Scores, WeightsOf, evaluate
 from weightgen.hypernets.support_hnet import SupportHNet
+from weightgen.protocols import Hypernetwork
 from weightgen.shots import keep_shots, shot_order
 from weightgen.tasks import TaskBatch
-from weightgen.weights import WeightSpace
-
-ALL = 1_000_000  # shots: more examples than any class has
-
-
-def _tuned(
-    space: WeightSpace,
-    network: nn.Module,
-    batch: TaskBatch,
-    start: Tensor,
-    steps: int,
-    lr: float,
-    decode: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
-    """Weights (B, P) after `steps` on the support sets, from weights or latents."""
-    if start.ndim != 2:
-        raise InputError(
-            f"adaptation starts at one point per task, (B, P) or (B, Z), got {tuple(start.shape)}"
-        )
-    found = adapt(space, network, start, batch.support, batch.context, steps=steps, lr=lr, decode=decode)
-    if not found.isfinite().all():
-        raise InputError(
-            f"adaptation with {steps} steps of {lr} diverged: give a smaller step size, {lr / 3:.2g}"
-        )
-    return found if decode is None else decode(found)
+from weightgen.weights import FunctionalNetwork
 
 
 def step_curve(
-    space: WeightSpace,
-    network: nn.Module,
+    network: FunctionalNetwork,
     tasks: MetaVQATasks,
-    start_of: WeightsOf,
+    hypernet: Hypernetwork | None = None,
     steps: Sequence[int] = (0, 1, 5, 10, 50),
     lr: float = 0.01,
-    decode: Callable[[Tensor], Tensor] | None = None,
+    *,
+    inner_variable: str = "weights",
+    start_of: WeightsOf | None = None,
 ) -> dict[int, Scores]:
-    """Query scores after gradient steps on the whole support set, by their number.
-
-    Start at weights that a prior sampled for the question, and zero-shot weights are the initialisation; start at MAML's to compare.
+    """Query scores after gradient steps on the whole support set, by the number of steps.
 
     Args:
-        space: the weight space of `network`.
         network: the base network.
         tasks: T tasks.
-        start_of: (batch, numbers of its tasks) → weights (B, P), or latents (B, Z) if there is `decode`.
-        steps: the numbers.
+        hypernet: gives the start; see `fine_tune`.
+        steps: the numbers of steps.
         lr: step size.
-        decode: a hypernetwork, latents (*, Z) → weights (*, P).
+        inner_variable: what the steps change, "weights" or "latents".
+        start_of: (batch, numbers of its tasks) → weights (B, P) or latents (B, Z) to start at, in place of the hypernetwork's own; for
+            example weights that a prior sampled for the question.
 
     Raises:
-        InputError: negative steps, several starting points per task, or adaptation diverges.
+        InputError: negative steps, or see `fine_tune`.
     """
     if min(steps, default=-1) < 0:
         raise InputError(f"expected numbers of steps from 0 up, got {list(steps)}")
 
     def scores(count: int) -> Scores:
         def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
-            return _tuned(space, network, batch, start_of(batch, rows), count, lr, decode)
+            start = start_of(batch, rows) if start_of else None
+            return fine_tune(
+                network, hypernet, batch, steps=count, lr=lr, inner_variable=inner_variable, start=start
+            )
 
-        return evaluate(space, network, tasks, weights)
+        return evaluate(network, tasks, weights)
 
     return {count: scores(count) for count in steps}
 
 
 def shot_curve(
-    space: WeightSpace,
-    network: nn.Module,
+    network: FunctionalNetwork,
     tasks: MetaVQATasks,
-    start_of: WeightsOf,
-    shots: Sequence[int] = (1, 2, 5, 10),
-    steps: int = 50,
-    lr: float = 0.01,
+    weights_of: WeightsOf,
+    shots: Sequence[int | None] = (1, 2, 5, 10, None),
     seeds: Sequence[int] = (0,),
-    decode: Callable[[Tensor], Tensor] | None = None,
-) -> dict[int, list[Scores]]:
-    """Query scores after adaptation to at most n support examples of each class, by n and then by seed of the choice.
+) -> dict[int | None, list[Scores]]:
+    """Query scores of weights from at most n support examples of each class, by n and then by seed of the choice.
+
+        shot_curve(network, tasks, lambda batch, _: fine_tune(network, hypernet, batch, steps=50, lr=0.01))
+        shot_curve(network, tasks, lambda batch, _: support_hnet(batch.support, batch.context["answers"]))
 
     Args:
-        space: the weight space of `network`.
         network: the base network.
         tasks: T tasks; their query sets stay as they are.
-        start_of: as in `step_curve`.
-        shots: the numbers n; 0 leaves the starting point.
-        steps: gradient steps.
-        lr: step size.
+        weights_of: (batch with small support sets, numbers of its tasks) → weights (B, P).
+        shots: the numbers n; None for all examples.
         seeds: of the choice of examples.
-        decode: as in `step_curve`.
 
     Raises:
-        InputError: no or negative shots, several starting points per task, or adaptation diverges.
+        InputError: no or negative shots.
     """
-    if min(shots, default=-1) < 0:
-        raise InputError(f"expected numbers of shots from 0 up, got {list(shots)}")
+    if not shots or min((count for count in shots if count is not None), default=0) < 0:
+        raise InputError(f"expected numbers of shots from 0 up, or None for all, got {list(shots)}")
 
-    def scores(count: int, seed: int) -> Scores:
+    def scores(count: int | None, seed: int) -> Scores:
         def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
-            few = batch._replace(support=keep_shots(batch.support, count, shot_order(batch, rows, seed)))
-            return _tuned(space, network, few, start_of(batch, rows), steps, lr, decode)
+            return weights_of(few_shots(batch, rows, count, seed), rows)
 
-        return evaluate(space, network, tasks, weights)
+        return evaluate(network, tasks, weights)
 
     return {count: [scores(count, seed) for seed in seeds] for count in shots}
 
 
-def one_pass_curve(
-    network: nn.Module, tasks: MetaVQATasks, hypernet: SupportHNet, shots: Sequence[int], seed: int = 0
-) -> dict[int, Scores]:
-    """Query scores of weights written from at most n support examples of each class, by n.
+def few_shots(batch: TaskBatch, rows: Tensor, shots: int | None, seed: int) -> TaskBatch:
+    """The batch with at most `shots` support examples of each class, chosen by seed and task; None keeps all."""
+    order = shot_order(batch, rows, seed)
+    return batch._replace(support=keep_shots(batch.support, shots, order))
 
-    The examples are those that `shot_curve` takes with the same seed.
 
-    Args:
-        network: the base network.
-        tasks: T tasks.
-        hypernet: what writes the weights.
-        shots: the numbers n, from 1 up.
-        seed: of the choice of examples.
-
-    Raises:
-        InputError: no shots, or fewer than one.
-    """
-    if min(shots, default=0) < 1:
-        raise InputError(f"expected numbers of shots from 1 up, got {list(shots)}")
-
-    def scores(count: int) -> Scores:
-        def weights(batch: TaskBatch, rows: Tensor) -> Tensor:
-            few = keep_shots(batch.support, count, shot_order(batch, rows, seed))
-            return hypernet(few, batch.context["answers"])
-
-        return evaluate(hypernet.space, network, tasks, weights)
-
-    return {count: scores(count) for count in shots}
+@torch.no_grad()
+def embed_shots(encoder: SupportHNet, tasks: MetaVQATasks, shots: int | None, seed: int = 0) -> Tensor:
+    """Support embeddings (T, D) of at most `shots` support examples of each class of every task; None takes all."""
+    batch = few_shots(tasks.batch(), torch.arange(len(tasks)), shots, seed)
+    return encoder.encode(batch.support, batch.context["answers"])

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import WeightsOf
+from weightgen.metrics import expected_calibration_error
 from weightgen.tasks import PADDING_LABEL, batches
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 AVERAGES = ("probabilities", "weights")
 
@@ -34,26 +35,8 @@ class EnsembleScores(NamedTuple):
     calibration_error: float
 
 
-def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = 15) -> float:
-    """Σ over bins of (share of the examples in it) · |accuracy − mean confidence|, with bins of equal width.
-
-    References:
-        Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3.
-
-    Args:
-        confidence: probability of the predicted answer, with shape (M,).
-        right: whether it was right, with shape (M,).
-        bins: how many.
-    """
-    place = (confidence * bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
-    gap.index_add_(0, place, right.double() - confidence.double())
-    return (gap.abs().sum() / max(len(confidence), 1)).item()
-
-
 def ensemble_probabilities(
-    space: WeightSpace,
-    network: nn.Module,
+    network: FunctionalNetwork,
     weights: Tensor,
     inputs: Tensor,
     context: dict[str, Tensor],
@@ -63,7 +46,6 @@ def ensemble_probabilities(
     """Class probabilities of the ensembles of the first n of K networks, for each n in `sizes`.
 
     Args:
-        space: the weight space of `network`.
         network: the base network.
         weights: with shape (B, K, P).
         inputs: with shape (B, N, *).
@@ -86,15 +68,14 @@ def ensemble_probabilities(
         raise InputError(f"expected numbers of networks from 1 to the {most} given, got {list(sizes)}")
     if average == "weights":
         means = torch.stack([weights[:, :n].mean(dim=1) for n in sizes], dim=1)
-        return space.call_batch(network, means, inputs, **context).softmax(dim=-1)
-    each = space.call_batch(network, weights[:, : max(sizes)], inputs, **context).softmax(dim=-1)
+        return network(means, inputs, **context).softmax(dim=-1)
+    each = network(weights[:, : max(sizes)], inputs, **context).softmax(dim=-1)
     return torch.stack([each[:, :n].mean(dim=1) for n in sizes], dim=1)
 
 
 @torch.no_grad()
 def ensemble_scores(
-    space: WeightSpace,
-    network: nn.Module,
+    network: FunctionalNetwork,
     tasks: MetaVQATasks,
     weights_of: WeightsOf,
     sizes: Sequence[int],
@@ -114,15 +95,13 @@ def ensemble_scores(
     for rows in batches(tasks.sizes, batch_size):
         batch = tasks.batch(rows)
         weights = weights_of(batch, torch.tensor(rows))
-        found = ensemble_probabilities(
-            space, network, weights, batch.query.inputs, batch.context, sizes, average
-        )
+        found = ensemble_probabilities(network, weights, batch.query.inputs, batch.context, sizes, average)
         labels = batch.query.labels[:, None].expand(found.shape[:-1])
         valid = labels != PADDING_LABEL
         confidence, chosen = found.max(dim=-1)
         right = (chosen == labels) & valid
         own = found.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-        # What softmax rounds to 0 would be infinitely wrong: the smallest number it can give stands for it.
+        # Where softmax rounds to 0, the loss would be infinite: the smallest positive number takes its place.
         surprise = -own.clamp_min(torch.finfo(own.dtype).tiny).log() * valid
         count = valid.sum(dim=-1).clamp_min(1)
         accuracy[rows] = (right.sum(dim=-1) / count).cpu()

@@ -1,4 +1,4 @@
-"""Memorisation: does a generator invent weights, or hand out those it was trained on?
+"""Memorisation: are sampled weights new, or copies of the training weights?
 
 Notation: T tasks of a split, B tasks of a batch, K samples per task, M training weights, P weights, N examples.
 """
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import evaluate
 from weightgen.tasks import PADDING_LABEL
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 
 class Nearest(NamedTuple):
@@ -95,7 +96,7 @@ def error_overlap(wrong: Tensor, others: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _error_overlaps(
-    space: WeightSpace, network: nn.Module, tasks: MetaVQATasks, weights: Tensor, training: Tensor
+    network: FunctionalNetwork, tasks: MetaVQATasks, weights: Tensor, training: Tensor
 ) -> Tensor:
     """Maximum error overlap of samples (T, K, P) with training weights (M, P) on their own task's queries, with shape (T, K)."""
     found = torch.zeros(weights.shape[:2])
@@ -103,7 +104,7 @@ def _error_overlaps(
         batch = tasks.batch([row])
         labels = batch.query.labels[0]
         every = torch.cat([weights[row], training])[None]
-        logits = space.call_batch(network, every, batch.query.inputs, **batch.context)[0]
+        logits = network(every, batch.query.inputs, **batch.context)[0]
         wrong = ((logits.argmax(dim=-1) != labels) & (labels != PADDING_LABEL)).cpu()
         mine, theirs = wrong.split([weights.shape[1], len(training)])
         found[row] = error_overlap(mine, theirs)
@@ -125,7 +126,7 @@ def noisy_neighbours(
     Returns:
         Weights, with shape (B, R, P).
     """
-    middle, unit = training_embeds.mean(dim=0), nn.functional.normalize
+    middle, unit = training_embeds.mean(dim=0), normalize
     alike = unit(embeds - middle, dim=-1) @ unit(training_embeds - middle, dim=-1).mT
     chosen = training[:, alike.argmax(dim=1)].transpose(0, 1)
     drawn = torch.randn(chosen.shape, generator=generator).to(chosen)
@@ -133,8 +134,7 @@ def noisy_neighbours(
 
 
 def memorisation_report(
-    space: WeightSpace,
-    network: nn.Module,
+    network: FunctionalNetwork,
     tasks: MetaVQATasks,
     generators: Mapping[str, Tensor],
     training: Tensor,
@@ -145,9 +145,8 @@ def memorisation_report(
     """Compare what generators sample for tasks with the weights that they learned from, and with two baselines.
 
     Args:
-        space: the weight space of `network`.
         network: the base network.
-        tasks: T tasks; held-out ones show whether a generator hands out its training weights.
+        tasks: T tasks, held out from training.
         generators: samples (T, K, P) of each, by name.
         training: adapted weights, with shape (R, T', P).
         training_embeds: questions of the training tasks, with shape (T', E).
@@ -162,14 +161,14 @@ def memorisation_report(
     Raises:
         InputError: samples of other shapes.
     """
-    flat, embeds = training.flatten(0, 1), tasks.batch().embeds
+    flat, embeds = training.flatten(0, 1), tasks.embeds
     spacing = training_spacing(training)
     generator = torch.Generator().manual_seed(seed)
     candidates = dict(generators)
     for name, weights in candidates.items():
-        if weights.ndim != 3 or weights.shape[0] != len(tasks) or weights.shape[2] != space.size:
+        if weights.ndim != 3 or weights.shape[0] != len(tasks) or weights.shape[2] != network.space.size:
             raise InputError(
-                f"expected samples of {name} with shape ({len(tasks)}, K, {space.size}), got {tuple(weights.shape)}"
+                f"expected samples of {name} with shape ({len(tasks)}, K, {network.space.size}), got {tuple(weights.shape)}"
             )
     candidates["mean of training weights"] = flat.mean(dim=0).expand(len(tasks), 1, -1)
     for noise in noises:
@@ -179,10 +178,10 @@ def memorisation_report(
     def facts(weights: Tensor) -> dict[str, float]:
         distance = nearest_weights(weights, flat).distance / spacing
         return {
-            "accuracy": evaluate(space, network, tasks, lambda _, index: weights[index]).macro,
+            "accuracy": evaluate(network, tasks, lambda _, index: weights[index]).macro,
             "distance": distance.mean().item(),
             "copies": (distance < 0.1).float().mean().item(),
-            "error_overlap": _error_overlaps(space, network, tasks, weights, flat).mean().item(),
+            "error_overlap": _error_overlaps(network, tasks, weights, flat).mean().item(),
         }
 
     rows = {name: facts(weights) for name, weights in candidates.items()}

@@ -1,4 +1,4 @@
-"""Few-shot guidance: push what the denoiser sees in the noise towards latents whose networks fit a support set.
+"""Few-shot guidance: move the clean latent that a denoiser predicts towards latents whose networks fit a support set.
 
 Notation: B tasks, K samples of each, Z latent, P weights. z_t = a z₀ + σ ε is the noisy latent, with a² + σ² = 1.
 """
@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from weightgen.adaptation import descend
+from weightgen.adaptation import gradient_descent
 from weightgen.errors import InputError
 from weightgen.metrics import task_loss
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import Denoiser, LatentHypernetwork
 from weightgen.tasks import Examples
+from weightgen.weights import FunctionalNetwork
 
 LatentLoss = Callable[..., Tensor]
 """(standardised latent (Z,), one task's data) → scalar."""
@@ -74,18 +75,17 @@ class FewShotGuidance:
         denoiser: Denoiser,
         prior: DiffusionPrior,
         hypernet: LatentHypernetwork,
-        network: nn.Module,
+        network: FunctionalNetwork,
         support: Examples,
         context: dict[str, Tensor],
         scale: float,
         samples: int = 1,
     ) -> FewShotGuidance:
         """Guidance by the mean cross-entropy of the support sets of B tasks, with `context` as the base network takes it."""
-        space = hypernet.space
 
         def loss(latent: Tensor, examples: Examples, extra: dict[str, Tensor]) -> Tensor:
             weights = hypernet(prior.latents.inverse(latent))
-            return task_loss(space.call(network, weights, examples.inputs, **extra), examples.labels)
+            return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
 
         return cls(denoiser, prior, loss, support, context, scale=scale, samples=samples)
 
@@ -105,7 +105,7 @@ class FewShotGuidance:
             return prediction
         a, sigma = signal_and_noise(self.scheduler, times, latents)
         clean = to_clean(self.kind, prediction, latents, a, sigma)
-        moved = descend(
+        moved = gradient_descent(
             self.loss, clean, *self.data, steps=1, lr=self.scale * sigma.square(), first_order=True
         )
         return from_clean(self.kind, moved, latents, a, sigma)

@@ -1,4 +1,4 @@
-"""HyperCLIP guidance: walk in latent space until the weights look like the question's.
+"""HyperCLIP guidance: gradient steps on latents until HyperCLIP matches the weights to the question.
 
 Notation: B tasks, Z latent, E embedding.
 """
@@ -6,7 +6,7 @@ Notation: B tasks, Z latent, E embedding.
 import torch
 from torch import Generator, Tensor, nn
 
-from weightgen.adaptation import descend
+from weightgen.adaptation import gradient_descent
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError
 from weightgen.protocols import LatentHypernetwork, Prior
@@ -56,10 +56,10 @@ class HyperCLIPGuidance(nn.Module):
         return self.guide(self.prior.sample(embeds, generator=generator), embeds)
 
     def guide(self, start: Tensor, embeds: Tensor) -> Tensor:
-        """Walk from given latents (B, Z) towards the questions (B, E); returns latents (B, Z)."""
+        """Take the steps from given latents (B, Z) towards the questions (B, E); returns latents (B, Z)."""
         wanted = self.encoder.project_text(embeds)
         with torch.no_grad():
-            return descend(self._loss, start, start, wanted, steps=self.steps, lr=self.lr)
+            return gradient_descent(self._loss, start, start, wanted, steps=self.steps, lr=self.lr)
 
     def _loss(self, latent: Tensor, start: Tensor, wanted: Tensor) -> Tensor:
         likeness = self.encoder(self.hypernet(latent)) @ wanted

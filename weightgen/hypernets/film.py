@@ -20,8 +20,8 @@ from weightgen.weights import WeightSpace
 class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
     """Features y = W x + b become (1 + γ) ⊙ y + β, with (γ, β) = MLP(standardised c + σ noise) and W, b shared by all tasks.
 
-    That is the same as weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β (γ scales rows), so what comes out are weights, as of every other
-    hypernetwork. W and b are learned together with the MLP. Beside `HNet` this writes 2F numbers in place of P.
+    This equals weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β, where γ scales rows, so FiLM is a hypernetwork. W and b are learned together
+    with the MLP, which writes 2F numbers where the MLP of `HNet` writes P.
 
     References:
         Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018, section 2 (modulation before the
@@ -64,11 +64,17 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.base = nn.Parameter(torch.zeros(space.size))
         self.mlp = kaiming_mlp([input_dim, *hidden_dims, 2 * sum(self.features.values())])
 
+    def fit(self, values: Tensor) -> Self:
+        """Take the statistics of embeddings, with shape (M, E)."""
+        self.condition.fit(values)
+        return self
+
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:
         """Make every condition give `weights`, with shape (P,), to begin with: γ = β = 0."""
         self.base.copy_(weights)
-        self.mlp[-1].weight.zero_()  # type: ignore[operator]
+        for parameter in self.mlp[-1].parameters():
+            parameter.zero_()
         return self
 
     def forward(self, condition: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from weightgen.weights import WeightSpace
 class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
     """Weights as an MLP of the condition: h(c) = w⁰ + MLP(standardised c + σ noise).
 
-    The noise is drawn in training only: question embeddings are few, and without it the network learns them by heart. With a learned
-    start z⁰, c is a latent that gradient descent adapts to each task from there (HNet-MAML), and it is not standardised.
+    The noise is drawn in training only: there are few question embeddings, and without noise the network overfits them. With
+    `latent_dim`, c is a latent that is adapted to each task by gradient descent from a learned z⁰ (HNet-MAML); it is not standardised.
 
     References:
         Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 3.1 and appendix A.2
@@ -25,12 +25,12 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
 
     Args:
         space: the weight space of the base network.
-        input_dim: length of the condition (Z or E).
+        input_dim: E, the length of the embedding of a task.
         hidden_dims: widths of the hidden layers.
         input_noise: σ, in standard deviations of the condition; 0 as in the paper.
-        learned_start: whether the condition is a latent with a learned z⁰, drawn from N(0, 1); else it describes the task.
-        spread: standard deviation over conditions of each weight after `init_weights`, about. At 0 all conditions give the same
-            weights, and slopes with respect to the condition vanish: descent on a latent needs more than 0.
+        latent_dim: Z, the length of a latent with a learned z⁰, drawn from N(0, 1); None conditions on the embedding, and then Z = E.
+        spread: approximate standard deviation of each weight over conditions after `init_weights`. At 0 all conditions give the same
+            weights and gradients with respect to the condition are 0, so adapting latents needs a spread above 0.
     """
 
     def __init__(
@@ -39,39 +39,50 @@ class HNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         input_dim: int,
         hidden_dims: Sequence[int] = (256,),
         input_noise: float = 0.0,
-        learned_start: bool = False,
+        latent_dim: int | None = None,
         spread: float = 0.0,
     ) -> None:
         super().__init__()
         self.space = space
-        self.latent_dim = input_dim
+        size = input_dim if latent_dim is None else latent_dim
+        self.latent_dim = size
         self.input_noise = input_noise
         self.spread = spread
-        self.condition = Standardizer(input_dim)
-        self.start = nn.Parameter(torch.randn(input_dim)) if learned_start else None
-        if learned_start:
+        self.condition = Standardizer(size)
+        self.start = None if latent_dim is None else nn.Parameter(torch.randn(size))
+        if self.start is not None:
             self.condition.count.fill_(1)  # mean 0 and deviation 1, which is what z⁰ is drawn with
         self.base = nn.Parameter(torch.zeros(space.size))
-        self.mlp = kaiming_mlp([input_dim, *hidden_dims, space.size])
+        self.mlp = kaiming_mlp([size, *hidden_dims, space.size])
+
+    def fit(self, values: Tensor) -> Self:
+        """Take the statistics of embeddings, with shape (M, E); does nothing where the condition is a latent."""
+        if self.start is None:
+            self.condition.fit(values)
+        return self
 
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:
-        """Begin at `weights`, with shape (P,): what z⁰, or the mean description, gives; others scatter around by `spread`."""
+        """Begin at `weights`, with shape (P,), for z⁰ or the mean embedding; other conditions give weights around it, see `spread`."""
         self.mlp[-1].weight.mul_(self.spread)  # type: ignore[operator]
         middle = torch.zeros_like(self.condition.mean) if self.start is None else self.start
         self.base.copy_(weights - self.mlp(middle))
         return self
 
-    def starts(self, embeds: Tensor) -> Tensor:
-        """The conditions at which adaptation of the latent begins: z⁰ for every task, or the descriptions themselves.
+    def initial_latents(self, embeds: Tensor) -> Tensor:
+        """Where adaptation of latents starts: at z⁰ for every task, or at the embeddings themselves.
 
         Args:
-            embeds: descriptions, with shape (B, E); of a learned start only their number counts.
+            embeds: embeddings of B tasks, with shape (B, E).
 
         Returns:
-            Conditions, with shape (B, Z).
+            Latents, with shape (B, Z).
         """
         return embeds if self.start is None else self.start.expand(len(embeds), -1)
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """All parameters but z⁰."""
+        return [parameter for parameter in self.parameters() if parameter is not self.start]
 
     def forward(self, condition: Tensor) -> Tensor:
         """Write weights.

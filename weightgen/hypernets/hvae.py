@@ -52,23 +52,23 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         self.decoder_path = nn.Linear(latent_dim, space.size, bias=False) if linear else None
 
     @torch.no_grad()
-    def fit(self, weights: Tensor) -> Self:
-        """Take the statistics, and the principal components for the linear paths, from adapted weights (M, P), M > Z.
+    def fit(self, values: Tensor) -> Self:
+        """Take the statistics of adapted weights (M, P), M > Z, and their principal components for the linear paths.
 
-        Directions are scaled so that every latent dimension has variance 1 over `weights`.
+        Directions are scaled so that every latent dimension has variance 1 over `values`.
 
         Raises:
             InputError: too few weights, or more latent dimensions than a weight vector has numbers.
         """
-        if self.encoder_path is not None and not self.latent_dim < min(len(weights), self.space.size + 1):
+        if self.encoder_path is not None and not self.latent_dim < min(len(values), self.space.size + 1):
             raise InputError(
                 f"{self.latent_dim} principal components need more than {self.latent_dim} weight vectors, at least as long, "
-                f"got shape {tuple(weights.shape)}: write a smaller latent_dim, or give more weights"
+                f"got shape {tuple(values.shape)}: write a smaller latent_dim, or give more weights"
             )
-        self.standardizer.fit(weights, scalar=True)  # one scale for all: the weights' own geometry is kept
+        self.standardizer.fit(values, scalar=True)  # one scale for all: the weights' own geometry is kept
         if self.encoder_path is None or self.decoder_path is None:
             return self
-        scaled = self.standardizer(weights)
+        scaled = self.standardizer(values)
         # Without directions to spare, the last of those that are kept would be found badly (Halko et al., 2011, section 4.2).
         spare = min(self.latent_dim + 16, *scaled.shape)
         _, singular, directions = torch.svd_lowrank(scaled, q=spare, niter=4)
@@ -94,6 +94,15 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         if self.encoder_path is not None:
             mean = mean + self.encoder_path(scaled)
         return Normal(mean, ((log_variance - 1) / 2).exp())
+
+    def initial_latents(self, embeds: Tensor) -> Tensor:
+        """Where adaptation of latents starts: at the mean 0 of the prior N(0, I), for embeddings (B, E); latents (B, Z)."""
+        return embeds.new_zeros(len(embeds), self.latent_dim)
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the decoder with its linear path."""
+        paths = () if self.decoder_path is None else tuple(self.decoder_path.parameters())
+        return [*self.decoder.parameters(), *paths]
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode latents into weights.

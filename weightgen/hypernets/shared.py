@@ -18,12 +18,17 @@ class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", c
 
     Args:
         space: the weight space of the base network.
+        input_dim: ignored; other hypernetworks need it.
     """
 
-    def __init__(self, space: WeightSpace) -> None:
+    def __init__(self, space: WeightSpace, input_dim: int | None = None) -> None:
         super().__init__()
         self.space = space
         self.weights = nn.Parameter(torch.zeros(space.size))
+
+    def fit(self, values: Tensor) -> Self:
+        """Do nothing: there are no statistics to take."""
+        return self
 
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:

@@ -7,19 +7,19 @@ Notation: B tasks, N examples, C classes, P weights, E embedding (of images and 
 """
 
 import inspect
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize, relu
+from torch.nn.functional import linear, normalize
 
 from weightgen.errors import InputError
 from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.hypernets.support_round import Round, RoundSettings, Seen
 from weightgen.networks.clip_adapter import CLIPAdapter
-from weightgen.nn.set_transformer import SetTransformer
 from weightgen.tasks import PADDING_LABEL, Examples
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
 class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
@@ -41,7 +41,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         von Oswald et al., "Transformers Learn In-Context by Gradient Descent", 2023 (slopes as values of attention). The rounds are ours.
 
     Args:
-        space: the weight space of a `CLIPAdapter` with biases; see `writer_for`.
+        space: the weight space of a `CLIPAdapter` with biases; see `for_network`.
         dim: size of the tokens.
         heads: of the transformer.
         rounds: K.
@@ -95,6 +95,31 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         self.register_buffer("mean", torch.zeros(space.size))
         self.register_buffer("components", torch.zeros(embed_dim, space.size))
 
+    @classmethod
+    def for_network(cls, network: FunctionalNetwork, **options: Any) -> Self:
+        """A `SupportHNet` that writes the weights of `network`; `options` are further arguments of the class.
+
+        Raises:
+            InputError: the network is no `CLIPAdapter` whose forward pass the rounds know, or an option is unknown or follows from the
+                network.
+        """
+        module = network.module
+        if not isinstance(module, CLIPAdapter) or not module.ntk:
+            raise InputError(
+                "SupportHNet writes weights of a CLIPAdapter with ntk: give a network of that kind"
+            )
+        known: dict[str, Any] = {
+            "logit_scale": module.logit_scale,
+            "normalize_inputs": module.normalize_inputs,
+        }
+        free = inspect.signature(cls).parameters.keys() - known.keys() - {"space"}
+        if wrong := sorted(options.keys() - free):
+            raise InputError(
+                f"expected arguments of SupportHNet that do not follow from the network, {', '.join(sorted(free))}, "
+                f"got {wrong[0]!r}"
+            )
+        return cls(network.space, **known, **options)
+
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:
         """Begin at `weights`, with shape (P,)."""
@@ -102,11 +127,11 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         return self
 
     @torch.no_grad()
-    def fit(self, weights: Tensor) -> Self:
-        """Take the principal components of `weights` (M, P), written for M support sets, as axes of the support embedding."""
-        self.mean.copy_(weights.mean(dim=0))
-        kept = min(self.embed_dim, *weights.shape)
-        axes = torch.linalg.svd(weights - self.mean, full_matrices=False).Vh[:kept]
+    def fit(self, values: Tensor) -> Self:
+        """Take the principal components of weights (M, P), written for M support sets, as axes of the support embedding."""
+        self.mean.copy_(values.mean(dim=0))
+        kept = min(self.embed_dim, *values.shape)
+        axes = torch.linalg.svd(values - self.mean, full_matrices=False).Vh[:kept]
         self.components.zero_()[:kept].copy_(axes)
         return self
 
@@ -143,11 +168,14 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         facts = [seen.images, self.input_dim**0.5 * seen.own, count.expand(*seen.share.shape)]
         tokens = self.tokens(torch.cat(facts, dim=-1))
         first, last = (matrix.expand(len(tokens), -1, -1) for matrix in self._matrices())
+        settings = RoundSettings(
+            self.input_dim, self.hidden_dim, self.step, self.logit_scale, self.writes_all
+        )
         for one in self.rounds:
-            tokens, first, last = one(seen, tokens, first, last, self)
+            tokens, first, last = one(seen, tokens, first, last, settings)
         return self._flat(first, last)
 
-    def _look(self, support: Examples, answers: Tensor) -> "Seen":
+    def _look(self, support: Examples, answers: Tensor) -> Seen:
         choices = normalize(answers, dim=-1)
         size = self.input_dim**0.5
         images = size * normalize(support.inputs, dim=-1) if self.normalize_inputs else support.inputs
@@ -178,73 +206,6 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         return ("hidden", self.input_dim), ("out", self.hidden_dim)
 
 
-class Seen(NamedTuple):
-    """A batch of support sets as the rounds see them.
-
-    Attributes:
-        images: x, with shape (B, N, E).
-        answers: of length 1, with shape (B, C, E).
-        real: whether an answer is no padding, with shape (B, 1, C).
-        own: the answer of each image, with shape (B, N, E).
-        share: one over the number of examples, 0 for padding, with shape (B, N, 1).
-    """
-
-    images: Tensor
-    answers: Tensor
-    real: Tensor
-    own: Tensor
-    share: Tensor
-
-
-class Round(nn.Module):
-    """One round of `SupportHNet`."""
-
-    def __init__(self, dim: int, heads: int, input_dim: int, hidden_dim: int, sharpness: float) -> None:
-        super().__init__()
-        self.log_sharpness = nn.Parameter(torch.tensor(sharpness).log())
-        self.slopes = nn.Linear(input_dim, dim, bias=False)
-        self.block = SetTransformer(dim, 1, heads)
-        self.gains = nn.Linear(dim, 2)
-        self.left = nn.Linear(input_dim, input_dim, bias=False)
-        self.values = nn.Linear(dim, input_dim)
-        self.right = nn.Linear(hidden_dim + 1, hidden_dim + 1, bias=False)
-        for change in (self.gains, self.left, self.values, self.right):
-            for parameter in change.parameters():
-                nn.init.zeros_(parameter)
-
-    def forward(
-        self, seen: Seen, tokens: Tensor, first: Tensor, last: Tensor, whole: SupportHNet
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, N, D'), U (B, H, E + 1) and V (B, E, H + 1) after the round."""
-        root = whole.hidden_dim**0.5
-        keys = _with_one(seen.images, 1.0) / whole.input_dim**0.5
-        before = keys @ first.mT
-        active = _with_one(relu(before), 1.0) / root
-        slope = self._slope(seen, active @ last.mT, whole.logit_scale)
-        tokens = self.block(tokens + self.slopes(slope), seen.share.squeeze(-1) > 0)
-        pooled = (seen.share * tokens).sum(dim=1, keepdim=True)
-        gain, gain_first = (whole.step * self.gains(pooled).exp()).split(1, dim=-1)
-        value = gain * (slope + self.left(slope)) + self.values(tokens)
-        if whole.writes_all:
-            back = slope @ last[..., :-1] / root * (before > 0)
-            first = first + (gain_first * seen.share * back).mT @ keys
-        return tokens, first, last + (seen.share * value).mT @ (active + self.right(active))
-
-    def _slope(self, seen: Seen, change: Tensor, scale: float) -> Tensor:
-        """The slope of the log-likelihood of each example with respect to its adapted embedding, with shape (B, N, E)."""
-        adapted = change + seen.images
-        length = adapted.square().sum(dim=-1, keepdim=True).clamp_min(1e-6).sqrt()
-        unit = adapted / length
-        logits = self.log_sharpness.exp() * scale * unit @ seen.answers.mT
-        expected = logits.masked_fill(~seen.real, -torch.inf).softmax(dim=-1) @ seen.answers
-        pull = seen.own - expected
-        return scale / length * (pull - unit * (unit * pull).sum(dim=-1, keepdim=True))
-
-
-def _with_one(x: Tensor, value: float) -> Tensor:
-    return torch.cat([x, torch.full_like(x[..., :1], value)], dim=-1)
-
-
 def adapter_sizes(space: WeightSpace) -> tuple[int, int]:
     """H and E of the adapter that has this weight space.
 
@@ -261,25 +222,8 @@ def adapter_sizes(space: WeightSpace) -> tuple[int, int]:
     return hidden, dim
 
 
-def writer_for(network: nn.Module, **options: Any) -> SupportHNet:
-    """A `SupportHNet` for `network`; further arguments are those of the class.
-
-    Raises:
-        InputError: the network is no `CLIPAdapter` whose forward pass the rounds know, or an argument is not known or follows from it.
-    """
-    if not isinstance(network, CLIPAdapter) or not network.ntk:
-        raise InputError("SupportHNet writes weights of a CLIPAdapter with ntk: give a network of that kind")
-    known: dict[str, Any] = {"logit_scale": network.logit_scale, "normalize_inputs": network.normalize_inputs}
-    free = inspect.signature(SupportHNet).parameters.keys() - known.keys() - {"space"}
-    if wrong := sorted(options.keys() - free):
-        raise InputError(
-            f"expected arguments of SupportHNet that do not follow from the network, {', '.join(sorted(free))}, got {wrong[0]!r}"
-        )
-    return SupportHNet(WeightSpace.of(network), **known, **options)
-
-
 def check_examples(support: Examples, answers: Tensor, dim: int) -> None:
-    """Refuse support sets that no weights should be written from.
+    """Check support sets.
 
     Raises:
         InputError: shapes that do not fit, numbers that are not finite, labels that are no answer's, or a task without a labelled example.

@@ -1,11 +1,11 @@
-"""What all hypernetworks on support sets of images share: checks, export, and how their CNN is saved.
+"""What all hypernetworks from support sets of images to CNNs share: checks, export, and saving of the CNN's settings.
 
 Notation: B tasks, N examples, C classes.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from weightgen.errors import InputError
 from weightgen.networks.convnet import ConvNet, Moments, side_by_side
 from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 # PyTorchModelHubMixin: how to write and read a constructor argument that JSON does not know.
 NETWORK_CODER: dict[type, tuple[Any, Any]] = {
@@ -34,18 +34,17 @@ class Generated(NamedTuple):
 
 
 class SupportWriter(nn.Module, ABC):
-    """Support sets → CNNs: it holds the CNN and what of its parameters is learned; those who derive from it `generate` the others.
+    """Support sets → CNNs. It holds the CNN and those of its parameters that are learned; a subclass generates the others.
 
     Args:
-        network: the CNN to write. It is frozen, and its weights are where those that are learned start.
-        made: names of the parameters that `generate` writes; the others are learned, and the same for all tasks.
+        network: the CNN to write. It is frozen; the learned parameters start at its weights.
+        made: names of the parameters that `generate` writes; the others are learned and shared by all tasks.
     """
 
     def __init__(self, network: ConvNet, made: Collection[str] = ()) -> None:
         super().__init__()
-        # Its parameters are never trained: they are hidden from the optimiser and from data parallelism.
-        self._network = (network.requires_grad_(False),)
-        self.space = WeightSpace.of(network)
+        self._functional = FunctionalNetwork(network)  # whose own parameters are neither trained nor saved
+        self.space = self._functional.space
         # Copies, under names that a module may have.
         self.learned = nn.ParameterDict(
             {
@@ -57,8 +56,8 @@ class SupportWriter(nn.Module, ABC):
 
     @property
     def network(self) -> ConvNet:
-        """The CNN whose weights are written; its own are of no account."""
-        return self._network[0]
+        """The CNN whose weights are written; its own weights are not used."""
+        return cast(ConvNet, self._functional.module)
 
     def shared_params(self, tasks: int) -> dict[str, Tensor]:
         """The learned parameters by name, with shape (B, *)."""
@@ -68,7 +67,9 @@ class SupportWriter(nn.Module, ABC):
 
     @abstractmethod
     def generate(self, support: Examples, moments: bool = False) -> Generated:
-        """Write CNNs from B support sets that are known to be right; `forward` checks.
+        """Write CNNs from B support sets that have been checked; `forward` checks them and returns flat weights.
+
+        Parameters stay a dictionary here, because `ConvNet.run_batch` runs B networks as one convolution on it.
 
         Args:
             support: images (B, N, channels, H, W) and labels (B, N): slots from 0, -1 for an unlabelled sample, -100 for none.
@@ -78,11 +79,11 @@ class SupportWriter(nn.Module, ABC):
             Parameters, and statistics.
         """
 
-    def forward(self, condition: Examples) -> Tensor:
+    def forward(self, support: Examples) -> Tensor:
         """Write weights. Slots whose class is absent are written too; `export` leaves them out.
 
         Args:
-            condition: support sets: images (B, N, channels, H, W), scaled as in training, and labels (B, N): slots from 0, -1 for an
+            support: images (B, N, channels, H, W), scaled as in training, and labels (B, N): slots from 0, -1 for an
                 unlabelled sample, -100 for padding.
 
         Returns:
@@ -91,17 +92,17 @@ class SupportWriter(nn.Module, ABC):
         Raises:
             InputError: see `check_support`.
         """
-        check_support(condition, self.network)
-        return self.space.flatten(self.generate(condition).params)
+        check_support(support, self.network)
+        return self.space.flatten(self.generate(support).params)
 
     @torch.no_grad()
     def export(self, support: Examples, stored_statistics: bool = False) -> ConvNet:
-        """The CNN of one support set, as a module of its own that needs nothing of this one.
+        """The CNN of one support set, as an independent module.
 
         Args:
             support: images (N, channels, H, W), scaled as in training, and labels (N).
-            stored_statistics: whether batch norm uses the statistics of the support set, so that each image is classified by
-                itself; by default it uses those of the images it is given together.
+            stored_statistics: whether batch norm uses the statistics of the support set, so that each image is classified
+                independently of the others; by default it uses those of the images it is given together.
 
         Returns:
             The CNN, in `eval()`, with as many classes as the support set has.
@@ -138,7 +139,7 @@ def support_moments(network: ConvNet, params: dict[str, Tensor], support: Exampl
 
 
 def check_support(support: Examples, network: ConvNet) -> None:
-    """Refuse support sets that no CNN should be written from.
+    """Check support sets.
 
     Raises:
         InputError: wrong types or shapes, pixels that are not finite, labels outside the slots, one image where batch norm needs two, or a

@@ -1,4 +1,4 @@
-"""Contrast: HyperCLIP's training loss, in which the weights of a task and its question find each other in a batch."""
+"""HyperCLIP's training loss: match the weights of each task of a batch with its question."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""ELBO: what the HVAE is trained on. It sees how far the weights are off, and what that does to the task.
+"""ELBO, the training loss of the HVAE: error of the reconstructed weights, KL divergence, and the loss of the task they solve.
 
 Notation: w adapted weights (P), z latent (Z), ŵ standardised weights.
 """
@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from weightgen.hypernets import HVAE
-from weightgen.metrics import count_correct, task_loss
+from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Outcome
 from weightgen.shots import resplit
 from weightgen.tasks import TaskBatch
+from weightgen.weights import FunctionalNetwork
 
 
 class ELBOLoss(nn.Module):
@@ -26,17 +27,17 @@ class ELBOLoss(nn.Module):
 
     Args:
         hvae: the autoencoder.
-        network: the base network.
+        network: the base network, as a function of its weights.
         kl_weight: β; 1 in the released code, not given in the paper.
         function_weight: γ.
     """
 
     def __init__(
-        self, hvae: HVAE, network: nn.Module, kl_weight: float = 1.0, function_weight: float = 0.0
+        self, hvae: HVAE, network: FunctionalNetwork, kl_weight: float = 1.0, function_weight: float = 0.0
     ) -> None:
         super().__init__()
         self.hvae = hvae
-        self._network = (network,)  # not trained: hidden from the optimiser and from data parallelism
+        self.network = network
         self.kl_weight = kl_weight
         self.function_weight = function_weight
 
@@ -52,10 +53,8 @@ class ELBOLoss(nn.Module):
         metrics = {"squared_error": squared.detach() / weights.shape[-1], "kl": kl.detach()}
         if self.function_weight:
             asked = resplit(tasks, 0.0).query
-            (network,) = self._network
-            logits = self.hvae.space.call_batch(network, decoded, asked.inputs, **tasks.context)
+            logits = self.network(decoded, asked.inputs, **tasks.context)
             task = task_loss(logits, asked.labels).mean()
-            right, count = count_correct(logits, asked.labels)
-            metrics |= {"task_loss": task.detach(), "accuracy": (right / count.clamp_min(1)).mean()}
+            metrics |= {"task_loss": task.detach(), "accuracy": mean_accuracy(logits, asked.labels)}
             loss = loss + self.function_weight * task
         return Outcome(loss, {"loss": loss.detach(), **metrics})

@@ -1,4 +1,4 @@
-"""Episodic training: write a network from the support set, and ask it the query set."""
+"""Episodic training: write a network from the support set, and evaluate it on the query set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from weightgen.data.few_shot.episodes import Episodes
 from weightgen.hypernets.support_writer import SupportWriter
-from weightgen.metrics import count_correct, task_loss
+from weightgen.metrics import count_correct, mean_accuracy, task_loss
 from weightgen.protocols import Outcome
 from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 
@@ -15,15 +15,15 @@ from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 class EpisodicLoss(nn.Module):
     """L = mean over tasks of the cross-entropy on the query set of the CNN that the support set gives.
 
-    Each unlabelled sample is hidden with the probability `hide`. The paper says that this must fall as training goes on, or the model never
-    leaves chance, and gives no schedule: here the caller lowers it in a straight line (`annealed`). The released code draws a rate of each
-    step between 0 and a constant, by which half of the samples at least are seen from the start.
+    Each unlabelled sample is hidden with the probability `hide`. The paper says that it must fall during training, or accuracy stays at
+    chance, and gives no schedule; here the caller lowers it linearly (`annealed`). The released code draws a new rate between 0 and a
+    constant in each step.
 
     References:
         Zhmoginov et al., "HyperTransformer", 2022, sections 3.2 and 4.3.
 
     Args:
-        hypernet: support set → CNN: `HyperTransformer`, `ProtoNet` or `MAML` (MAML).
+        hypernet: support set → CNN: `HyperTransformer`, `ProtoNet` or `MAML`.
         transductive: whether the batch norms of the CNN use the statistics of the query set (as in the paper), or those of the support set.
     """
 
@@ -50,8 +50,8 @@ class EpisodicLoss(nn.Module):
             batch = batch._replace(support=hide_unlabeled(batch.support, self.hide))
         logits = self.logits(batch)
         loss = task_loss(logits, batch.query.labels).mean()
-        right, count = count_correct(logits, batch.query.labels)
-        return Outcome(loss, {"loss": loss.detach(), "accuracy": (right / count.clamp_min(1)).mean()})
+        accuracy = mean_accuracy(logits, batch.query.labels)
+        return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy})
 
 
 def hide_unlabeled(support: Examples, rate: float) -> Examples:

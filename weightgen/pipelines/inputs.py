@@ -38,7 +38,7 @@ class Condition(NamedTuple):
     guide: Callable[[Denoiser], Denoiser]
 
 
-def condition(
+def guided_condition(
     part_dims: Sequence[int],
     embeds: Tensor | None,
     support_embeds: Tensor | None,

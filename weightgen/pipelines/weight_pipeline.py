@@ -29,8 +29,8 @@ from weightgen.pipelines.inputs import (
     Support,
     check_answers,
     check_prompts,
-    condition,
     embed_support,
+    guided_condition,
     support_list,
 )
 from weightgen.priors import DiffusionPrior
@@ -44,7 +44,7 @@ from weightgen.storage.files import (
     written_beside,
 )
 from weightgen.storage.hub import class_named, class_path, load_part
-from weightgen.weights import WeightSpace
+from weightgen.weights import FunctionalNetwork
 
 FORMAT = {"format": "weightgen-pipeline", "version": 1}
 INFO = ("guidance_scale", "num_inference_steps", "temperature", "support_guidance_scale")
@@ -83,7 +83,7 @@ class GeneratedWeights:
                 "a classifier needs answers to choose from: call the pipeline with answers=[...]"
             )
         pipe, answers = self.pipeline, self.answers[prompt]
-        network = pipe.space.load_into(pipe.network, self.weights[prompt, sample])
+        network = pipe.network.with_weights(self.weights[prompt, sample])
         embeds = pipe.clip.encode_texts(answer_texts(self.templates[prompt], answers))
         return Classifier(network, pipe.clip, answers, embeds.clone())
 
@@ -111,7 +111,7 @@ class WeightPipeline:
         clip: embeds prompts, answers and images.
         prior: embeds → latents.
         hypernet: latents → weights.
-        network: the base network whose weights are generated.
+        network: the base network whose weights are generated, as a function of its weights.
         clip_source: how to get the CLIP again: {"model", "pretrained", "preprocess"}.
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
         guidable: whether the prior has learned to do without a question (conditioning dropout), so that it can be guided.
@@ -126,7 +126,7 @@ class WeightPipeline:
         clip: CLIP,
         prior: DiffusionPrior,
         hypernet: nn.Module,
-        network: nn.Module,
+        network: FunctionalNetwork,
         clip_source: dict[str, Any],
         template: str | None = None,
         guidable: bool = True,
@@ -136,7 +136,7 @@ class WeightPipeline:
         self.prior = prior.eval()
         self.hypernet = hypernet.eval()
         self.network = network
-        self.space: WeightSpace = WeightSpace.of(network)
+        self.space = network.space
         self.clip_source = clip_source
         self.template = template
         self.guidable = guidable
@@ -165,10 +165,13 @@ class WeightPipeline:
         """The names of what is saved."""
         return PARTS if self.support is None else (*PARTS, "support")
 
+    def _module(self, name: str) -> Any:
+        return self.network.module if name == "network" else getattr(self, name)
+
     @property
     def description(self) -> dict[str, Any]:
         """What `pipeline.json` holds."""
-        parts = {name: class_path(getattr(self, name)) for name in self.parts}
+        parts = {name: class_path(self._module(name)) for name in self.parts}
         sizes = {
             "embed_dim": self.clip.text_dim,
             "latent_dim": self.prior.denoiser.latent_dim,
@@ -186,7 +189,7 @@ class WeightPipeline:
         with written_beside(folder, overwrite) as partial:
             partial.mkdir()
             for name in self.parts:
-                getattr(self, name).save_pretrained(partial / name)
+                self._module(name).save_pretrained(partial / name)
             description = self.description
             if Path(self.clip_source["model"]).is_dir():
                 shutil.copytree(self.clip_source["model"], partial / "clip")
@@ -240,7 +243,7 @@ class WeightPipeline:
             clip,
             prior.to(device),
             loaded["hypernet"],
-            loaded["network"],
+            FunctionalNetwork(loaded["network"]),
             source,
             record.get("template"),
             record.get("guidable", True),
@@ -299,7 +302,7 @@ class WeightPipeline:
             raise InputError(
                 "an embedding is all zeros, which means 'no question': give a question, or guidance_scale=0"
             )
-        known, guide = condition(
+        known, guide = guided_condition(
             self.prior.denoiser.part_dims, embeds, support_embeds, guidance_scale, support_guidance_scale
         )
         latents = self.prior.sample(

@@ -1,4 +1,4 @@
-"""The denoiser of HyperLDM: a residual MLP with squeeze-and-excitation, told the time and the task at every block."""
+"""The denoiser of HyperLDM: a residual MLP with squeeze-and-excitation, whose blocks all get the time and the task as inputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def null_embeds(embeds: Tensor) -> Tensor:
 
 
 def drop_parts(embeds: Tensor, part_dims: Sequence[int], rate: float) -> Tensor:
-    """Conditioning dropout: each part of each embedding becomes "no condition" with chance `rate`, whatever the others become.
+    """Conditioning dropout: each part of each embedding becomes "no condition" with chance `rate`, independently of the others.
 
     Args:
         embeds: the parts one after the other, with shape (B, E + …).
@@ -63,8 +63,8 @@ class ConditionedBlock(nn.Module):
 class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
     """(z_t, t, e) → what the scheduler's `prediction_type` names: the noise ε, or z₀, or v.
 
-    The embedding is standardised inside, and a bit says whether there is one; the zero embedding means "none" (`null_embeds`). With a
-    support embedding of length D, the condition is [text embedding, support embedding], and all of this holds for each part by itself.
+    The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not given" (`null_embeds`). With
+    support embeddings of length D, the condition is [text embedding, support embedding], and each part is treated this way separately.
 
     References:
         Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2 and appendix A.6
@@ -130,7 +130,7 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         return self.out(features)
 
     def _conditions(self, embeds: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Of each part, what the blocks are told: it, standardised, and whether it is there."""
+        """The standardised embedding of each part, and a bit that says whether the part is given."""
         if embeds.shape[-1] != sum(self.part_dims):
             raise InputError(
                 f"expected embeds of length {' + '.join(map(str, self.part_dims))}, got {embeds.shape[-1]}"
@@ -139,8 +139,8 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         for part, (standardizer, noise) in zip(embeds.split(self.part_dims, dim=-1), known, strict=False):
             assert standardizer is not None
             present = part.any(dim=-1, keepdim=True).to(dtype)
-            described = standardizer(part)
+            standardised = standardizer(part)
             if self.training and noise:
-                described = described + noise * torch.randn_like(described)
-            yield described * present
+                standardised = standardised + noise * torch.randn_like(standardised)
+            yield standardised * present
             yield present

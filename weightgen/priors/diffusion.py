@@ -5,6 +5,8 @@ Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the 
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,24 +17,10 @@ from torch import Generator, Tensor, nn
 from weightgen.errors import InputError
 from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.protocols import Denoiser
-from weightgen.storage.files import read_json, read_tensors, write_tensors
+from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler
+from weightgen.protocols import Denoiser, TrainedDenoiser
+from weightgen.storage.files import read_tensors, write_tensors
 from weightgen.storage.hub import load_part
-
-
-def check_scheduler(scheduler: Any) -> Any:
-    """Return the scheduler, unless it clips samples: latents are not pixels in [-1, 1], and clipping destroys them.
-
-    Raises:
-        InputError: `clip_sample` (the default of diffusers' DDPM and DDIM) or `thresholding` is on.
-    """
-    for option in ("clip_sample", "thresholding"):
-        if getattr(scheduler.config, option, False):
-            raise InputError(
-                f"{type(scheduler).__name__} has {option}=True, which cuts latents to [-1, 1] and destroys them: "
-                f"build it with {option}=False"
-            )
-    return scheduler
 
 
 class DiffusionPrior(nn.Module):
@@ -44,14 +32,18 @@ class DiffusionPrior(nn.Module):
 
     Args:
         denoiser: predicts what `scheduler.config.prediction_type` says.
-        scheduler: a diffusers scheduler that does not clip samples; can be exchanged later (`prior.scheduler = …`).
+        scheduler: the diffusers scheduler of training; it must not clip samples. Sampling can use another one (`prior.scheduler = …`)
+            with the same training schedule and prediction type, such as `Kind.from_config(prior.scheduler.config)`.
+
+    Raises:
+        InputError: see `check_scheduler`.
     """
 
-    def __init__(self, denoiser: MLPDenoiser, scheduler: Any) -> None:
+    def __init__(self, denoiser: TrainedDenoiser, scheduler: Any) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser: Any = denoiser
         self.latents = Standardizer(denoiser.latent_dim)
-        self._scheduler = check_scheduler(scheduler)
+        self._trained = self._scheduler = keep_positional(check_scheduler(scheduler))
 
     @property
     def scheduler(self) -> Any:
@@ -60,7 +52,7 @@ class DiffusionPrior(nn.Module):
 
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
-        self._scheduler = check_scheduler(scheduler)
+        self._scheduler = keep_positional(check_scheduler(scheduler, self._trained))
 
     @torch.no_grad()
     def sample(
@@ -98,8 +90,8 @@ class DiffusionPrior(nn.Module):
         from diffusers.utils.torch_utils import randn_tensor
 
         denoiser: Denoiser = guide(self.denoiser) if guide else self.denoiser
-        # Schedulers hold the state of one run (multistep solvers a history): each run gets a fresh one.
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        # Schedulers hold the state of one run (multistep solvers a history), so each run gets a copy.
+        scheduler = copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(num_inference_steps, device=embeds.device)
         rows = list(generator) if isinstance(generator, Sequence) else generator
         shape = (len(embeds), self.denoiser.latent_dim)
@@ -127,23 +119,5 @@ class DiffusionPrior(nn.Module):
         return prior.eval()
 
 
-def load_scheduler(folder: Path) -> Any:
-    """Read a diffusers scheduler, whatever its class.
-
-    Raises:
-        InputError: the folder holds none.
-    """
-    import diffusers
-
-    config = read_json(folder / "scheduler_config.json")
-    name = config.get("_class_name", "") if isinstance(config, dict) else ""
-    kind = getattr(diffusers, str(name), None)
-    if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
-        raise InputError(f"{folder} names {name!r}, which is no scheduler of diffusers")
-    return kind.from_config(config)  # type: ignore[attr-defined]
-
-
 def _takes_generator(scheduler: Any) -> bool:
-    import inspect
-
     return "generator" in inspect.signature(scheduler.step).parameters

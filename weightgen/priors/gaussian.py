@@ -1,11 +1,11 @@
-"""The simplest prior: a normal distribution that does not read the question."""
+"""The simplest prior: a normal distribution that does not depend on the question."""
 
 import torch
 from torch import Generator, Tensor, nn
 
 
 class GaussianPrior(nn.Module):
-    """z = μ + σ ε, whatever the embedding; with σ = 0 a fixed start, as the learned z⁰ of HNet-MAML is one.
+    """z = μ + σ ε for every embedding; with σ = 0 a fixed start, such as the learned z⁰ of HNet-MAML.
 
     Args:
         mean: μ, with shape (Z,).
@@ -20,6 +20,6 @@ class GaussianPrior(nn.Module):
         self.std = std
 
     def sample(self, embeds: Tensor, *, generator: Generator | None = None) -> Tensor:
-        """Embeds (B, E), of which only the number counts → latents (B, Z)."""
+        """Draw B latents (B, Z) for embeds (B, E)."""
         noise = torch.randn(len(embeds), len(self.mean), generator=generator)
         return self.mean + self.std * noise.to(self.mean)

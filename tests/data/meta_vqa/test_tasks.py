@@ -5,8 +5,9 @@ import torch
 from weightgen import InputError
 from weightgen.data.features.store import FeatureStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa.tasks import Fewest, MetaVQATasks, too_small
+from weightgen.data.meta_vqa.tasks import MetaVQATasks, load_tasks
 from weightgen.data.meta_vqa.templates import answer_texts
+from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.tasks import TaskBatch, collate
 
 E = 5
@@ -191,3 +192,60 @@ def test_answers_in_other_statements(tasks):
     assert not other[1].context["answers"].equal(tasks[1].context["answers"])  # which are left as they were
     with pytest.raises(InputError, match=r"has no \{\}"):
         tasks.with_templates(lambda _: "nothing", embed)
+
+
+def test_embeds_are_those_of_the_questions_and_templates_agree(tasks):
+    assert torch.equal(tasks.embeds, tasks.batch().embeds)
+    assert tasks.template == "It is {}." and tasks.device == torch.device("cpu")
+
+    def embed(texts):
+        return torch.zeros(len(texts), E)
+
+    assert tasks.with_templates(lambda question: question + " {}", embed).template is None
+    assert tasks.template == "It is {}."
+
+
+@pytest.mark.parametrize("chosen", [[2], [3, 1], [0, 1, 2, 3]])
+def test_a_subset_is_its_rows(tasks, chosen):
+    part = tasks.subset(chosen)
+    assert len(part) == len(chosen) and part.kept == chosen
+    assert part.sizes == [tasks.sizes[row] for row in chosen]
+    assert part.questions == [tasks.questions[row] for row in chosen]
+    equal(part.batch(), tasks.batch(chosen))
+    equal(part[-1], tasks[chosen[-1]])
+    assert torch.equal(part.embeds, tasks.embeds[chosen]) and part.store is tasks.store
+    assert len(tasks) == 4  # which stays as it is
+    equal(part.subset([0]).batch(), tasks.batch(chosen[:1]))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    from weightgen.data.meta_vqa.disk import save_meta_vqa
+    from weightgen.data.meta_vqa.rules import Task
+
+    save_meta_vqa({"train": [Task(**task) for task in TASKS], "test": [Task(**TASKS[1])]}, tmp_path / "set")
+    make_store(tmp_path / "set" / "features" / "e")
+    return tmp_path / "set"
+
+
+def test_splits_are_loaded_with_one_store(dataset, split, tasks):
+    test, train = load_tasks(dataset, "test", "train", questions=True)
+    equal(train.batch(), tasks.batch())
+    equal(test.batch(), tasks.batch([1]))
+    assert test.store is train.store
+    with pytest.raises(InputError, match="no split 'validation', only train, test"):
+        load_tasks(dataset, "train", "validation")
+    with pytest.raises(InputError, match="no features yet|no such|does not exist"):
+        load_tasks(dataset, "train", features="other")
+
+
+def test_questions_are_checked_on_demand(tmp_path, monkeypatch):
+    from weightgen.data.meta_vqa.disk import save_meta_vqa
+    from weightgen.data.meta_vqa.rules import Task
+
+    monkeypatch.setitem(TASKS[0], "question", " ")
+    save_meta_vqa({"train": [Task(**TASKS[0])]}, tmp_path / "set")
+    make_store(tmp_path / "set" / "features" / "e")
+    assert len(load_tasks(tmp_path / "set", "train")[0]) == 1
+    with pytest.raises(InputError, match="task 0 has no question"):
+        load_tasks(tmp_path / "set", "train", questions=True)
