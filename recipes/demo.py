@@ -57,7 +57,7 @@ def stages(out: Path) -> dict[str, Stage]:
     )
     report = ["recipes/evaluate.py", f"dataset={data}", f"pipeline={pipeline}", f"multitask={multitask}"]
     embed = [
-        "recipes/embed_clip.py",
+        "recipes/embed.py",
         f"dataset={data}",
         f"images={scenes / 'images'}",
         "model=data/scenes/clip",

@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 
 from tests.tiny import tiny_pipeline
 from weightgen.cli import main
+from weightgen.data import load_tasks
 from weightgen.data.features.embed import names_to_embed
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
+from weightgen.evaluation import zero_shot
 
 STAR = "What color is the star?"
 COMMANDS = ("sample", "predict", "evaluate", "info")
@@ -82,13 +84,13 @@ def dataset(pipe, tmp_path_factory):
     ]
     save_meta_vqa({"train": tasks, "test": tasks, "empty": []}, folder)
     names = names_to_embed(load_meta_vqa(folder))
-    plan = FeaturePlan(f"{pipe.clip.digest} fp32", **names, dtype="single")
-    writer = FeatureWriter(folder / "features" / pipe.clip.name, plan)
+    plan = FeaturePlan(f"{pipe.encoder.digest} fp32", **names, dtype="single")
+    writer = FeatureWriter(folder / "features" / pipe.encoder.name, plan)
     writer.begin()
     for kind, number in writer.unfinished():
         shard = plan.shards(kind)[number]
-        rows = torch.randn(len(shard), pipe.clip.image_dim, generator=torch.Generator().manual_seed(0))
-        writer.write(kind, number, rows if kind == "images" else pipe.clip.encode_texts(shard))
+        rows = torch.randn(len(shard), pipe.encoder.image_dim, generator=torch.Generator().manual_seed(0))
+        writer.write(kind, number, rows if kind == "images" else pipe.encoder.encode_texts(shard))
     writer.finish({"fewest": {"examples": 2, "answers": 2}})
     return str(folder)
 
@@ -173,22 +175,33 @@ def test_evaluate(model, dataset, tmp_path, capsys):
         main(["evaluate", "--model", model, "--dataset", dataset, "--output", str(path), *options])
     first, again, other = (json.loads(path.read_text()) for path in paths)
     assert first == again and other["seed"] == 1
-    assert {key: first[key] for key in ("split", "tasks", "guidance_scale", "num_inference_steps")} == {
-        "split": "test", "tasks": 2, "guidance_scale": 1.0, "num_inference_steps": 5
-    }  # fmt: skip
-    scores = first["accuracy"]
+    assert (first["guidance_scale"], first["num_inference_steps"]) == (1.0, 5)
+    assert first["splits"]["test"]["tasks"] == 2 and list(first["splits"]) == ["test"]
+    scores = first["splits"]["test"]["accuracy"]
     # Six images with two answers, two images with four: 1/2 and 1/4 by guessing.
     assert scores["chance"] == pytest.approx({"macro": 3 / 8, "micro": 3.5 / 8})
-    for name in ("clip", "sampled"):
+    for name in ("encoder", "sampled"):
         eighths = scores[name]["micro"] * 8
         assert eighths == pytest.approx(round(eighths), abs=1e-5) and 0 <= scores[name]["macro"] <= 1
-    assert capsys.readouterr().out.startswith(json.dumps(scores, indent=2))
+    assert capsys.readouterr().out.startswith(json.dumps(first["splits"], indent=2))
+
+
+def test_evaluate_gives_the_number_of_the_library(model, pipe, dataset, tmp_path):
+    path = tmp_path / "two.json"
+    options = ["--seed", "3", "--steps", "5", "--split", "train", "test", "--features", pipe.encoder.name]
+    main(["evaluate", "--model", model, "--dataset", dataset, "--output", str(path), *options])
+    splits = json.loads(path.read_text())["splits"]
+    assert list(splits) == ["train", "test"]
+    tasks = load_tasks(dataset, "train", "test")
+    for part, shown in zip(tasks, splits.values(), strict=True):
+        expected = zero_shot(pipe, part, seed=3, num_inference_steps=5, guidance_scale=1.5)
+        assert shown["accuracy"]["sampled"]["macro"] == pytest.approx(expected.macro)
 
 
 def test_info(pipe, model, weights, dataset, capsys):
     main(["info", model])
     shown = json.loads(capsys.readouterr().out)
-    assert shown["sizes"] == pipe.description["sizes"] and shown["clip"]["model"] == "clip"
+    assert shown["sizes"] == pipe.description["sizes"] and shown["encoder"]["digest"] == pipe.encoder.digest
     main(["info", weights])
     shown = json.loads(capsys.readouterr().out)
     assert shown["prompt"] == STAR and shown["answers"] == ["red", "green", "blue"]
@@ -249,8 +262,29 @@ def test_wrong_evaluations(model, dataset, tmp_path, capsys):
     other = shutil.copytree(dataset, tmp_path / "other")
     plan = next(other.glob("features/*/plan.json"))
     plan.write_text(json.dumps({**json.loads(plan.read_text()), "encoder": "0123 fp32"}))
-    assert "another CLIP" in refused(capsys, "evaluate", *more, other)
+    assert "another encoder" in refused(capsys, "evaluate", *more, other)
     assert not output.exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for output, message in ((tmp_path, "is a folder"), (tmp_path / "file/x", "cannot write")):
+        assert message in refused(capsys, *sample("no model", output))
+
+
+def test_a_class_of_ones_own_needs_trust(pipe, dataset, tmp_path, capsys, monkeypatch):
+    """An encoder in a module of the user's own: refused without the flag, used with it."""
+    pipe.save_pretrained(tmp_path / "pipe")
+    (tmp_path / "my_encoder.py").write_text(
+        "from weightgen.encoders.clip import CLIP\nclass Mine(CLIP):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for path in (tmp_path / "pipe/encoder/encoder.json", tmp_path / "pipe/pipeline.json"):
+        path.write_text(path.read_text().replace("weightgen.encoders.clip.CLIP", "my_encoder.Mine"))
+    words = sample(str(tmp_path / "pipe"), str(tmp_path / "x.safetensors"), "--steps", "2")
+    assert "my_encoder.Mine" in refused(capsys, *words) and "my_encoder" not in sys.modules
+    main([*words, "--trust-remote-code"])
+    assert "my_encoder" in sys.modules and (tmp_path / "x.safetensors").is_file()
 
 
 def test_nothing_to_describe(tmp_path, capsys):

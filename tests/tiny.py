@@ -49,5 +49,4 @@ def tiny_pipeline(folder: Path) -> WeightPipeline:
     schedule = DDIMScheduler(num_train_timesteps=50, clip_sample=False)
     prior = DiffusionPrior(denoiser, schedule)
     prior.latents.fit(hypernet.encode(torch.randn(64, space.size)).mean.detach())
-    source = {"model": str(folder / "clip"), "pretrained": None, "preprocess": "center-crop"}
-    return WeightPipeline(clip, prior, hypernet, network, source)
+    return WeightPipeline(clip, prior, hypernet, network)

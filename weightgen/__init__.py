@@ -17,16 +17,18 @@ _HOME = {
     "Examples": "weightgen.tasks",
     "FewShotGuidance": "weightgen.guidance",
     "FiLM": "weightgen.hypernets",
-    "GeneratedWeights": "weightgen.pipelines.weight_pipeline",
+    "GeneratedWeights": "weightgen.pipelines.generated_weights",
     "FunctionalNetwork": "weightgen.weights",
     "HNet": "weightgen.hypernets",
     "HVAE": "weightgen.hypernets",
     "HyperCLIP": "weightgen.encoders.hyperclip",
     "HyperCLIPGuidance": "weightgen.guidance",
     "HyperTransformer": "weightgen.hypernets",
+    "Encoder": "weightgen.protocols",
     "InputError": "weightgen.errors",
     "MLPDenoiser": "weightgen.priors",
     "Outcome": "weightgen.protocols",
+    "PairedEncoder": "weightgen.encoders.paired",
     "SharedWeights": "weightgen.hypernets",
     "Standardizer": "weightgen.nn.standardizer",
     "SupportHNet": "weightgen.hypernets",
@@ -37,6 +39,7 @@ _HOME = {
     "fine_tune": "weightgen.adaptation",
     "gradient_descent": "weightgen.adaptation",
     "load_clip": "weightgen.encoders.load",
+    "load_encoder": "weightgen.encoders.load",
 }
 
 __all__ = sorted(_HOME)

@@ -7,31 +7,41 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from weightgen.errors import InputError, one_line_errors
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
 
 
 def _check_sampling(args: argparse.Namespace) -> None:
+    from weightgen.storage.files import check_output
+
     if not math.isfinite(args.guidance_scale):
         raise InputError(f"--guidance-scale must be a finite number such as 1.5, got {args.guidance_scale}")
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2^63 - 1, got {args.seed}")
+    check_output(args.output)
+
+
+def _load(args: argparse.Namespace) -> WeightPipeline:
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
+
+    return WeightPipeline.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
 
 
 def _sample(args: argparse.Namespace) -> None:
     import torch
 
-    from weightgen.pipelines.weight_pipeline import WeightPipeline
+    from weightgen.pipelines.inputs import check_answers, check_prompts
 
     _check_sampling(args)
-    pipe = WeightPipeline.from_pretrained(args.model)
-    out = pipe(
+    check_prompts(args.prompt)
+    (answers,) = check_answers([answer.strip() for answer in args.answers.split(",")], 1)
+    out = _load(args)(
         args.prompt,
-        [answer.strip() for answer in args.answers.split(",")],
+        answers,
         num_samples=args.num_samples,
         guidance_scale=args.guidance_scale,
         num_inference_steps=args.steps,
@@ -42,23 +52,13 @@ def _sample(args: argparse.Namespace) -> None:
     print(f"{args.output}: {args.num_samples} x {out.weights.shape[-1]} weights for {args.prompt!r}")
 
 
-def _open_image(path: str) -> Image.Image:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except Exception as error:  # decoders fail in many ways on broken files
-        raise InputError(f"{path} is not an image that can be read: {error}") from error
-
-
 def _predict(args: argparse.Namespace) -> None:
     import torch
 
-    from weightgen.pipelines.weight_pipeline import WeightPipeline
+    from weightgen.storage.images import read_image
 
-    images = [_open_image(path) for path in args.images]
-    out = WeightPipeline.from_pretrained(args.model).load_weights(args.weights)
+    images = [read_image(path) for path in args.images]
+    out = _load(args).load_weights(args.weights)
     count = out.weights.shape[1]
     if args.sample is not None and not 0 <= args.sample < count:
         raise InputError(f"{args.weights} holds samples 0 to {count - 1}, got --sample {args.sample}")
@@ -71,62 +71,36 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    import torch
-
-    from weightgen.data.features.store import find_features
-    from weightgen.data.meta_vqa.disk import load_meta_vqa
-    from weightgen.data.meta_vqa.tasks import MetaVQATasks
-    from weightgen.evaluation.accuracy import chance_scores, encoder_scores, evaluate
-    from weightgen.pipelines.weight_pipeline import WeightPipeline
+    from weightgen.data import load_tasks
+    from weightgen.evaluation import chance_scores, encoder_scores, zero_shot
     from weightgen.storage.files import write_json
 
     _check_sampling(args)
-    pipe = WeightPipeline.from_pretrained(args.model)
-    splits = load_meta_vqa(args.dataset)
-    if args.split not in splits:
-        raise InputError(f"{args.dataset} has no split {args.split!r}, only {', '.join(splits)}")
-    store = find_features(args.dataset)
-    if str(store.plan.get("encoder")).split()[0] != pipe.clip.digest:  # the recipe adds the precision
-        raise InputError(
-            f"{store.folder} was made with another CLIP than that of {args.model}: run embed_clip with it"
-        )
-    tasks = MetaVQATasks(splits[args.split], store)
-    if not len(tasks):
-        raise InputError(f"the split {args.split!r} of {args.dataset} has no tasks to score")
-    streams = [torch.Generator().manual_seed(args.seed + row) for row in range(len(tasks))]
-    weights, _ = pipe.sample(
-        tasks.batch().embeds,
-        guidance_scale=args.guidance_scale,
-        num_inference_steps=args.steps,
-        generator=streams,
-    )
-    rows = {
-        "chance": chance_scores(tasks),
-        "clip": encoder_scores(tasks),
-        "sampled": evaluate(pipe.network, tasks, lambda _, index: weights[index, 0]),
-    }
-    report = {
-        "split": args.split,
-        "tasks": len(tasks),
-        "guidance_scale": args.guidance_scale,
-        "num_inference_steps": args.steps,
-        "seed": args.seed,
-        "accuracy": {name: {"macro": scores.macro, "micro": scores.micro} for name, scores in rows.items()},
-    }
+    pipe = _load(args)
+    found = load_tasks(args.dataset, *args.split, features=args.features, questions=True)
+    found[0].store.check_encoder(pipe.encoder)
+    how = {"guidance_scale": args.guidance_scale, "num_inference_steps": args.steps, "seed": args.seed}
+    report: dict[str, Any] = {**how, "splits": {}}
+    for split, tasks in zip(args.split, found, strict=True):
+        rows = {
+            "chance": chance_scores(tasks),
+            "encoder": encoder_scores(tasks),
+            "sampled": zero_shot(pipe, tasks, **how),
+        }
+        accuracy = {name: {"macro": scores.macro, "micro": scores.micro} for name, scores in rows.items()}
+        report["splits"][split] = {"tasks": len(tasks), "accuracy": accuracy}
     write_json(args.output, report)
-    print(json.dumps(report["accuracy"], indent=2))
+    print(json.dumps(report["splits"], indent=2))
 
 
 def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
-    from weightgen.storage.files import read_json, read_metadata
+    from weightgen.pipelines.generated_weights import read_record
+    from weightgen.storage.files import read_json
 
     path = Path(args.path)
     if path.is_file():
-        text = read_metadata(path).get("weightgen")
-        if text is None:
-            raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
-        print(json.dumps(json.loads(text), indent=2))
+        print(json.dumps(read_record(path), indent=2))
     elif (path / "pipeline.json").is_file():
         print(json.dumps(read_json(path / "pipeline.json"), indent=2))
     elif (path / FACTS).is_file():
@@ -165,11 +139,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
     evaluate.add_argument("--model", required=True, help="folder of a saved pipeline")
     evaluate.add_argument(
-        "--dataset", required=True, help="Meta-VQA folder with features of the model's CLIP"
+        "--dataset", required=True, help="Meta-VQA folder with features of the model's encoder"
     )
-    evaluate.add_argument("--split", default="test", help="split to score (default: test)")
+    evaluate.add_argument("--features", help="name of the features, where the data set has several")
+    evaluate.add_argument(
+        "--split", nargs="+", default=["test"], help="one split to score, or several (default: test)"
+    )
     evaluate.add_argument("--output", required=True, help="JSON file to write")
     evaluate.set_defaults(run=_evaluate)
+    for command in (sample, predict, evaluate):
+        command.add_argument(
+            "--trust-remote-code", action="store_true", help="import classes that are not weightgen's"
+        )
     for command in (sample, evaluate):
         command.add_argument(
             "--guidance-scale", type=float, default=1.5, help="0 ignores the question (default: 1.5)"

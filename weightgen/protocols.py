@@ -17,10 +17,11 @@ Guidance wraps what it guides and is one itself: a guided `Denoiser` is a `Denoi
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from os import PathLike
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from weightgen.tasks import Examples
@@ -124,37 +125,50 @@ class Prior(Protocol):
     def sample(self, embeds: Tensor, *, generator: torch.Generator | None = None) -> Tensor: ...
 
 
+@runtime_checkable
 class Encoder(Protocol):
-    """Images and texts → embeddings that can be compared by cosine; questions may have embeddings of another length.
+    """Images, statements and questions → embeddings, not normalised; frozen.
+
+    Images and statements (answers in their templates) share a space where a base network compares them, as
+    `CLIPAdapter` does; questions may have a length of their own. A class that inherits from this one gets
+    `question_dim` and `encode_questions` of an encoder that embeds questions as it does statements.
 
     Attributes:
-        image_dim: length of the embeddings of images.
-        text_dim: length of the embeddings of texts; equals image_dim where they are compared.
-        question_dim: length of the embeddings of questions.
-        name: for people.
-        digest: tells one set of weights from another.
+        name: fit for a folder name.
+        digest: identifies the weights and all that decides what the embeddings are.
+        image_dim: E of images.
+        text_dim: E of statements.
     """
 
-    image_dim: int
-    text_dim: int
-    question_dim: int
     name: str
     digest: str
+    image_dim: int
+    text_dim: int
 
-    def encode_images(self, images: Any) -> Tensor:
-        """N images → (N, image_dim)."""
+    @property
+    def question_dim(self) -> int:
+        """E of questions."""
+        return self.text_dim
+
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Embed N images, as (N, image_dim)."""
         ...
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """N texts → (N, text_dim)."""
+        """Embed N statements, as (N, text_dim)."""
         ...
 
     def encode_questions(self, texts: Sequence[str]) -> Tensor:
-        """N questions → (N, question_dim)."""
+        """Embed N questions, as (N, question_dim)."""
+        return self.encode_texts(texts)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write all that `from_pretrained` needs, with `encoder.json` naming the class."""
         ...
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write what `from_pretrained` reads."""
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike[str], *, device: str | torch.device = "cpu") -> Self:
+        """Read what `save_pretrained` wrote."""
         ...
 
 

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from weightgen import InputError
 from weightgen.encoders import clip_named
-from weightgen.encoders.clip import CLIP, ImageTextEncoder
+from weightgen.encoders.clip import CLIP
 from weightgen.encoders.clip_folder import FileTokenizer, new_clip, save_clip
 from weightgen.encoders.load import load_clip
+from weightgen.protocols import Encoder
 
 TEXTS = ["What color is the object?", "red", "light blue"]
 
@@ -36,7 +37,7 @@ def test_a_saved_clip_embeds_as_the_model_did(network, folder):
     assert clip.image_dim == clip.text_dim == 24 and found_images.dtype == torch.float32
     assert not torch.allclose(found_images.norm(dim=1), torch.ones(3), atol=0.05)  # raw
     assert not found_images.requires_grad and not clip.model.training
-    assert isinstance(clip, ImageTextEncoder)
+    assert isinstance(clip, Encoder)
 
 
 def test_pixels_are_open_clips_to_the_bit(folder):

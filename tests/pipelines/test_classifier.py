@@ -4,6 +4,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from tests.tiny import E, tiny_clip
+from weightgen import InputError
 from weightgen.encoders.load import load_clip
 from weightgen.networks import CLIPAdapter
 from weightgen.pipelines.classifier import Classifier
@@ -64,3 +65,13 @@ def test_embeddings_of_answers_are_saved_with_the_network(classifier, clip):
     other.load_state_dict(state)
     features = torch.randn(5, E)
     assert torch.equal(other(features), classifier(features))
+
+
+def test_one_image_or_a_path_is_enough(classifier, images, tmp_path):
+    classifier.answer_embeds.copy_(torch.randn(3, E))
+    images[4].save(tmp_path / "4.png")
+    expected = classifier.predict(images)[4]
+    for one in (images[4], tmp_path / "4.png", str(tmp_path / "4.png")):
+        assert classifier.predict(one) == expected and classifier.predict([one]) == [expected]
+    with pytest.raises(InputError, match="nothing.png is not an image"):
+        classifier.predict("nothing.png")

@@ -42,9 +42,7 @@ def pipe(plain):
     denoiser.supports.fit(0.1 * torch.randn(20, D))
     prior = DiffusionPrior(denoiser, DDIMScheduler(num_train_timesteps=50, clip_sample=False))
     prior.latents.load_state_dict(plain.prior.latents.state_dict())
-    return WeightPipeline(
-        plain.clip, prior, plain.hypernet, plain.network, plain.clip_source, "{}", support=support
-    )
+    return WeightPipeline(plain.encoder, prior, plain.hypernet, plain.network, "{}", support=support)
 
 
 def sample(pipe, prompt=None, **settings):
@@ -117,9 +115,7 @@ def test_a_pipeline_of_questions_only_has_no_part_for_examples(plain, tmp_path):
 def test_parts_must_fit(plain, pipe):
     for prior, support, lengths in ((plain.prior, pipe.support, "3, .* 0"), (pipe.prior, None, "0, .* 3")):
         with pytest.raises(InputError, match=f"length {lengths}"):
-            WeightPipeline(
-                plain.clip, prior, plain.hypernet, plain.network, plain.clip_source, support=support
-            )
+            WeightPipeline(plain.encoder, prior, plain.hypernet, plain.network, support=support)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +131,11 @@ def test_parts_must_fit(plain, pipe):
         ((IMAGES, [0, 1, 0.5]), "label 0.5: give an answer or its number"),
         ((IMAGES, [0, 1, True]), "label True"),
         ((IMAGES, [0, 0, 0]), "the answer 'green' has no example"),
-        ((["no such.png", *IMAGES[1:]], [0, 1, 0]), "cannot read the image no such.png"),
-        (([torch.zeros(3, 32, 32), *IMAGES[1:]], [0, 1, 0]), "example 0 .* is a Tensor: give a PIL image"),
+        (
+            (["no such.png", *IMAGES[1:]], [0, 1, 0]),
+            "example 0 .* no such.png is not an image that can be read",
+        ),
+        (([torch.zeros(3, 32, 32), *IMAGES[1:]], [0, 1, 0]), "example 0 .* got a Tensor: give a PIL image"),
         ((IMAGES[0], [0]), "support takes lists"),
         ((IMAGES, "red"), "support takes lists"),
         (IMAGES, r"support must be \(images, labels\)"),

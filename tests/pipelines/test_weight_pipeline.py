@@ -3,12 +3,14 @@ import shutil
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 from PIL import Image
 
 from tests.tiny import E, Z, tiny_pipeline
-from weightgen import InputError
+from tests.towers import tiny_paired
+from weightgen import ClassifierFreeGuidance, Examples, FewShotGuidance, InputError
 from weightgen.pipelines.weight_pipeline import WeightPipeline
+from weightgen.priors import DiffusionPrior, MLPDenoiser
 from weightgen.storage.files import write_tensors
 
 STAR, MOON = "What color is the star?", "What shape is the moon?"
@@ -88,7 +90,7 @@ def test_guidance_scale_zero_ignores_the_prompt(pipe):
 
 
 def test_embeddings_in_place_of_prompts(pipe):
-    embeds = pipe.clip.encode_texts([STAR]).clone()
+    embeds = pipe.encoder.encode_texts([STAR]).clone()
     given = pipe(prompt_embeds=embeds, generator=seeded())
     assert torch.equal(given.weights, pipe(STAR, generator=seeded()).weights)
     answered = pipe(prompt_embeds=embeds, answers=COLORS, template="the star is {}", generator=seeded())
@@ -96,7 +98,7 @@ def test_embeddings_in_place_of_prompts(pipe):
 
 
 def test_the_template_of_the_data_is_kept_and_used(pipe, tmp_path):
-    parts = (pipe.clip, pipe.prior, pipe.hypernet, pipe.network, pipe.clip_source)
+    parts = (pipe.encoder, pipe.prior, pipe.hypernet, pipe.network)
     WeightPipeline(*parts, template="it is {}").save_pretrained(tmp_path / "bare")
     loaded = WeightPipeline.from_pretrained(tmp_path / "bare")
     assert loaded(STAR, COLORS, generator=seeded()).templates == ["it is {}"]
@@ -110,7 +112,7 @@ def test_the_template_of_the_data_is_kept_and_used(pipe, tmp_path):
 def test_the_classifier_holds_the_sampled_weights(pipe):
     out = pipe([STAR, MOON], COLORS, num_samples=2, generator=seeded())
     images = [Image.new("RGB", (32, 32), color) for color in COLORS]
-    features = pipe.clip.encode_images(images).clone()
+    features = pipe.encoder.encode_images(images).clone()
     for prompt, sample in ((0, 0), (1, 1)):
         classifier = out.classifier(prompt, sample)
         answers = classifier.answer_embeds
@@ -211,7 +213,13 @@ def test_a_folder_of_another_library(tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    ["hypernet/model", "network/model", "prior/denoiser/model", "prior/latents", "clip/open_clip_model"],
+    [
+        "hypernet/model",
+        "network/model",
+        "prior/denoiser/model",
+        "prior/latents",
+        "encoder/clip/open_clip_model",
+    ],
 )
 def test_a_truncated_file(saved, part):
     path = saved / f"{part}.safetensors"
@@ -252,3 +260,51 @@ def test_no_question_is_no_prompt(pipe):
     with pytest.raises(InputError, match="'no question': .*guidance_scale=0"):
         pipe(prompt_embeds=embeds)
     assert pipe(prompt_embeds=embeds, guidance_scale=0, num_inference_steps=2).weights.isfinite().all()
+
+
+def test_an_encoder_whose_questions_have_a_length_of_their_own(pipe, tmp_path):
+    (tmp_path / "towers").mkdir()
+    pair = tiny_paired(tmp_path / "towers", dim=E)
+    with pytest.raises(InputError, match=f"questions of length {E}, but the encoder .* gives 16"):
+        WeightPipeline(pair, pipe.prior, pipe.hypernet, pipe.network)
+    denoiser = MLPDenoiser(latent_dim=Z, embed_dim=16, hidden_dims=(32,), time_dim=8)
+    denoiser.embeds.fit(pair.encode_questions([STAR, MOON]))
+    prior = DiffusionPrior(denoiser, DDIMScheduler(num_train_timesteps=50, clip_sample=False))
+    prior.latents.load_state_dict(pipe.prior.latents.state_dict())
+    other = WeightPipeline(pair, prior, pipe.hypernet, pipe.network)
+    out = other(STAR, COLORS, generator=seeded())
+    other.save_pretrained(tmp_path / "pipe")
+    shutil.rmtree(tmp_path / "towers")
+    back = WeightPipeline.from_pretrained(tmp_path / "pipe")(STAR, COLORS, generator=seeded())
+    assert torch.equal(back.weights, out.weights)
+    image = Image.new("RGB", (40, 32), "red")
+    assert torch.equal(back.classifier().probabilities(image), out.classifier().probabilities(image))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("euler", [False, True])
+def test_few_shot_guidance_goes_through_the_pipeline(pipe, euler):
+    """It is put around the guidance by the question, and makes the sampled networks fit the examples better."""
+    before = pipe.scheduler
+    if euler:
+        pipe.scheduler = EulerDiscreteScheduler(num_train_timesteps=50)
+    support = Examples(torch.randn(2, 6, E), torch.tensor([[0, 1] * 3, [1, 0] * 3]))
+    context = {"answers": torch.randn(2, 2, E)}
+
+    def guide(denoiser):
+        assert isinstance(denoiser, ClassifierFreeGuidance)
+        parts = (pipe.prior, pipe.hypernet, pipe.network)
+        return FewShotGuidance.of_support(denoiser, *parts, support, context, 5.0, samples=3)
+
+    how = {"num_samples": 3, "num_inference_steps": 12}
+    try:
+        plain = pipe([STAR, MOON], generator=seeded(), **how)
+        guided = pipe([STAR, MOON], generator=seeded(), guide=guide, **how)
+    finally:
+        pipe.scheduler = before
+    losses = []
+    for out in (plain, guided):
+        logits = pipe.network(out.weights, support.inputs, **context)
+        labels = support.labels[:, None].expand(logits.shape[:-1])
+        losses.append(torch.nn.functional.cross_entropy(logits.flatten(0, 2), labels.flatten()))
+    assert losses[1] < losses[0] - 0.01

@@ -46,6 +46,5 @@ def save_data(
         texts = tower is not None and kind != "images"
         dim = tower.image_dim if tower else 2
         writer.write(kind, number, tower.encode_texts(names) if texts else torch.randn(len(names), dim))
-    source = {"model": str(clip), "pretrained": None, "preprocess": "center-crop"} if clip else {}
-    writer.finish({"fewest": {"examples": 2, "answers": 2}, "encoder": source})
+    writer.finish({"fewest": {"examples": 2, "answers": 2}}, tower)
     return folder

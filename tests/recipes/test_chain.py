@@ -32,7 +32,7 @@ def test_from_rendered_scenes_to_a_report(tmp_path):
         tmp_path / "scenes/dataset"
     ).keys()
     run(
-        "recipes/embed_clip.py",
+        "recipes/embed.py",
         data,
         f"images={tmp_path / 'scenes/images'}",
         "model=data/scenes/clip",
@@ -93,7 +93,7 @@ def test_from_official_files_to_a_training_step_with_vit_l(tmp_path):
     words = ["--vqa-dir", tmp_path, "--output-dir", out, "--validation-fraction", 0.3]
     run("data/meta_vqa/prepare.py", *words)
     model = ["model=ViT-L-14-336", "random_weights=true", "batch_size=4"]
-    run("recipes/embed_clip.py", f"dataset={out}", f"images={tmp_path / 'images'}", *model)
+    run("recipes/embed.py", f"dataset={out}", f"images={tmp_path / 'images'}", *model)
     run(
         "recipes/train_hypernet.py",
         f"dataset={out}",

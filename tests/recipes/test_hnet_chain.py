@@ -37,7 +37,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes") / "scenes"
     run("data/scenes/prepare.py", "--output-dir", folder, "--images", 500, "--paraphrases", 1)
     words = [f"images={folder / 'images'}", "model=data/scenes/clip", "name=clip"]
-    run("recipes/embed_clip.py", f"dataset={folder / 'dataset'}", *words)
+    run("recipes/embed.py", f"dataset={folder / 'dataset'}", *words)
     return folder / "dataset"
 
 

@@ -1,66 +1,37 @@
-"""CLIP: images and texts to raw embeddings in one space, behind one small interface.
+"""CLIP: images and texts to raw embeddings in one space. `load_clip` makes one from a name or a folder.
 
-An encoder is any object with `encode_images` and `encode_texts` (`ImageTextEncoder`); `load_clip` makes one
-from an open_clip name and tag, or from a folder. Embeddings are *raw*: whoever compares them normalises them.
-
-The two dimensions may differ. Only a base network that compares images with answers (`CLIPAdapter`) needs
-them to be equal; question embeddings condition a hypernetwork and may have any size.
+Embeddings are *raw*: whoever compares them normalises them. Questions are embedded as other texts are.
 """
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["CLIP", "ImageTextEncoder", "Towers"]
+from weightgen.encoders.clip_source import ClipSource
+from weightgen.encoders.clip_towers import Towers, folder_name
+from weightgen.encoders.pixels import Preprocessing
+from weightgen.errors import InputError
+from weightgen.protocols import Encoder
+from weightgen.storage.files import StrPath, read_json, write_json, written_beside
+from weightgen.storage.hub import class_path
+
+__all__ = ["CLIP"]
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 PREPROCESS = ("center-crop", "squash")
 
-Tokenize = Callable[[list[str]], Tensor]
 
-
-@runtime_checkable
-class ImageTextEncoder(Protocol):
-    """What the feature recipe needs of an encoder; bring your own by writing these two methods."""
-
-    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Embed N images, as (N, E)."""
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Embed N texts, as (N, E), where E may be another size than that of the images."""
-
-
-class Towers(NamedTuple):
-    """What the loaders of the different formats hand over.
-
-    Attributes:
-        model: has `encode_image((N, 3, H, W))` and `encode_text((N, L))`, both to (N, E).
-        tokenize: a list of N texts to token ids (N, L).
-        pixels: open_clip's preprocessing: `size`, `mean`, `std`, `interpolation`, `resize_mode`.
-        dim: the size E of the embeddings.
-        vocabulary: a text that identifies the tokenizer.
-    """
-
-    model: nn.Module
-    tokenize: Tokenize
-    pixels: dict[str, Any]
-    dim: int
-    vocabulary: str
-
-
-class CLIP:
+class CLIP(Encoder):
     """A frozen pair of image and text towers.
 
     Args:
-        towers: the model and what it needs around it.
-        label: what to call it, e.g. `ViT-B-32 openai` or the name of its folder.
+        source: where it comes from.
         device: where it runs.
         precision: `fp32`, `fp16` or `bf16`: the type that the towers compute in.
         preprocess: `center-crop` (the model's own preprocessing) or `squash` (straight to the input size,
@@ -73,32 +44,31 @@ class CLIP:
 
     def __init__(
         self,
-        towers: Towers,
-        label: str,
+        source: ClipSource,
         *,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
         preprocess: str = "center-crop",
     ) -> None:
+        towers = source.read()
         resize = {"resize_mode": "squash"} if preprocess == "squash" else {}
-        self._pixels = {**towers.pixels, **resize}
-        self._resize, mean, std = _preprocessing(self._pixels)
+        self.source, self.resize_mode = source, preprocess
+        self.preprocess = Preprocessing({**towers.pixels, **resize}, device)
         self._tokenize = towers.tokenize
-        self.digest = _digest(towers._replace(pixels=self._pixels))
+        self.digest = _digest(towers._replace(pixels=self.preprocess.settings))
         self.image_dim = self.text_dim = towers.dim
         self.device, self.dtype = torch.device(device), PRECISIONS[precision]
-        self._mean, self._std = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (mean, std))
         self.model: Any = towers.model.to(self.device, self.dtype).eval().requires_grad_(False)
-        parts = [label, *resize.values(), self.digest[:8], *([precision] if precision != "fp32" else [])]
-        self.name = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+        parts = [
+            source.label,
+            *resize.values(),
+            self.digest[:8],
+            *([precision] if precision != "fp32" else []),
+        ]
+        self.name = folder_name("-".join(parts))
 
     def __repr__(self) -> str:
         return f"CLIP({self.name}, dim={self.image_dim}, device={self.device})"
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """Resize and crop one image to (3, H, W) uint8; safe to call from several threads."""
-        image = self._resize(image if image.mode == "RGB" else image.convert("RGB"))
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids (N, L) int64, padded and cut to the model's context length."""
@@ -124,12 +94,8 @@ class CLIP:
         return torch.cat(pieces)
 
     def _normalized(self, batch: Tensor) -> Tensor:
-        batch = batch.to(self.device, non_blocking=True)
-        if not batch.is_floating_point():  # the very operations of torchvision, so that no bit differs
-            batch = batch.float().div_(255).sub_(self._mean).div_(self._std)
-        return batch.to(
-            self.dtype, memory_format=torch.channels_last
-        )  # convolutions run twice as fast on a CPU
+        # In this layout convolutions run twice as fast on a CPU.
+        return self.preprocess.normalize(batch).to(self.dtype, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
@@ -148,15 +114,36 @@ class CLIP:
             pieces.append(self.model.encode_text(tokens).float())
         return torch.cat(pieces)
 
+    def save_pretrained(self, folder: StrPath) -> None:
+        """Write how to get this CLIP again: a name, or a copy of its folder.
 
-def _preprocessing(pixels: Mapping[str, Any]) -> tuple[Callable[[Image.Image], Image.Image], Any, Any]:
-    """What open_clip does to an image before it is a tensor, and the mean and std of its normalisation."""
-    from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
-    from torchvision.transforms import Compose, Normalize
+        Raises:
+            InputError: the folder exists.
+        """
+        with written_beside(folder) as partial:
+            partial.mkdir()
+            about = {"class": class_path(self), "digest": self.digest, "preprocess": self.resize_mode}
+            write_json(partial / "encoder.json", {**about, "clip": self.source.save(partial)})
 
-    *steps, to_tensor, normalize = image_transform_v2(PreprocessCfg(**pixels), is_train=False).transforms
-    assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalize, Normalize)
-    return Compose(steps), normalize.mean, normalize.std
+    @classmethod
+    def from_pretrained(cls, folder: StrPath, *, device: str | torch.device = "cpu") -> Self:
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            InputError: a file is missing or damaged, or the weights are not those that were saved.
+        """
+        record = read_json(Path(folder) / "encoder.json")
+        try:
+            source, preprocess = ClipSource.restore(record["clip"], folder), record["preprocess"]
+            clip = cls(source, device=device, preprocess=preprocess)
+            saved = record["digest"]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{Path(folder) / 'encoder.json'} is not of a CLIP: {error}") from error
+        if clip.digest != saved:
+            raise InputError(
+                f"{folder} was saved with another CLIP: its digest is {saved[:12]}, that of the one here {clip.digest[:12]}"
+            )
+        return clip
 
 
 def _digest(towers: Towers) -> str:

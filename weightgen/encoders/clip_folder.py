@@ -9,6 +9,7 @@ default pooling (`argmax`) the end token must have the highest id of the vocabul
 """
 
 import copy
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from weightgen.encoders.clip import Towers
+from weightgen.encoders.clip_towers import Towers
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["FileTokenizer", "brief", "load", "load_weights", "new_clip", "save_clip"]
 
 CLIP_VOCABULARY = 49408
+TEXT_MODEL = "text_model"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 
 
@@ -143,9 +145,33 @@ def load(folder: Path) -> Towers:
     known = PreprocessCfg.__dataclass_fields__
     pixels = {key: value for key, value in content.get("preprocess_cfg", {}).items() if key in known}
     pixels["size"] = config["vision_cfg"].get("image_size", 224)
-    network = new_clip(config)
+    network = new_clip(_located(config, folder))
     load_weights(network, weights)
     return Towers(network, tokenize, pixels, config["embed_dim"], vocabulary)
+
+
+def make_relocatable(folder: Path) -> None:
+    """Replace the path of a local text model in a copied folder by a copy of that model's configuration."""
+    path = folder / "open_clip_config.json"
+    content = read_json(path)
+    text = content.get("model_cfg", content)["text_cfg"]
+    outside = Path(text.get("hf_model_name") or "")
+    if outside.is_absolute() and (outside / "config.json").is_file():
+        (folder / TEXT_MODEL).mkdir(exist_ok=True)
+        shutil.copyfile(outside / "config.json", folder / TEXT_MODEL / "config.json")
+        text["hf_model_name"] = TEXT_MODEL
+        if text.get("hf_tokenizer_name"):
+            text["hf_tokenizer_name"] = "."  # its files lie in the folder itself
+        write_json(path, content)
+
+
+def _located(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration with a text model's folder, if it lies in this one, as a path."""
+    found = copy.deepcopy(dict(config))
+    name = found["text_cfg"].get("hf_model_name")
+    if name and (folder / name).is_dir():
+        found["text_cfg"]["hf_model_name"] = str(folder / name)
+    return found
 
 
 def load_weights(network: nn.Module, path: StrPath) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from weightgen.encoders.clip import Towers
 from weightgen.encoders.clip_folder import brief, load_weights, new_clip
+from weightgen.encoders.clip_towers import Towers
 from weightgen.errors import InputError
 
 __all__ = ["load"]

@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from weightgen.encoders.clip import Towers
 from weightgen.encoders.clip_folder import brief
+from weightgen.encoders.clip_towers import Towers
 from weightgen.errors import InputError
 from weightgen.storage.files import read_json
 

@@ -1,12 +1,22 @@
-"""Load a CLIP from an open_clip name and tag, or from a folder."""
+"""Load an encoder: a CLIP by name or folder, any saved one, or a class of one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from weightgen.encoders.clip import CLIP, PRECISIONS, PREPROCESS, Towers
+from weightgen.encoders.clip import CLIP, PRECISIONS, PREPROCESS
+from weightgen.encoders.clip_source import ClipSource
 from weightgen.errors import InputError
+from weightgen.protocols import Encoder
+from weightgen.storage.files import StrPath, read_json
+from weightgen.storage.hub import class_named
+
+CONTRACT = (
+    *("name", "digest", "image_dim", "text_dim", "question_dim"),
+    *("encode_images", "encode_texts", "encode_questions", "save_pretrained", "from_pretrained"),
+)
 
 
 def load_clip(
@@ -37,34 +47,63 @@ def load_clip(
     _check(precision, tuple(PRECISIONS), "precision")
     _check(preprocess, PREPROCESS, "preprocess")
     _check_device(device)
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if pretrained or random_weights:
-            raise InputError(
-                f"{model} is a folder with weights of its own: leave pretrained and random_weights out"
-            )
-        towers, label = _read_folder(folder), folder.resolve().name
-    else:
-        from weightgen.encoders import clip_named
-
-        towers = clip_named.load(model, pretrained, random_weights)
-        label = f"{model} {pretrained or 'random'}"
-    return CLIP(towers, label, device=device, precision=precision, preprocess=preprocess)
+    source = ClipSource(model, pretrained, random_weights)
+    return CLIP(source, device=device, precision=precision, preprocess=preprocess)
 
 
-def _read_folder(folder: Path) -> Towers:
-    if (folder / "open_clip_config.json").is_file():
-        from weightgen.encoders import clip_folder
+def load_encoder(
+    source: StrPath | Mapping[str, Any],
+    *,
+    device: str | torch.device = "cpu",
+    trust_remote_code: bool = False,
+) -> Encoder:
+    """Load an encoder of any kind.
 
-        return clip_folder.load(folder)
-    if (folder / "config.json").is_file():
-        from weightgen.encoders import clip_transformers
+    Args:
+        source: a folder that an encoder's `save_pretrained` wrote, the folder of a CLIP, or a description:
+            {"model": …, "pretrained": …} for `load_clip`, or {"_component_": "my.module.Encoder", …} with the
+            arguments of a class or function of one's own.
+        device: where it runs.
+        trust_remote_code: whether classes that are not weightgen's may be imported and run.
 
-        return clip_transformers.load(folder)
-    raise InputError(
-        f"{folder} holds no CLIP: expected open_clip_config.json with open_clip_model.safetensors, "
-        "or a transformers CLIP's config.json with model.safetensors"
-    )
+    Raises:
+        InputError: no such folder, a class that is not weightgen's, or one that is no `Encoder`.
+    """
+    _check_device(device)
+    if isinstance(source, Mapping):
+        return _described(dict(source), device, trust_remote_code)
+    path = Path(source).expanduser() / "encoder.json"
+    if not path.is_file():
+        return load_clip(str(source), device=device)
+    record = read_json(path)
+    if not isinstance(record, dict) or "class" not in record:
+        raise InputError(f"{path} names no class: it is no saved encoder")
+    kind = class_named(record["class"], trust_remote_code)
+    return check_encoder(kind.from_pretrained(path.parent, device=device))
+
+
+def _described(source: dict[str, Any], device: str | torch.device, trust_remote_code: bool) -> Encoder:
+    if "_component_" not in source:
+        return load_clip(**source, device=device)
+    kind = class_named(source.pop("_component_"), trust_remote_code)
+    try:
+        return check_encoder(kind(**source))
+    except TypeError as error:
+        raise InputError(f"the encoder cannot be made: {error}") from error
+
+
+def check_encoder(encoder: Any) -> Encoder:
+    """Return an encoder that fulfils the contract.
+
+    Raises:
+        InputError: a method or attribute is missing.
+    """
+    missing = [name for name in CONTRACT if not hasattr(encoder, name)]
+    if missing:
+        raise InputError(
+            f"{type(encoder).__name__} is no Encoder: it lacks {', '.join(missing)} (see weightgen.protocols.Encoder)"
+        )
+    return encoder
 
 
 def _check(value: str, known: Sequence[str], what: str) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from weightgen.encoders.clip import ImageTextEncoder
+from weightgen.errors import InputError
+from weightgen.protocols import Encoder
+from weightgen.storage.images import read_image, to_rgb
+
+Picture = Image.Image | str | os.PathLike[str]
+"""A PIL image, or the path of an image file."""
 
 
 class Classifier(nn.Module):
@@ -24,7 +31,7 @@ class Classifier(nn.Module):
     answer_embeds: Tensor
 
     def __init__(
-        self, network: nn.Module, encoder: ImageTextEncoder, answers: Sequence[str], answer_embeds: Tensor
+        self, network: nn.Module, encoder: Encoder, answers: Sequence[str], answer_embeds: Tensor
     ) -> None:
         super().__init__()
         self.network = network
@@ -42,10 +49,53 @@ class Classifier(nn.Module):
         return logits
 
     @torch.no_grad()
-    def probabilities(self, images: Sequence[Any]) -> Tensor:
-        """Probability of each answer for N images (PIL images, or a tensor that the encoder takes), with shape (N, C)."""
-        return self(self.encoder.encode_images(images)).softmax(dim=-1)
+    def probabilities(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
+        """Probability of each answer.
 
-    def predict(self, images: Sequence[Any]) -> list[str]:
-        """The likeliest answer for each of N images."""
-        return [self.answers[i] for i in self.probabilities(images).argmax(dim=-1).tolist()]
+        Args:
+            images: N images or paths, one of them alone, or a tensor that the encoder takes.
+
+        Returns:
+            With shape (N, C), where N is 1 for an image alone.
+
+        Raises:
+            InputError: an image that cannot be read.
+        """
+        given: Any = images
+        if _is_one(given):
+            given = [given]
+        if not isinstance(given, Tensor):
+            given = [open_picture(picture) for picture in given]
+        return self(self.encoder.encode_images(given)).softmax(dim=-1)
+
+    @overload
+    def predict(self, images: Picture) -> str: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, images: Sequence[Picture] | Tensor) -> list[str]: ...
+
+    def predict(self, images: Picture | Sequence[Picture] | Tensor) -> str | list[str]:
+        """The likeliest answer for each of N images, or for one image or path alone.
+
+        Raises:
+            InputError: an image that cannot be read.
+        """
+        found = [self.answers[i] for i in self.probabilities(images).argmax(dim=-1).tolist()]
+        return found[0] if _is_one(images) else found
+
+
+def _is_one(images: Any) -> bool:
+    return isinstance(images, Image.Image | str | os.PathLike)
+
+
+def open_picture(picture: Any) -> Image.Image:
+    """A PIL image or the path of one, as RGB.
+
+    Raises:
+        InputError: it is neither, or cannot be read.
+    """
+    if isinstance(picture, Image.Image):
+        return to_rgb(picture)
+    if not isinstance(picture, str | os.PathLike):
+        raise InputError(f"got a {type(picture).__name__}: give a PIL image or the path of one")
+    return read_image(picture)

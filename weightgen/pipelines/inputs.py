@@ -6,24 +6,20 @@ Notation: B prompts, E text embedding, D support embedding.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
-from weightgen.data.meta_vqa.templates import answer_texts
-from weightgen.encoders.clip import CLIP
+from weightgen.data.meta_vqa.templates import check_template, make_template
 from weightgen.errors import InputError
 from weightgen.guidance import ClassifierFreeGuidance, TextAndSupportGuidance
-from weightgen.hypernets import SupportHNet
+from weightgen.pipelines.support_sets import Support, support_list
 from weightgen.protocols import Denoiser
-from weightgen.tasks import Examples
 
-Support = tuple[Sequence[Any], Sequence[Any]]
-"""(images, labels): PIL images or paths; numbers of answers or the answers themselves."""
+Guide = Callable[[Denoiser], Denoiser]
+"""Denoiser → guided denoiser, which is a `Denoiser` again."""
 
 
 class Condition(NamedTuple):
@@ -35,7 +31,7 @@ class Condition(NamedTuple):
     """
 
     embeds: Tensor
-    guide: Callable[[Denoiser], Denoiser]
+    guide: Guide
 
 
 def guided_condition(
@@ -80,6 +76,87 @@ def guided_condition(
     return Condition(joined, lambda denoiser: ClassifierFreeGuidance(denoiser, scale))
 
 
+class Request(NamedTuple):
+    """What was asked for, checked.
+
+    Attributes:
+        size: B.
+        prompts: B questions; empty texts where embeddings or examples were given.
+        choices: the answers of each, or None.
+        templates: B statements with one `{}`.
+        supports: a support set for each, or None.
+    """
+
+    size: int
+    prompts: list[str]
+    choices: list[list[str]] | None
+    templates: list[str]
+    supports: list[Support] | None
+
+
+def check_request(
+    prompt: str | Sequence[str] | None,
+    prompt_embeds: Tensor | None,
+    answers: Sequence[str] | Sequence[Sequence[str]] | None,
+    support: Support | Sequence[Support] | None,
+    template: str | None,
+) -> Request:
+    """Check all that a pipeline is called with, before any work.
+
+    Raises:
+        InputError: neither a question nor examples, or both a prompt and embeddings; see also `check_prompts`, `check_answers`,
+            `support_list`.
+    """
+    if (prompt is None) == (prompt_embeds is None) and not (prompt is None and support is not None):
+        raise InputError("give either a prompt or prompt_embeds, or examples as support=(images, labels)")
+    prompts = check_prompts(prompt) if prompt is not None else None
+    asked = len(prompts) if prompts is not None else None if prompt_embeds is None else len(prompt_embeds)
+    supports = support_list(support, asked) if support is not None else None
+    count = len(supports) if supports is not None else asked or 0
+    choices = check_answers(answers, count) if answers is not None else None
+    if template is not None:
+        check_template(template, "template")
+    if choices and template is None and prompts is None:
+        raise InputError("answers need a template when there is no prompt, e.g. template='the star is {}'")
+    if supports is not None and choices is None:
+        raise InputError("examples need the answers to choose from: call the pipeline with answers=[...]")
+    prompts = prompts or [""] * count
+    templates = [template or make_template(text) for text in prompts]
+    return Request(count, prompts, choices, templates, supports)
+
+
+def check_scales(scales: Sequence[float], guidable: bool) -> None:
+    """Refuse guidance of a prior that was trained without conditioning dropout; `scales` are those in use.
+
+    Raises:
+        InputError: a scale other than 1.
+    """
+    if guidable or list(scales) == [1] * len(scales):
+        return
+    raise InputError(
+        f"this model was trained without conditioning dropout and cannot be guided: write guidance_scale=1, got {scales[0]}"
+        if len(scales) == 1
+        else f"without conditioning dropout there is no guidance: write 1 for both scales, got {list(scales)}"
+    )
+
+
+def streams(generator: Generator | Sequence[Generator] | None, prompts: int, samples: int) -> list[Generator]:
+    """One generator per (prompt, sample), in that order.
+
+    Raises:
+        InputError: another number of generators than of prompts.
+    """
+    if isinstance(generator, Sequence):
+        if len(generator) != prompts:
+            raise InputError(
+                f"expected one generator, or one for each of {prompts} prompts, got {len(generator)}"
+            )
+        return [stream for one in generator for stream in streams(one, 1, samples)]
+    # Drawn one by one: torch draws longer tensors in another order, and the first samples must not depend on their number.
+    seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(samples)]
+    return [Generator().manual_seed(seed) for _ in range(prompts) for seed in seeds]
+
+
 def check_prompts(prompt: str | Sequence[str]) -> list[str]:
     """One question or several, as a list.
 
@@ -115,103 +192,3 @@ def check_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: int
         if len({" ".join(str(answer).lower().split()) for answer in some}) < len(some):
             raise InputError(f"answers must differ, and not by capitals or spaces alone, got {some}")
     return lists  # type: ignore[return-value]
-
-
-def support_list(support: Support | Sequence[Support], prompts: int | None) -> list[Support]:
-    """One support set for each prompt: a tuple is for all of them, a list has one for each.
-
-    Raises:
-        InputError: it is neither, or has another number.
-    """
-    sets = [support] * (prompts or 1) if isinstance(support, tuple) else list(support)
-    for one in sets:
-        if not isinstance(one, tuple) or len(one) != 2:
-            raise InputError(f"support must be (images, labels), or a list of such pairs, got {one!r:.80}")
-    if len(sets) != (prompts or len(sets)) or not sets:
-        raise InputError(
-            f"expected one support set, or one for each of {prompts or 1} prompts, got {len(sets)}"
-        )
-    return sets
-
-
-@torch.no_grad()
-def embed_support(
-    clip: CLIP, hypernet: SupportHNet, support: Support, answers: Sequence[str], template: str
-) -> Tensor:
-    """The support embedding (D,) of labelled images.
-
-    Args:
-        clip: embeds images and answers.
-        hypernet: embeds support sets.
-        support: images and labels.
-        answers: what the labels are about.
-        template: statement with one `{}` in which the answers are embedded.
-
-    Raises:
-        InputError: see `check_support_set`, or an image that cannot be read.
-    """
-    labels = check_support_set(support, answers)
-    images = clip.encode_images([_opened(image, number) for number, image in enumerate(support[0])])
-    choices = clip.encode_texts(answer_texts(template, answers))
-    examples = Examples(images[None].clone(), torch.tensor(labels, device=images.device)[None])
-    return hypernet.encode(examples, choices[None].clone())[0]
-
-
-def check_support_set(support: Support, answers: Sequence[str]) -> list[int]:
-    """The labels of a support set as numbers of answers.
-
-    Raises:
-        InputError: no examples, another number of labels than of images, a label that is missing or no answer, or an answer that has no
-            example.
-    """
-    images, labels = support
-    if isinstance(images, str | os.PathLike | Image.Image) or isinstance(labels, str):
-        raise InputError("support takes lists: support=([image, image], ['red', 'green'])")
-    if len(images) != len(labels):
-        raise InputError(
-            f"expected one label for each image of the support set, got {len(images)} images and {len(labels)} labels"
-        )
-    if all(label is None for label in labels):
-        raise InputError("the support set has no labelled example: give at least one for each answer")
-    found = [_number(label, place, answers) for place, label in enumerate(labels)]
-    bare = [answer for number, answer in enumerate(answers) if number not in found]
-    if bare:
-        raise InputError(
-            f"the answer {bare[0]!r} has no example in the support set: add one, or leave the answer out"
-        )
-    return found
-
-
-def _number(label: Any, place: int, answers: Sequence[str]) -> int:
-    if label is None:
-        raise InputError(f"example {place} of the support set has no label: leave it out")
-    if isinstance(label, str):
-        if label not in answers:
-            raise InputError(
-                f"example {place} of the support set is labelled {label!r}, which is none of {list(answers)}"
-            )
-        return list(answers).index(label)
-    if isinstance(label, bool) or not hasattr(label, "__index__"):
-        raise InputError(
-            f"example {place} of the support set has the label {label!r}: give an answer or its number"
-        )
-    number = label.__index__()
-    if not 0 <= number < len(answers):
-        raise InputError(
-            f"example {place} of the support set has the label {number}, but answers have the numbers 0 to {len(answers) - 1}"
-        )
-    return int(number)
-
-
-def _opened(image: Any, place: int) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if not isinstance(image, str | os.PathLike):
-        raise InputError(
-            f"example {place} of the support set is a {type(image).__name__}: give a PIL image or the path of one"
-        )
-    try:
-        with Image.open(image) as file:
-            return file.convert("RGB")
-    except OSError as error:
-        raise InputError(f"cannot read the image {image}: {error}") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from weightgen.errors import InputError
@@ -28,8 +29,19 @@ def check_kind(scheduler: Any) -> str:
 
 
 def signal_and_noise(scheduler: Any, times: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal a and noise σ at integer times (B,), both with shape (B, 1), with the type and device of `like`."""
-    square = scheduler.alphas_cumprod.to(like)[times].unsqueeze(-1)
+    """Signal a and noise σ at times (B,), both with shape (B, 1), with the type and device of `like`.
+
+    Between integer times, where the Euler and Heun schedulers step, σ / a is interpolated linearly as they do it.
+    """
+    squares = scheduler.alphas_cumprod.to(like)
+    if times.is_floating_point():
+        ratios = ((1 - squares) / squares).sqrt()
+        below = times.floor().long().clamp(0, len(squares) - 1)
+        above = (below + 1).clamp(max=len(squares) - 1)
+        ratio = torch.lerp(ratios[below], ratios[above], (times - below).to(ratios))
+        square = (1 / (1 + ratio.square())).unsqueeze(-1)
+    else:
+        square = squares[times].unsqueeze(-1)
     return square.sqrt(), (1 - square).sqrt()
 
 

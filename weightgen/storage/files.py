@@ -30,6 +30,20 @@ def check_new(target: StrPath) -> None:
         raise InputError(f"{target} exists already: remove it or choose another place to write to")
 
 
+def check_output(target: StrPath) -> None:
+    """Refuse a file that cannot be written; before long work whose result it is to be. An existing file may be replaced.
+
+    Raises:
+        InputError: `target` is a folder, or lies where nothing can be written.
+    """
+    final = Path(os.path.realpath(target))
+    if final.is_dir():
+        raise InputError(f"{target} is a folder: expected the name of a file to write")
+    parent = next(folder for folder in final.parents if folder.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        raise InputError(f"cannot write {target}: {parent} is no folder that can be written to")
+
+
 @contextmanager
 def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path beside `target`; rename what was made there to `target`, or remove it on any exception.

@@ -1,14 +1,17 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from weightgen import InputError
 from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed
 from weightgen.data.features.images import ImageStore
 from weightgen.data.features.store import FeatureStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
-from weightgen.encoders.clip import ImageTextEncoder
 from weightgen.encoders.load import load_clip
+from weightgen.protocols import Encoder
 
 NAMES = [f"image{i:02d}" for i in range(21)]
 TEXTS = ["what color is the object?", *"red green blue object is".split()]
@@ -101,8 +104,14 @@ def test_an_error_in_a_thread_is_raised(folder, images, tmp_path, monkeypatch):
         embed(tmp_path / "x", clip, images, workers=3)
 
 
-class Own:
-    """A bring-your-own encoder: images by their mean colour, texts by their length; dimensions differ."""
+class Own(Encoder):
+    """A bring-your-own encoder: images by their mean colour, texts by their length, questions by their words."""
+
+    name, digest, image_dim, text_dim = "own", "0123", 3, 2
+
+    @property
+    def question_dim(self):
+        return 1
 
     def encode_images(self, images):
         return torch.stack(
@@ -112,13 +121,40 @@ class Own:
     def encode_texts(self, texts):
         return torch.tensor([[len(text), text.count("e")] for text in texts], dtype=torch.float32)
 
+    def encode_questions(self, texts):
+        return torch.tensor([[len(text.split())] for text in texts], dtype=torch.float32)
+
 
 def test_an_encoder_of_ones_own(images, tmp_path):
-    assert isinstance(Own(), ImageTextEncoder)
+    assert isinstance(Own(), Encoder)
     store = finished(embed(tmp_path / "x", Own(), images, workers=3))
-    assert store.dim("images") == 3 and store.dim("answers") == store.dim("questions") == 2
+    assert [store.dim(kind) for kind in ("images", "answers", "questions")] == [3, 2, 1]
     expected = Own().encode_images([images.open(name) for name in NAMES])
     torch.testing.assert_close(store.embeds("images", torch.arange(21)), expected)
+    assert store.embeds("questions", torch.tensor([0])).item() == 5
+
+
+def test_the_encoder_is_saved_beside_its_features(folder, images, tmp_path):
+    clip = load_clip(str(folder))
+    writer = embed(tmp_path / "x", clip, images)
+    with pytest.raises(InputError, match="another encoder .e. than"):
+        finished(writer).check_encoder(clip)
+    plan = FeaturePlan(f"{clip.digest} fp32", NAMES, TEXTS[:1], TEXTS[1:], "single", 4, 10)
+    writer = FeatureWriter(tmp_path / "y", plan)
+    writer.begin()
+    left = writer.unfinished()
+    embed_texts(writer, clip, [shard for shard in left if shard[0] != "images"])
+    embed_images(writer, clip, images, [number for kind, number in left if kind == "images"])
+    writer.finish({}, clip)
+    shutil.rmtree(folder)  # nothing beside the features is needed
+    moved = shutil.move(tmp_path / "y", tmp_path / "elsewhere")
+    store = FeatureStore(moved)
+    assert torch.equal(store.load_encoder().encode_texts(TEXTS), clip.encode_texts(TEXTS))
+    for path in store.folder.rglob("*.json"):
+        assert str(tmp_path) not in path.read_text(), path
+    shutil.rmtree(store.folder / "encoder")
+    with pytest.raises(InputError, match="does not hold its encoder"):
+        store.load_encoder()
 
 
 def test_names_of_a_data_set():

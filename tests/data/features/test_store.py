@@ -131,7 +131,7 @@ def test_an_unfinished_store_is_not_taken_for_a_whole_one(tmp_path):
     writer.begin()
     write(writer)
     for open_it in (lambda: FeatureStore(tmp_path / "features" / "x"), lambda: find_features(tmp_path, "x")):
-        with pytest.raises(InputError, match="is unfinished: run embed_clip again"):
+        with pytest.raises(InputError, match="is unfinished: run recipes/embed.py again"):
             open_it()
     with pytest.raises(InputError, match="no features yet"):
         find_features(tmp_path)

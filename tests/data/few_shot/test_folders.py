@@ -56,7 +56,7 @@ def test_wrong_use(tmp_path):
     with pytest.raises(InputError, match="'a' is in two splits"):
         prepare_from_folders(splits | {"more": splits["train"]}, out)
     (tmp_path / "train" / "a" / "0.png").write_bytes(b"half")
-    with pytest.raises(InputError, match="no readable image"):
+    with pytest.raises(InputError, match="is not an image that can be read"):
         prepare_from_folders(splits, out)
     (tmp_path / "train" / "d").mkdir()
     (tmp_path / "train" / "a" / "0.png").unlink()

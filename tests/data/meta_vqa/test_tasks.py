@@ -167,7 +167,7 @@ def test_tasks_that_become_too_small_are_left_out(split, tmp_path):
 )
 def test_what_has_no_features_is_named(tmp_path, change):
     store = make_store(tmp_path / "x")
-    with pytest.raises(InputError, match="has no features of .*(new|was|99).*run embed_clip again"):
+    with pytest.raises(InputError, match="has no features of .*(new|was|99).*run recipes/embed.py again"):
         MetaVQATasks(datasets.Dataset.from_list([TASKS[0] | change]), store)
 
 

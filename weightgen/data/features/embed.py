@@ -21,13 +21,16 @@ from torch import Tensor
 from weightgen.data.features.images import BrokenImage, ImageStore
 from weightgen.data.features.writer import FeatureWriter
 from weightgen.data.meta_vqa.templates import answer_texts
-from weightgen.encoders.clip import CLIP, ImageTextEncoder
+from weightgen.encoders.clip import CLIP
+from weightgen.encoders.paired import PairedEncoder
+from weightgen.protocols import Encoder
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["embed_images", "embed_texts", "names_to_embed"]
 
+OWN = (CLIP, PairedEncoder)  # those that may be called from several threads
 T = TypeVar("T")
 
 
@@ -52,7 +55,7 @@ def names_to_embed(splits: Mapping[str, datasets.Dataset]) -> dict[str, list[str
 
 
 def embed_texts(
-    writer: FeatureWriter, encoder: ImageTextEncoder, shards: Iterable[tuple[str, int]], workers: int = 1
+    writer: FeatureWriter, encoder: Encoder, shards: Iterable[tuple[str, int]], workers: int = 1
 ) -> None:
     """Embed shards of texts.
 
@@ -63,16 +66,17 @@ def embed_texts(
         workers: the number of threads, on a CPU.
     """
     parallel = _parallel(encoder)
+    embed = {"questions": encoder.encode_questions, "answers": encoder.encode_texts}
     for kind, number in shards:
         batches = _cut(writer.plan.shards(kind)[number], writer.plan.batch_size)
         with _threads_in_torch(1 if parallel else None):
-            pieces = list(_ahead(encoder.encode_texts, batches, workers if parallel else 1))
+            pieces = list(_ahead(embed[kind], batches, workers if parallel else 1))
         writer.write(kind, number, torch.cat(pieces))
 
 
 def embed_images(
     writer: FeatureWriter,
-    encoder: ImageTextEncoder,
+    encoder: Encoder,
     store: ImageStore,
     numbers: Iterable[int],
     *,
@@ -124,7 +128,7 @@ class _Batch(NamedTuple):
     failed: dict[str, str]
 
 
-def _decoded(store: ImageStore, encoder: ImageTextEncoder, names: Sequence[str]) -> _Batch:
+def _decoded(store: ImageStore, encoder: Encoder, names: Sequence[str]) -> _Batch:
     prepare = getattr(encoder, "preprocess", lambda image: image)
     images: Any = []
     failed: dict[str, str] = {}
@@ -135,20 +139,20 @@ def _decoded(store: ImageStore, encoder: ImageTextEncoder, names: Sequence[str])
             failed[name] = str(error)
     if images and isinstance(images[0], Tensor):
         images = torch.stack(images)
-        if isinstance(encoder, CLIP) and encoder.device.type == "cuda":
+        if isinstance(encoder, OWN) and encoder.device.type == "cuda":
             images = images.pin_memory()  # lets the copy to the device overlap with the computation
     return _Batch(len(names), images, failed)
 
 
-def _encoded(encoder: ImageTextEncoder, batch: _Batch) -> _Batch:
+def _encoded(encoder: Encoder, batch: _Batch) -> _Batch:
     if len(batch.images) == 0:  # all failed: embed anything, to know the dimension
         return batch._replace(images=encoder.encode_images([Image.new("RGB", (64, 64))])[:0])
     return batch._replace(images=encoder.encode_images(batch.images))
 
 
-def _parallel(encoder: ImageTextEncoder) -> bool:
+def _parallel(encoder: Encoder) -> bool:
     """Whether several threads may encode at once; a user's own encoder need not bear it."""
-    return isinstance(encoder, CLIP) and encoder.device.type == "cpu"
+    return isinstance(encoder, OWN) and encoder.device.type == "cpu"
 
 
 def _ahead(work: Callable[[Any], T], items: Iterable[Any], workers: int) -> Iterator[T]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
+from weightgen.storage.images import read_image
 
 __all__ = ["BrokenImage", "ImageStore"]
 
@@ -71,12 +72,9 @@ class ImageStore:
         if len(matches) > 1:
             raise BrokenImage(f"ambiguous: {matches[0][0]} and {matches[1][0]}")
         try:
-            with Image.open(self._source(*matches[0])) as image:
-                return image.convert("RGB")
-        except Exception as error:  # decoders fail in many ways on broken files
-            raise BrokenImage(
-                f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"
-            ) from error
+            return read_image(self._source(*matches[0]))
+        except (InputError, OSError, zipfile.BadZipFile, RuntimeError) as error:
+            raise BrokenImage(f"cannot be decoded: {' '.join(str(error).split())}") from error
 
     def _matches(self, name: str) -> list[tuple[PurePosixPath, Path | None]]:
         wanted = PurePosixPath(name)

@@ -4,8 +4,9 @@
                               index.json                 the shards, and what could not be read
                               images-00000.safetensors   `embeds` (N, E); the N names in its metadata
                               questions-…, answers-…     likewise, each text being its own name
+                              encoder/                   how to get the encoder again (`Encoder.save_pretrained`)
 
-Notation: N names, E embedding. `feature_writer` makes such a folder.
+Notation: N names, E embedding, of a length of its own for each kind. `writer` makes such a folder.
 """
 
 import json
@@ -15,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError
+from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath, read_json, read_metadata, read_tensors
 
 __all__ = ["FORMAT", "KINDS", "FeatureStore", "find_features", "partial_folder", "shard_names"]
@@ -43,7 +46,7 @@ class FeatureStore:
         self.folder = Path(folder)
         if not (self.folder / "index.json").is_file():
             unfinished = partial_folder(folder).is_dir()
-            state = "is unfinished: run embed_clip again to go on" if unfinished else "does not exist"
+            state = "is unfinished: run recipes/embed.py again to go on" if unfinished else "does not exist"
             raise InputError(f"the feature store {folder} {state}")
         self.index: dict[str, Any] = read_json(self.folder / "index.json")
         if self.index.get("format") != FORMAT:
@@ -106,6 +109,40 @@ class FeatureStore:
             found[here] = shards[number][rows[here] - (ends[number] - len(shards[number]))]
         return found
 
+    @property
+    def encoder_digest(self) -> str:
+        """The digest of the encoder that made the features."""
+        return str(self.plan.get("encoder")).split()[0]  # the precision follows it
+
+    def load_encoder(self, device: str | torch.device = "cpu", trust_remote_code: bool = False) -> Encoder:
+        """Load the encoder that made the features.
+
+        Args:
+            device: where it runs.
+            trust_remote_code: whether a class that is not weightgen's may be imported and run.
+
+        Raises:
+            InputError: the store does not say how to get it, or it is another one by now.
+        """
+        folder = self.folder / "encoder"
+        if not folder.is_dir():
+            raise InputError(f"{self.folder} does not hold its encoder: run recipes/embed.py again")
+        encoder = load_encoder(folder, device=device, trust_remote_code=trust_remote_code)
+        self.check_encoder(encoder)
+        return encoder
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Refuse an encoder that is not the one of these features.
+
+        Raises:
+            InputError: the digests differ.
+        """
+        if encoder.digest != self.encoder_digest:
+            raise InputError(
+                f"{self.folder} was made with another encoder ({self.encoder_digest[:12]}) than {encoder.name} "
+                f"({encoder.digest[:12]}): run recipes/embed.py with that one"
+            )
+
 
 def shard_names(path: Path) -> tuple[list[str], dict[str, str]]:
     """The names of a shard's rows, and those that could not be read with the reasons.
@@ -116,7 +153,7 @@ def shard_names(path: Path) -> tuple[list[str], dict[str, str]]:
     try:
         shard = json.loads(read_metadata(path)["shard"])
     except KeyError as error:
-        raise InputError(f"{path} is not a shard of features: run embed_clip again") from error
+        raise InputError(f"{path} is not a shard of features: run recipes/embed.py again") from error
     return shard["names"], shard["failed"]
 
 
@@ -140,7 +177,7 @@ def find_features(dataset: StrPath, name: str | None = None) -> FeatureStore:
     there = [each for each in there if not each.endswith(".partial")]
     if name is None:
         if not there:
-            raise InputError(f"{dataset} has no features yet: run embed_clip first")
+            raise InputError(f"{dataset} has no features yet: run recipes/embed.py first")
         if len(there) > 1:
             raise InputError(f"{dataset} has several features: name one of {', '.join(there)}")
         name = there[0]

@@ -10,16 +10,18 @@ do not depend on which process computes which shard, nor in how many runs.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from weightgen.data.features.store import FORMAT, KINDS, partial_folder, shard_names
 from weightgen.errors import InputError
+from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
 
 __all__ = ["FeaturePlan", "FeatureWriter"]
@@ -171,11 +173,31 @@ class FeatureWriter:
             k: v for path in sorted(self.partial.glob("*.failed.json")) for k, v in read_json(path).items()
         }
 
-    def finish(self, facts: Mapping[str, Any]) -> dict[str, str]:
+    def refuse(self, failed: Mapping[str, str]) -> NoReturn:
+        """Stop because of images that cannot be read, and list them in a file.
+
+        Args:
+            failed: their names, with the reasons.
+
+        Raises:
+            InputError: always, saying how many are missing, how many are broken, and what to do.
+        """
+        missing = sum(reason == "missing" for reason in failed.values())
+        path = self.partial / "failed.json"
+        write_json(path, dict(failed))
+        name, reason = min(failed.items())
+        raise InputError(
+            f"of {len(self.plan.images)} images {missing} are missing and {len(failed) - missing} broken, "
+            f"for example {name} ({reason}); all are listed in {path}. "
+            "Put them in place, or leave them out with on_error=skip"
+        )
+
+    def finish(self, facts: Mapping[str, Any], encoder: Encoder | None = None) -> dict[str, str]:
         """Write the index and give the folder its name.
 
         Args:
             facts: further JSON for the index.
+            encoder: is saved beside the features, so that `FeatureStore.load_encoder` gets it again.
 
         Returns:
             The names that were left out because they could not be read, with the reasons.
@@ -193,7 +215,9 @@ class FeatureWriter:
                 shards[kind].append(self.path(kind, number).name)
         for path in self.partial.iterdir():  # temporary files of killed runs
             if path.name not in ["plan.json", *sum(shards.values(), [])]:
-                path.unlink()
+                _remove(path)
+        if encoder is not None:
+            encoder.save_pretrained(self.partial / "encoder")
         index = {"format": FORMAT, **facts, "shards": shards, "failed": failed}
         write_json(self.partial / "index.json", index)
         if self.folder.exists():
@@ -202,3 +226,10 @@ class FeatureWriter:
         else:
             self.partial.rename(self.folder)
         return failed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
+from weightgen.storage.images import read_image
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
@@ -101,9 +102,6 @@ def _refuse_repeated(names: Iterable[str]) -> None:
 
 
 def _read(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            small = image.convert("L" if grey else "RGB").resize((size, size), Image.Resampling.BILINEAR)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no readable image: {error}") from error
+    image = read_image(path)
+    small = (image.convert("L") if grey else image).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(small, dtype=np.uint8).reshape(size, size, 1 if grey else 3)

@@ -13,7 +13,7 @@ from weightgen.data.features.store import FeatureStore
 from weightgen.errors import InputError
 
 PARTS = ("support", "query")
-AGAIN = "they were made for another version of the data set, run embed_clip again"
+AGAIN = "they were made for another version of the data set, run recipes/embed.py again"
 
 
 class Rows(NamedTuple):

@@ -1,0 +1,47 @@
+"""Pictures as a tower wants them: resized, cropped and normalised by open_clip's operations."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from weightgen.storage.images import to_rgb
+
+
+class Preprocessing:
+    """From a picture to the tensor that an image tower takes, in two steps: one for threads, one for the device.
+
+    Args:
+        settings: open_clip's: `size`, `mean`, `std`, `interpolation`, `resize_mode`.
+        device: where `normalize` runs.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], device: str | torch.device = "cpu") -> None:
+        self.settings = dict(settings)
+        self.device = torch.device(device)
+        self._resize, mean, std = _transform(settings)
+        self._mean, self._std = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (mean, std))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Resize and crop one picture to (3, H, W) uint8; safe to call from several threads."""
+        return torch.from_numpy(np.array(self._resize(to_rgb(image)))).permute(2, 0, 1)
+
+    def normalize(self, batch: Tensor) -> Tensor:
+        """Normalise pixels (N, 3, H, W) of uint8 on the device; floats are taken as normalised already."""
+        batch = batch.to(self.device, non_blocking=True)
+        if not batch.is_floating_point():  # the very operations of torchvision, so that no bit differs
+            batch = batch.float().div_(255).sub_(self._mean).div_(self._std)
+        return batch
+
+
+def _transform(settings: Mapping[str, Any]) -> tuple[Callable[[Image.Image], Image.Image], Any, Any]:
+    """What open_clip does to a picture before it is a tensor, and the mean and std of its normalisation."""
+    from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
+    from torchvision.transforms import Compose, Normalize
+
+    *steps, to_tensor, normalize = image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms
+    assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalize, Normalize)
+    return Compose(steps), normalize.mean, normalize.std

@@ -1,0 +1,107 @@
+"""What a pipeline returns: sampled weights, and the classifiers that they make.
+
+Notation: B prompts, K samples of each, Z latent, P weights.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from weightgen.data.meta_vqa.templates import answer_texts
+from weightgen.errors import InputError
+from weightgen.pipelines.classifier import Classifier
+from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
+
+INFO = ("guidance_scale", "num_inference_steps", "temperature", "support_guidance_scale")
+"""How weights were sampled: what is saved with them."""
+
+
+@dataclass
+class GeneratedWeights:
+    """Weights sampled for B prompts.
+
+    Attributes:
+        weights: flat weights, with shape (B, K, P).
+        latents: what they were decoded from, with shape (B, K, Z).
+        prompts: the B prompts; empty texts where embeddings were given.
+        templates: B statements with one `{}`, in which the answers are embedded.
+        answers: the answers of each prompt, or None.
+        info: how they were sampled.
+    """
+
+    weights: Tensor
+    latents: Tensor
+    prompts: list[str]
+    templates: list[str]
+    answers: list[list[str]] | None
+    pipeline: WeightPipeline = field(repr=False)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def classifier(self, prompt: int = 0, sample: int = 0) -> Classifier:
+        """The classifier with sample `sample` of prompt `prompt`.
+
+        Raises:
+            InputError: the pipeline was called without answers.
+        """
+        if self.answers is None:
+            raise InputError(
+                "a classifier needs answers to choose from: call the pipeline with answers=[...]"
+            )
+        encoder, answers = self.pipeline.encoder, self.answers[prompt]
+        network = self.pipeline.network.with_weights(self.weights[prompt, sample])
+        embeds = encoder.encode_texts(answer_texts(self.templates[prompt], answers))
+        return Classifier(network, encoder, answers, embeds.clone())
+
+    def state_dict(self, prompt: int = 0, sample: int = 0) -> dict[str, Tensor]:
+        """The parameters of the base network by name, for `network.load_state_dict`."""
+        return self.pipeline.network.space.state_dict(self.weights[prompt, sample])
+
+    def save(self, path: StrPath, prompt: int = 0) -> None:
+        """Write the K samples of one prompt: `weights` (K, P) and `latents` (K, Z), with all else as metadata."""
+        record = {
+            "prompt": self.prompts[prompt],
+            "template": self.templates[prompt],
+            "encoder": self.pipeline.encoder.digest,
+            "answers": self.answers[prompt] if self.answers else None,
+            **self.info,
+        }
+        tensors = {"weights": self.weights[prompt], "latents": self.latents[prompt]}
+        write_tensors(path, tensors, metadata={"weightgen": json.dumps(record)})
+
+    @classmethod
+    def load(cls, path: StrPath, pipeline: WeightPipeline) -> GeneratedWeights:
+        """Read samples of one prompt that `save` wrote, onto the pipeline that sampled them.
+
+        Raises:
+            InputError: not such a file, or one of another model.
+        """
+        tensors, record = read_tensors(path), read_record(path)
+        if not {"weights", "latents"} <= tensors.keys():
+            raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
+        size = tensors["weights"].shape[-1]
+        if size != pipeline.network.space.size or record.get("encoder") != pipeline.encoder.digest:
+            raise InputError(f"{path} was sampled with another model: its weights do not fit this one")
+        info = {key: record[key] for key in INFO if key in record}
+        answers = [record["answers"]] if record["answers"] else None
+        weights, latents = (tensors[name][None].to(pipeline.device) for name in ("weights", "latents"))
+        return cls(weights, latents, [record["prompt"]], [record["template"]], answers, pipeline, info)
+
+
+def read_record(path: StrPath) -> dict[str, Any]:
+    """What `GeneratedWeights.save` stored beside the weights.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    text = read_metadata(path).get("weightgen")
+    if text is None:
+        raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
+    record: dict[str, Any] = json.loads(text)
+    return record

@@ -1,0 +1,77 @@
+"""The one reader of pictures: what any file shows on a screen, as RGB with 8 bits."""
+
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from weightgen.errors import InputError
+from weightgen.storage.files import StrPath
+
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read_image(source: StrPath | BinaryIO) -> Image.Image:
+    """Read the first frame of a picture file as RGB.
+
+    Args:
+        source: a path, or an open binary file.
+
+    Raises:
+        InputError: no such file, no picture, a truncated one, or one without a clear range of values.
+    """
+    name = getattr(source, "name", "the picture") if hasattr(source, "read") else str(source)
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        raise InputError(f"{name} is not an image that can be read: it is a folder")
+    try:
+        with Image.open(source) as image:
+            return to_rgb(image)
+    except FileNotFoundError as error:
+        raise InputError(f"{name} is not an image that can be read: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is not an image that can be read: its format is not known") from error
+    except Exception as error:  # decoders fail in many ways on broken files
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{name} is not an image that can be read: {reason}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture to RGB: turned as its EXIF data say, 16-bit and float values scaled, alpha on white.
+
+    Raises:
+        InputError: values whose range is not clear.
+    """
+    image.load()  # a file is read only here, and may end too early
+    image = _upright(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in (*SIXTEEN_BITS, "I", "F"):
+        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, KeyError, TypeError, struct.error):
+        return image  # damaged EXIF data say nothing about the orientation
+
+
+def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale grey values of 16 bits, or floats from 0 to 1, to 0 … 255; values of 8 bits stay as they are."""
+    whole = values.dtype != np.float32
+    wide = values.itemsize == 2  # of a file with 16 bits, even where the picture is dark
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+        raise InputError("grey values must be finite, and from 0 to 1, to 255 or to 65535")
+    if wide or values.max() > 255:
+        values = values / 257
+    elif not whole and values.max() <= 1:
+        values = values * 255
+    return values.round().astype(np.uint8)
