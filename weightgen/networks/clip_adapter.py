@@ -75,7 +75,14 @@ class CLIPAdapter(nn.Module, PyTorchModelHubMixin):
 
         Returns:
             Logits, with shape (*, N, C).
+
+        Raises:
+            InputError: embeddings of another length.
         """
+        if inputs.shape[-1] != self.embed_dim:
+            raise InputError(
+                f"expected embeddings of {self.embed_dim} numbers, got {inputs.shape[-1]}: features with image tokens need a TokenAdapter"
+            )
         x = unit(inputs) * math.sqrt(self.embed_dim) if self.normalize_inputs else inputs
         adapted = x + self._linear(self.out, functional.relu(self._linear(self.hidden, x)))
         return class_logits(adapted, answers, answer_mask, self.logit_scale)

@@ -49,6 +49,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         questions: the question of each task.
         answers: the answers of each task, in the order of the labels.
         templates: the statement of each task in which its answers are embedded, with one `{}`.
+        meanings: what each question means, the same for questions that ask the same in other words; empty where it is not known.
         sizes: the number of examples of each task, support and query together.
         kept: the row in `split` of each task.
 
@@ -68,12 +69,14 @@ class MetaVQATasks(Dataset[TaskBatch]):
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         self.templates: list[str] = table["template"].to_pylist()
+        self.meanings: list[str] = table["meaning"].to_pylist()
         texts = [answer_texts(*pair) for pair in zip(self.templates, self.answers, strict=True)]
         parts = {part: rows_of(table, part, store) for part in PARTS}
         self.sizes: list[int] = sum(rows.starts.diff() for rows in parts.values()).tolist()  # type: ignore[union-attr]
 
         used = torch.cat([rows.images for rows in parts.values()]).unique()
-        self._images = store.embeds("images", used).float().to(device)
+        # In the type of the store: token features in single precision would take twice the memory.
+        self._images = store.embeds("images", used).to(device)
         self._parts = {
             part: rows._replace(images=torch.searchsorted(used, rows.images)).to(device)
             for part, rows in parts.items()
@@ -100,7 +103,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         """Some of the tasks, by their numbers, in the given order."""
         rows = list(tasks)
         other = copy.copy(self)
-        for name in ("kept", "questions", "answers", "templates", "sizes"):
+        for name in ("kept", "questions", "answers", "templates", "meanings", "sizes"):
             setattr(other, name, [getattr(self, name)[row] for row in rows])
         index = torch.tensor(rows, dtype=torch.int64, device=self.device)
         other._parts = {part: examples.take(index) for part, examples in self._parts.items()}
@@ -169,7 +172,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
     def _examples(self, part: str, index: Tensor) -> Examples:
         images, labels, starts = self._parts[part]
         positions, mask = padded(starts, index)
-        inputs = self._images[images[positions]].masked_fill_(~mask[..., None], 0)
+        inputs = self._images[images[positions]].float().masked_fill_(~mask[..., None], 0)
         return Examples(inputs, labels[positions].masked_fill_(~mask, PADDING_LABEL))
 
 
