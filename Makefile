@@ -4,11 +4,15 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-slow lint meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow lint meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
-demo: $(READY)
-	$(VENV)/bin/python recipes/demo.py $(if $(filter command,$(origin PROMPT)),"prompt=$$PROMPT")
+PROMPTED = $(if $(filter command,$(origin PROMPT)),"prompt=$$PROMPT")
+
+demo: demo-scenes
+
+demo-scenes: $(READY)
+	$(VENV)/bin/python recipes/demo.py demo=scenes $(PROMPTED)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest
@@ -22,11 +26,11 @@ lint: $(READY)
 	$(VENV)/bin/mypy weightgen
 
 meta-vqa-check: $(READY)
-	$(VENV)/bin/python -m pytest -s tests/data/test_meta_vqa_golden.py
+	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
-# Needs no data and no training; BENCH passes settings on: make bench BENCH="sizes=[scenes] threads=4"
+# Needs no data and no training; BENCH passes settings on: make bench BENCH="repeats=10 threads=4"
 bench: $(READY)
-	$(VENV)/bin/python recipes/bench.py $(BENCH)
+	for name in adaptation episodes sampling; do $(VENV)/bin/python recipes/benchmarks/$$name.py $(BENCH) || exit; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from weightgen import training
 from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed, sample_images
 from weightgen.data.features.images import ImageStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
@@ -24,10 +25,9 @@ from weightgen.data.meta_vqa.disk import FACTS, load_meta_vqa
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.encoders.load import load_clip, load_encoder
 from weightgen.encoders.token_encoder import TokenEncoder
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.protocols import Encoder
 from weightgen.storage.files import read_json
-from weightgen.training.config import parse
 
 
 @dataclass
@@ -115,5 +115,4 @@ def main(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(parse(Config, __doc__))
+    training.run(main, Config, __doc__)

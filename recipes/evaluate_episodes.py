@@ -4,35 +4,34 @@
 
 Four figures: batch norm on the statistics of the query set (`transductive`, as in the paper) or of the support set (each query image for
 itself), and query images apart from the support images (`disjoint`) or drawn without regard to them (`overlapping`, as in the released
-code). With `watch=true` every new checkpoint of a run that goes on is evaluated, one line of JSON each. About 6 ms per episode and figure
-on one CPU thread (8 channels, 1-shot); on a busy machine, set OMP_NUM_THREADS=1.
+code). With `watch=true` every new state of a run that goes on is evaluated, one line of JSON each. Zhmoginov et al., 2022: table 1.
+About 6 ms per episode and figure on one CPU thread (8 channels, 1-shot); on a busy machine, set OMP_NUM_THREADS=1.
 """
 
 import json
-import math
 import sys
 import time
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import MISSING
 
+from weightgen import training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.hypernets.support_writer import check_support
 from weightgen.objectives.episodic import EpisodicLoss, episode_accuracies
+from weightgen.reports.tables import interval
+from weightgen.reports.timing import check_device
 from weightgen.storage.files import read_json, write_json
-from weightgen.storage.hub import load_part
-from weightgen.training.checkpoint import read_metrics
-from weightgen.training.config import component, parse
 
 
 @dataclass
 class Config:
-    run: str = MISSING  # output of train_hypertransformer
+    run: str = MISSING  # output of train_hypertransformer, finished or not
     data: str = MISSING  # folder of few-shot images
     output: str | None = None  # JSON file to write
     split: str = "test"
@@ -46,92 +45,75 @@ class Config:
     batch_size: int = 8
     watch: bool = False
     watch_every: float = 60.0  # seconds between looks
+    trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     seed: int = 1
     device: str = "cpu"
 
 
-def interval(accuracies: torch.Tensor) -> dict[str, float]:
-    """Mean and half the 95 % interval over episodes, in per cent."""
-    spread = 1.96 * accuracies.std().item() / math.sqrt(len(accuracies))
-    return {"accuracy": round(100 * accuracies.mean().item(), 2), "interval": round(100 * spread, 2)}
+def state_of(run: str) -> Path:
+    """The folder with the newest state: that of the unfinished run if there is one, else the output."""
+    unfinished = training.unfinished(run)
+    return unfinished if (unfinished / "training.json").is_file() else Path(run)
 
 
-def phases(run: Path) -> list[dict[str, Any]]:
-    """The settings of a run, and those with which it went on later."""
-    later = sorted(run.glob("training_from_*.json"), key=lambda path: int(path.stem.rpartition("_")[2]))
-    first = {"from_step": 0} | read_json(run / "training.json")
-    return [first, *({"from_step": int(p.stem.rpartition("_")[2])} | read_json(p) for p in later)]
-
-
-def evaluate(cfg: Config, arrays: FewShotArrays, settings: dict[str, Any]) -> dict[str, dict[str, float]]:
-    kind = {"_component_": settings["hypernet"]["_component_"]}
-    hypernet = load_part(component(kind), Path(cfg.run) / "hypernet").to(cfg.device).eval()
-    found = {}
-    for transductive in cfg.transductive:
-        for overlap in cfg.overlap:
-            episodes = Episodes(
-                arrays,
-                arrays.classes(cfg.split),
-                ways=hypernet.network.num_classes,
-                shots=settings["shots"] if cfg.shots is None else cfg.shots,
-                unlabeled=settings["unlabeled"] if cfg.unlabeled is None else cfg.unlabeled,
-                queries=cfg.queries,
-                batch_size=cfg.batch_size,
-                groups=cfg.groups,
-                overlap=overlap,
-                mean=settings["mean"],
-                std=settings["std"],
-                seed=cfg.seed,
-            )
-            check_support(episodes.batch(0).support, hypernet.network)
-            name = f"{'transductive' if transductive else 'support statistics'}, {'overlapping' if overlap else 'disjoint'}"
-            found[name] = interval(
-                episode_accuracies(EpisodicLoss(hypernet, transductive), episodes, cfg.episodes)
-            )
+def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path) -> dict[str, dict[str, float]]:
+    """The figures by protocol."""
+    hypernet = training.load_module(folder, "hypernet", cfg.device, cfg.trust_remote_code)
+    settings, network, found = training.read_facts(folder)["settings"], hypernet.network, {}
+    common = {
+        "ways": network.num_classes, "queries": cfg.queries, "batch_size": cfg.batch_size, "groups": cfg.groups, "seed": cfg.seed,
+        "shots": settings["shots"] if cfg.shots is None else cfg.shots, "mean": settings["mean"], "std": settings["std"],
+        "unlabeled": settings["unlabeled"] if cfg.unlabeled is None else cfg.unlabeled,
+    }  # fmt: skip
+    for transductive, overlap in product(cfg.transductive, cfg.overlap):
+        episodes = Episodes(arrays, arrays.classes(cfg.split), overlap=overlap, **common)
+        check_support(episodes.batch(0).support, network)
+        sets = "overlapping" if overlap else "disjoint"
+        accuracies = episode_accuracies(EpisodicLoss(hypernet, transductive), episodes, cfg.episodes)
+        found[f"{'transductive' if transductive else 'support statistics'}, {sets}"] = interval(accuracies)
     return found
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that this machine does not have.
-
-    Raises:
-        InputError: naming it.
-    """
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"cannot compute on {name!r}: {str(error).splitlines()[0]}") from error
+def report_on(cfg: Config, arrays: FewShotArrays, folder: Path, step: int) -> dict[str, Any]:
+    """Evaluate the state of a run after `step`."""
+    rows = [row for row in training.read_metrics(folder / "metrics.jsonl") if row["step"] <= step]
+    settings, phases = training.read_facts(folder)["settings"], read_json(folder / "run.json")["phases"]
+    return {
+        "step": step,
+        "episodes_trained": int(rows[-1]["episodes"]),
+        "split": cfg.split,
+        "episodes": cfg.episodes,
+        "queries_per_class": cfg.queries,
+        "groups": cfg.groups,
+        "seed": cfg.seed,
+        "results": evaluate(cfg, arrays, folder),
+        "command": " ".join(["python", *sys.argv]),
+        "training": {"settings": settings, "phases": phases},
+    }
 
 
 def main(cfg: Config) -> None:
-    run = Path(cfg.run)
-    if not (run / "metrics.jsonl").exists() and not cfg.watch:
-        raise InputError(f"{run} has no checkpoint yet: write watch=true to wait for one")
+    if not (state_of(cfg.run) / "training.json").is_file() and not cfg.watch:
+        raise InputError(f"{cfg.run} has no checkpoint yet: write watch=true to wait for one")
     if cfg.episodes < 2 or not cfg.transductive or not cfg.overlap:
-        raise InputError(
-            "expected at least two episodes, for an interval, and something in transductive and overlap"
-        )
+        raise InputError("expected at least two episodes, and something in transductive and overlap")
     check_device(cfg.device)
-    arrays = FewShotArrays(cfg.data)
-    seen = None
+    arrays, seen = FewShotArrays(cfg.data), None
     while True:
-        rows = read_metrics(run / "metrics.jsonl")
-        if rows and rows[-1]["step"] != seen:
-            seen, training = rows[-1]["step"], phases(run)
-            results = evaluate(cfg, arrays, training[-1])
-            report = {"step": seen, "episodes_trained": int(rows[-1]["episodes"]), "split": cfg.split,
-                      "episodes": cfg.episodes, "queries_per_class": cfg.queries, "groups": cfg.groups, "seed": cfg.seed,
-                      "results": results, "command": " ".join(["python", *sys.argv]), "training": training}  # fmt: skip
+        folder = state_of(cfg.run)
+        facts = training.read_facts(folder) if (folder / "training.json").is_file() else {"step": seen}
+        if facts["step"] != seen:
+            seen = facts["step"]
+            report = report_on(cfg, arrays, folder, seen)
             print(
                 json.dumps({key: report[key] for key in ("step", "episodes_trained", "results")}), flush=True
             )
             if cfg.output:
                 write_json(cfg.output, report)
-        if not cfg.watch or (seen and seen >= phases(run)[-1]["steps"]):
+        if not cfg.watch or (seen and seen >= facts["settings"]["steps"]):
             return
         time.sleep(cfg.watch_every)
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(parse(Config, __doc__))
+    training.run(main, Config, __doc__)

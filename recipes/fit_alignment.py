@@ -19,23 +19,17 @@ from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
+from weightgen import training
 from weightgen.encoders.alignment import fit_alignment, retrieval
 from weightgen.encoders.image_tower import ImageTower
 from weightgen.encoders.paired import PairedEncoder
 from weightgen.encoders.text_tower import TextTower
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.storage.files import check_new
 from weightgen.storage.images import read_image
-from weightgen.training.config import parse
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-TEMPLATES = [
-    "{}",
-    "a photo of a {}",
-    "this is a picture of the {}",
-    "there is a {} in the photo",
-    "it is a {}",
-]
+TEMPLATES = ["{}", "a photo of a {}", "this is a picture of the {}", "it is a {}"]
 
 
 @dataclass
@@ -59,16 +53,14 @@ def classes_of(cfg: Config) -> dict[str, list[Path]]:
     root = Path(cfg.images)
     if not root.is_dir():
         raise InputError(f"no folder {root}: expected a folder with a folder of pictures for each class")
-    found = {
-        folder.name: sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
-        for folder in sorted(root.iterdir())
-        if folder.is_dir()
-    }
-    for name, paths in found.items():
+    found = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
         if not paths:
-            raise InputError(f"the class folder {root / name} holds no picture")
-        random.Random(f"{cfg.seed} {name}").shuffle(paths)
-    return {name: paths[: cfg.per_class] for name, paths in found.items()}
+            raise InputError(f"the class folder {folder} holds no picture")
+        random.Random(f"{cfg.seed} {folder.name}").shuffle(paths)
+        found[folder.name] = paths[: cfg.per_class]
+    return found
 
 
 def choose_held_out(cfg: Config, names: list[str]) -> list[str]:
@@ -112,5 +104,4 @@ def main(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
-        main(parse(Config, __doc__))
+    training.run(main, Config, __doc__)

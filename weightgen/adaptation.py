@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.utils.checkpoint import checkpoint
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.metrics import task_loss
 from weightgen.protocols import Hypernetwork
 from weightgen.shots import draw_support
@@ -36,7 +36,8 @@ def gradient_descent(
     x ← x − lr ∇ₓ loss(x, data), `steps` times. `loss` is written for one task and batched with `vmap`.
 
     Args:
-        loss: (point of shape (D,), one task's data) → scalar. What it closes over is shared by all tasks.
+        loss: (point of shape (D,), one task's data) → scalar. Tensors that it closes over are shared by all
+            tasks.
         start: where to start, with shape (B, D).
         *data: tensors, or tuples and dictionaries of tensors, each with a leading dimension B.
         steps: number of steps, one for all or an integer tensor with shape (B,).
@@ -44,23 +45,23 @@ def gradient_descent(
         first_order: whether gradients count as constants when the result is differentiated (first-order MAML,
             Finn et al. 2017, section 5.2), which needs less time and memory.
         chunk_size: tasks differentiated at once; fewer need less memory.
-        checkpoint_steps: whether the activations of a step are dropped, and computed again when the result is differentiated. A step
-            then keeps B · D numbers, and the whole takes about twice the time. No effect in first order, which keeps no activations.
-            Does not work inside `torch.func` transforms.
+        checkpoint_steps: whether the activations of a step are dropped, and computed again when the result is
+            differentiated. A step then keeps B · D numbers, and the whole takes about twice the time. No
+            effect in first order, which keeps no activations. Does not work inside `torch.func` transforms.
 
     Returns:
         The adapted points, with shape (B, D).
     """
     checkpointed = checkpoint_steps and torch.is_grad_enabled() and not first_order
     if checkpointed:
-        slope = _slope_through_autograd(loss, chunk_size)
+        gradient = _gradient_through_autograd(loss, chunk_size)
     else:
-        slope = vmap(grad(loss), randomness="different", chunk_size=chunk_size)
+        gradient = vmap(grad(loss), randomness="different", chunk_size=chunk_size)
 
     def moved(point: Tensor, step: int) -> Tensor:
         # `grad` ignores an outer no_grad for its own derivative, but no graph is kept for the next order.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not first_order):
-            direction = slope(point, *data)
+            direction = gradient(point, *data)
         after = point - lr * direction
         if isinstance(steps, Tensor):  # a task that has had its steps stays where it is
             after = torch.where((steps > step).unsqueeze(-1), after, point)
@@ -72,15 +73,15 @@ def gradient_descent(
     return point
 
 
-def _slope_through_autograd(loss: Callable[..., Tensor], chunk_size: int | None) -> Callable[..., Tensor]:
-    """What `vmap(grad(loss))` computes, by a sum over the tasks: `torch.func.grad` does not run inside a checkpoint."""
+def _gradient_through_autograd(loss: Callable[..., Tensor], chunk_size: int | None) -> Callable[..., Tensor]:
+    """The gradients of `vmap(grad(loss))`; unlike `torch.func.grad`, they work inside a checkpoint."""
     losses = vmap(loss, randomness="different", chunk_size=chunk_size)
 
-    def slope(point: Tensor, *data: Any) -> Tensor:
+    def gradient(point: Tensor, *data: Any) -> Tensor:
         at = point if point.requires_grad else point.detach().requires_grad_()
         return torch.autograd.grad(losses(at, *data).sum(), at, create_graph=True)[0]
 
-    return slope
+    return gradient
 
 
 def adapt(
@@ -114,8 +115,9 @@ def adapt(
         Adapted weights or latents, with the shape of `start`.
 
     Raises:
-        InputError: there are several starting points per task.
+        InputError: there are several starting points per task, or a negative number of steps or step size.
     """
+    check_range(steps=int(steps.min()) if isinstance(steps, Tensor) else steps, lr=lr)
     if start.ndim != 2:
         raise InputError(
             f"adaptation starts at one point per task, (B, P) or (B, Z), got {tuple(start.shape)}"
@@ -130,10 +132,11 @@ def adapt(
 
 
 def check_inner_variable(hypernet: Hypernetwork, inner_variable: str) -> None:
-    """Refuse to adapt what the hypernetwork does not have.
+    """Refuse an inner variable that the hypernetwork does not have.
 
     Raises:
-        InputError: `inner_variable` is neither "weights" nor "latents", or the hypernetwork has no latents to start at.
+        InputError: `inner_variable` is neither "weights" nor "latents", or the hypernetwork has no latents to
+            start at.
     """
     if inner_variable not in ("weights", "latents"):
         raise InputError(f"inner_variable must be 'weights' or 'latents', got {inner_variable!r}")
@@ -146,7 +149,7 @@ def check_inner_variable(hypernet: Hypernetwork, inner_variable: str) -> None:
 def initial_points(
     hypernet: Any, embeds: Tensor, inner_variable: str
 ) -> tuple[Tensor, Callable[[Tensor], Tensor] | None]:
-    """Where the adaptation of B tasks starts, and what turns its result into weights (the `decode` of `adapt`).
+    """The start of the adaptation of B tasks, and the `decode` of `adapt`.
 
     Returns:
         Weights (B, P) and None, or latents (B, Z) and the hypernetwork.
@@ -194,10 +197,8 @@ def fine_tune(
         check_inner_variable(hypernet, inner_variable)
         start = initial_points(hypernet, batch.embeds, inner_variable)[0] if start is None else start
     decode = hypernet if inner_variable == "latents" else None
-    found = adapt(
-        network, start, batch.support, batch.context,
-        steps=steps, lr=lr, first_order=first_order, decode=decode, checkpoint_steps=checkpoint_steps,
-    )  # fmt: skip
+    options = {"steps": steps, "lr": lr, "first_order": first_order, "checkpoint_steps": checkpoint_steps}
+    found = adapt(network, start, batch.support, batch.context, decode=decode, **options)  # type: ignore[arg-type]
     check_adapted(found, steps, lr)
     return found if decode is None else decode(found)
 
@@ -239,7 +240,11 @@ def one_pass_weights(
 
     Returns:
         Weights (R, T, P), or support embeddings (R, T, D).
+
+    Raises:
+        InputError: fewer than one draw, shot or task at once.
     """
+    check_sizes(draws=draws, max_shots=max_shots, batch_size=batch_size)
     size = hypernet.embed_dim if embed else hypernet.space.size
     found = torch.empty(draws, len(tasks), size, device=hypernet.base.device)
     with torch.random.fork_rng():

@@ -1,19 +1,65 @@
-"""The one error that a user can cause, and how command lines show it."""
+"""The one error that a user can cause, checks of numbers that raise it, and how command lines show it."""
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """A caller's mistake, told in one line: what was expected, what came, what to write instead."""
+    """A caller's mistake in one line: what was expected, what was given, and what to write instead."""
+
+
+MAX_WIDTH = 1_000_000
+"""Largest width of a layer; the paper's largest is 16,384."""
+
+MAX_LAYERS = 1000
+"""Largest number of layers, steps inside a network, or heads."""
+
+
+def check_range(low: float = 0, high: float = math.inf, /, **values: float) -> None:
+    """Refuse numbers that are not finite or not from `low` to `high`, both included.
+
+    Args:
+        low: smallest number allowed.
+        high: largest number allowed.
+        **values: the numbers, by the name that the caller knows.
+
+    Raises:
+        InputError: naming the first such number.
+    """
+    for name, value in values.items():
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (known and low <= value <= high and math.isfinite(value)):
+            limits = f"from {low:,} up" if high == math.inf else f"from {low:,} to {high:,}"
+            raise InputError(f"{name} must be a number {limits}, got {value!r}")
+
+
+def check_sizes(low: int = 1, high: int = MAX_WIDTH, /, **values: int | Sequence[int]) -> None:
+    """Refuse sizes that are not whole numbers from `low` to `high`.
+
+    Args:
+        low: smallest size allowed.
+        high: largest size allowed.
+        **values: sizes, or lists of at most `MAX_LAYERS` sizes, by name.
+
+    Raises:
+        InputError: naming the first such size.
+    """
+    for name, value in values.items():
+        sizes = value if isinstance(value, list | tuple) else [value]
+        if len(sizes) > MAX_LAYERS:
+            raise InputError(f"{name} must have at most {MAX_LAYERS} numbers, got {len(sizes)}")
+        for size in sizes:
+            if not isinstance(size, int) or isinstance(size, bool) or not low <= size <= high:
+                raise InputError(f"{name} must be a whole number from {low:,} to {high:,}, got {size!r}")
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn an `InputError` into `error: ...` on stderr and exit status 2, and Ctrl-C into exit status 130; let all else through.
+    """Print an `InputError` as `error: ...` and exit with status 2; exit with status 130 on Ctrl-C. Other exceptions pass.
 
-    Serves as a context (`with one_line_errors():`) and as a decorator (`@one_line_errors()`).
+    It can be used as a context (`with one_line_errors():`) and as a decorator (`@one_line_errors()`).
     """
     try:
         yield

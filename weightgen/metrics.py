@@ -12,7 +12,7 @@ from weightgen.tasks import PADDING_LABEL
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over the examples of each task, so that tasks weigh equally whatever their size.
+    """Mean cross-entropy over the examples of each task; small and large tasks have the same weight.
 
     Args:
         logits: with shape (*, N, C).

@@ -1,7 +1,7 @@
 """The contracts between the parts of this library: the file to read first.
 
-    question ─ Encoder ─► embeds ─ Prior ─► latents ─ LatentHypernetwork ─► weights ─ FunctionalNetwork ─► logits
-    support set ─────────────────── SupportHypernetwork ─────────────────► weights
+    question ─ Encoder ─► embeds ─ Prior ─► latents ─ LatentHypernetwork ─► weights ─ FunctionalNetwork ─►
+    logits support set ─────────────────── SupportHypernetwork ─────────────────► weights
 
 Weights travel as flat vectors. A method is a way to fill in one arrow.
 
@@ -9,11 +9,12 @@ Notation used for shapes everywhere, and for nothing else:
 
     B tasks   N examples   C classes   P weights   Z latent   E embedding   `*` any leading dimensions
 
-A class fulfils a contract by its methods, without inheriting from it. All but `Encoder`, `Prior` and the guided denoisers are
-`nn.Module`s. `tests/contracts/` runs every class of the library against its contract. A base network has no contract of its own: any
-`nn.Module` with forward(inputs, **context) → logits becomes a function of its weights by `weights.FunctionalNetwork`.
+A class fulfils a contract by its methods, without inheriting from it. All but `Encoder`, `Prior` and the
+guided denoisers are `nn.Module`s. `tests/contracts/` runs every class of the library against its contract. A
+base network has no contract of its own: any `nn.Module` with forward(inputs, **context) → logits becomes a
+function of its weights by `weights.FunctionalNetwork`.
 
-Guidance wraps what it guides and is one itself: a guided `Denoiser` is a `Denoiser`, a guided `Prior` is a `Prior`.
+Guidance is a wrapper: a guided `Denoiser` is a `Denoiser`, a guided `Prior` is a `Prior`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,8 +44,8 @@ class Outcome(NamedTuple):
 class Hypernetwork(Protocol):
     """Condition (B, ·) → weights (B, P); the condition is the embedding of a task (E) or a latent (Z).
 
-    `HNet`, `FiLM` and `HVAE` take any leading dimensions `*`. A class is built as Kind(space, input_dim, **options), with E or Z as
-    input_dim; `SharedWeights` ignores it.
+    `HNet`, `FiLM` and `HVAE` take any leading dimensions `*`. A class is built as Kind(space, input_dim,
+    **options), with E or Z as input_dim; `SharedWeights` ignores it.
     """
 
     space: WeightSpace
@@ -81,8 +82,9 @@ class LatentHypernetwork(Hypernetwork, Protocol):
 class SupportHypernetwork(Protocol):
     """Support sets of B tasks → weights (B, P). `SupportHNet` takes the answers (B, C, E) as context, those of a CNN take none.
 
-    Those of a CNN (`hypernets.support_writer.SupportWriter`) have `generate` too. It returns a dictionary of parameters (B, *shape) in
-    place of flat weights, because `ConvNet.run_batch` runs B networks as one convolution on them, several times as fast.
+    Those of a CNN (`hypernets.support_writer.SupportWriter`) have `generate` too. It returns a dictionary of
+    parameters (B, *shape) in place of flat weights, because `ConvNet.run_batch` runs B networks as one
+    convolution on them, several times as fast.
     """
 
     space: WeightSpace
@@ -111,8 +113,8 @@ class TrainedDenoiser(Denoiser, Protocol):
 
     Attributes:
         latent_dim: Z.
-        part_dims: lengths of the parts of a condition, (E,) for questions or (E, D) for questions and support sets. A part of zeros
-            means "not given".
+        part_dims: lengths of the parts of a condition, (E,) for questions or (E, D) for questions and support
+            sets. A part of zeros means "not given".
     """
 
     latent_dim: int
@@ -175,8 +177,9 @@ class Encoder(Protocol):
 class Objective(Protocol):
     """A training loss as one module, because distributed training sees only what happens in `forward`.
 
-    What a batch is differs: `AdaptationLoss`, `SupportSetLoss` and `EpisodicLoss` take a `TaskBatch`, `ELBOLoss` (weights, tasks),
-    `ContrastiveLoss` (weights, embeds), `LatentDiffusionLoss` (latents, embeds, tasks or None).
+    What a batch is differs: `AdaptationLoss`, `SupportSetLoss` and `EpisodicLoss` take a `TaskBatch`,
+    `ELBOLoss` (weights, tasks), `ContrastiveLoss` (weights, embeds), `LatentDiffusionLoss` (latents, embeds,
+    tasks or None).
     """
 
     def __call__(self, batch: Any) -> Outcome: ...

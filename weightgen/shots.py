@@ -1,4 +1,4 @@
-"""Which examples of a task are its support set: random splits, so many shots of each class, sets of all sizes.
+"""Choice of support sets: random splits, a number of shots of each class, and sets of all sizes.
 
 Notation: B tasks, N examples, C classes; labels of padding are -100.
 """
@@ -8,23 +8,28 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 
 
 def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBatch:
     """Draw new support and query sets from all examples of each task, with torch's global randomness.
 
-    Both sets have every example as input; the labels of those that belong to the other set are -100. This adds padding, but no rows
-    have to be moved.
+    Both sets hold the inputs of all examples. In each set, the labels of the other set's examples are -100.
 
     Args:
         batch: B tasks.
-        support_fraction: fraction of each task's examples that goes to the support set, one number or one per task (B,).
+        support_fraction: fraction of each task's examples that goes to the support set, one number or one per
+            task (B,).
 
     Returns:
         The same tasks with other sets, disjoint.
+
+    Raises:
+        InputError: a fraction that is not in [0, 1].
     """
+    if not isinstance(support_fraction, Tensor):
+        check_range(0, 1, support_fraction=support_fraction)
     inputs = torch.cat([batch.support.inputs, batch.query.inputs], dim=1)
     labels = torch.cat([batch.support.labels, batch.query.labels], dim=1)
     valid = labels != PADDING_LABEL
@@ -41,11 +46,12 @@ def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBat
 def keep_shots(examples: Examples, shots: int | Tensor | None, order: Tensor) -> Examples:
     """Keep the labels of at most `shots` examples of each class of each task; the others become padding.
 
-    With the same `order`, what fewer shots keep is part of what more shots keep.
+    With the same `order`, the examples kept for fewer shots are a subset of those kept for more shots.
 
     Args:
         examples: of B tasks.
-        shots: examples per class, one number or one per class (B, C); classes that have fewer keep all. None keeps all examples.
+        shots: examples per class, one number or one per class (B, C); classes that have fewer keep all. None
+            keeps all examples.
         order: random numbers (B, N); the smallest of a class are kept.
 
     Returns:
@@ -72,7 +78,7 @@ def keep_shots(examples: Examples, shots: int | Tensor | None, order: Tensor) ->
 
 
 def shot_order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
-    """Random numbers (B, N) that depend on the seed and on the task, not on the batch it is in."""
+    """Random numbers (B, N) that depend on the seed and on the task, but not on the other tasks of the batch."""
     length = batch.support.labels.shape[1]
     drawn = [
         torch.rand(length, generator=Generator().manual_seed(seed * 1_000_003 + row)) for row in rows.tolist()
@@ -83,9 +89,9 @@ def shot_order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
 def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float = 0.7) -> TaskBatch:
     """Draw support sets of all sizes from all examples of each task, with torch's global randomness.
 
-    The logarithm of a task's number of shots n is uniform on [0, log(max_shots + 1)); n is rounded down and at least 1. Half of the tasks
-    get n examples of each class, or all where a class has fewer. The other half get a number per class that is uniform on 0 … 2 n. Every
-    task gets at least one example.
+    The logarithm of a task's number of shots n is uniform on [0, log(max_shots + 1)); n is rounded down and
+    at least 1. Half of the tasks get n examples of each class, or all where a class has fewer. The other half
+    get a number per class that is uniform on 0 … 2 n. Every task gets at least one example.
 
     Args:
         batch: B tasks.
@@ -93,8 +99,13 @@ def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float 
         support_fraction: fraction of the examples that may be drawn; the others are the query set.
 
     Returns:
-        The same tasks with disjoint sets. Columns of the support set that are padding for all tasks are removed.
+        The same tasks with disjoint sets. Columns of the support set that are padding for all tasks are
+        removed.
+
+    Raises:
+        InputError: `max_shots` is below 1, or the fraction is not in [0, 1].
     """
+    check_sizes(max_shots=max_shots)
     batch = resplit(batch, support_fraction)
     support, device = batch.support, batch.support.labels.device
     classes, rows = batch.context["answers"].shape[1], len(support.labels)
@@ -108,9 +119,17 @@ def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float 
     first = order.masked_fill(support.labels == PADDING_LABEL, 2.0).argmin(dim=1, keepdim=True)
     lone = torch.zeros_like(none).expand_as(drawn).scatter(1, first, none)
     drawn = torch.where(lone, support.labels, drawn)
-    kept = (drawn != PADDING_LABEL).to(torch.int8).argsort(dim=1, descending=True, stable=True)
-    kept = kept[:, : int((drawn != PADDING_LABEL).sum(dim=1).max())]
-    index = kept.unsqueeze(-1).expand(-1, -1, support.inputs.shape[-1])
-    return batch._replace(
-        support=support._replace(inputs=support.inputs.gather(1, index), labels=drawn.gather(1, kept))
-    )
+    return batch._replace(support=drop_padding(support._replace(labels=drawn)))
+
+
+def drop_padding(examples: Examples) -> Examples:
+    """Move the padding of each task to the end, and remove the columns that are padding for all tasks, except for one.
+
+    Args:
+        examples: of B tasks, with inputs (B, N, E) and labels (B, N).
+    """
+    real = examples.labels != PADDING_LABEL
+    kept = real.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+    kept = kept[:, : max(1, int(real.sum(dim=1).max()))]
+    index = kept.unsqueeze(-1).expand(-1, -1, examples.inputs.shape[-1])
+    return Examples(examples.inputs.gather(1, index), examples.labels.gather(1, kept))

@@ -1,4 +1,4 @@
-"""Few-shot tasks as tensors, and how ragged ones are put into batches.
+"""Few-shot tasks as tensors, and batches of tasks of different sizes.
 
 Notation: B tasks, N examples, C classes, E embedding.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 
 PADDING_LABEL = -100  # what torch's cross_entropy ignores
 UNLABELED = -1  # the label of a support sample whose class is hidden
@@ -80,7 +80,12 @@ def _stack_padded(tensors: Sequence[Tensor], value: int) -> Tensor:
 
 
 def batches(sizes: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Every index exactly once, from the smallest task to the largest: the order for evaluation."""
+    """Batches of task numbers for evaluation: each task once, from the smallest to the largest.
+
+    Raises:
+        InputError: a batch size below 1.
+    """
+    check_sizes(batch_size=batch_size)
     order = np.argsort(np.asarray(sizes), kind="stable").tolist()
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -91,9 +96,9 @@ def random_subset(tasks: int, fraction: float, seed: int = 0) -> list[int]:
     With the same seed, a smaller subset is part of a larger one.
 
     Args:
-        tasks: how many there are.
-        fraction: in (0, 1].
-        seed: of the choice.
+        tasks: number of tasks.
+        fraction: fraction of the tasks to choose, in (0, 1].
+        seed: seed of the choice.
 
     Raises:
         InputError: the fraction is out of range, or so small that no task is chosen.
@@ -109,20 +114,20 @@ def random_subset(tasks: int, fraction: float, seed: int = 0) -> list[int]:
 class TaskBatchSampler(Sampler[list[int]]):
     """Batches of tasks of similar size, so that little of a batch is padding.
 
-    What a step holds is a function of (seed, step) alone, so a run that starts at `start_step` sees what an
-    uninterrupted one would have seen. In every epoch of `steps_per_epoch` steps each task comes exactly once.
+    The batch of a step depends on (seed, step) only, so a run that resumes at `start_step` sees the same
+    batches as an uninterrupted run. Each task comes exactly once in every epoch of `steps_per_epoch` steps.
 
     Args:
         sizes: the size of each task, for instance its number of examples.
-        batch_size: tasks in a batch; the last of an epoch before shuffling may have fewer.
-        steps: where to stop; the length is `steps - start_step`.
-        seed: of the order.
-        start_step: where to start.
+        batch_size: tasks in a batch; one batch of each epoch may have fewer.
+        steps: number of the step before which to stop; the length is `steps - start_step`.
+        seed: seed of the order.
+        start_step: number of the first step.
         jitter: standard deviation of a log-normal factor on the sizes, so that the neighbours of a task
             change from epoch to epoch.
 
     Raises:
-        InputError: no tasks, a batch size below one, or a negative seed.
+        InputError: no tasks, a batch size below 1, or a negative number.
     """
 
     def __init__(
@@ -136,8 +141,7 @@ class TaskBatchSampler(Sampler[list[int]]):
     ) -> None:
         if len(sizes) == 0 or batch_size < 1:
             raise InputError(f"expected tasks and a batch size from 1 up, got {len(sizes)} and {batch_size}")
-        if seed < 0:
-            raise InputError(f"expected a seed from 0 up, got {seed}")
+        check_range(seed=seed, steps=steps, start_step=start_step, jitter=jitter)
         self.sizes = np.asarray(sizes, dtype=np.float64)
         self.tasks_per_batch = batch_size
         self.steps = steps

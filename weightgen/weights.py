@@ -115,8 +115,8 @@ class WeightSpace:
 class FunctionalNetwork:
     """A network as a function of its weights: f(w, inputs, **context), run for many tasks at once.
 
-    It is deliberately no `nn.Module`: a loss or hypernetwork that holds one neither trains nor saves the network's own parameters,
-    and data parallelism does not see them.
+    It is not an `nn.Module`, so that a loss or hypernetwork that holds one neither trains nor saves the
+    network's own parameters, and data parallelism does not see them.
 
     Args:
         module: any `nn.Module` with forward(inputs, **context) → outputs; it is frozen.

@@ -8,7 +8,8 @@ python data/few_shot_images/prepare.py --tiered-imagenet FOLDER --output-dir dat
 
 import argparse
 
-from weightgen.data.few_shot.caches import prepare_from_mini_imagenet, prepare_from_tiered_imagenet
+from caches import prepare_from_mini_imagenet, prepare_from_tiered_imagenet
+
 from weightgen.data.few_shot.folders import prepare_from_folders, prepare_from_npz
 from weightgen.errors import InputError, one_line_errors
 

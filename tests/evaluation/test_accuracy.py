@@ -6,7 +6,9 @@ from torch.nn.functional import cosine_similarity
 from torch.testing import assert_close
 
 from tests.splits import Split as Tasks
+from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import Scores, chance_scores, encoder_scores, evaluate, zero_shot
+from weightgen.evaluation.ensembles import ensemble_scores
 from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.tasks import Examples, TaskBatch, collate
 from weightgen.weights import FunctionalNetwork
@@ -166,3 +168,35 @@ def test_zero_shot_from_support_sets_alone(network):
     assert pipe.asked[0] is None and pipe.asked[1] is given
     zero_shot(pipe, Tasks(), given)
     assert pipe.asked[0] is given and pipe.asked[1] is None
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_have_no_score(split, network, number):
+    weights = torch.randn(len(split), 2, network.space.size)
+    weights[3, 1, 5] = number
+    for score in (evaluate, lambda *args: ensemble_scores(*args, sizes=[1])):
+        with pytest.raises(InputError, match="the weights of task 3 hold NaN or infinite numbers"):
+            score(network, split, lambda _, rows: weights[rows])
+
+
+def test_features_that_are_not_finite_have_no_score(split, network):
+    split.rows[1].query.inputs[0, 0] = float("nan")
+    weights = torch.randn(len(split), network.space.size)
+    with pytest.raises(InputError, match="the logits of task 1 hold NaN"):
+        evaluate(network, split, lambda _, rows: weights[rows])
+    with pytest.raises(InputError, match="the logits of task 1 hold NaN"):
+        encoder_scores(split)
+
+
+@pytest.mark.parametrize("label", [-1, 5, 10**6])
+def test_labels_that_are_no_answers(split, network, label):
+    split.rows[3].query.labels[4] = label
+    weights = torch.randn(len(split), network.space.size)
+    with pytest.raises(InputError, match=f"task 3 has the label {label}, expected 0 to 4"):
+        evaluate(network, split, lambda _, rows: weights[rows])
+
+
+def test_a_task_without_query_examples(split, network):
+    split.rows[2].query.labels.fill_(-100)
+    with pytest.raises(InputError, match="task 2 has no query examples"):
+        encoder_scores(split)

@@ -11,7 +11,7 @@ from weightgen import CLIPAdapter, FunctionalNetwork, HNet, InputError, SupportH
 from weightgen.adaptation import fine_tune
 from weightgen.evaluation.accuracy import evaluate
 from weightgen.evaluation.curves import embed_shots, few_shots, shot_curve, step_curve
-from weightgen.shots import keep_shots
+from weightgen.shots import keep_shots, shot_order
 from weightgen.tasks import Examples
 
 
@@ -151,3 +151,18 @@ def test_embeddings_of_small_support_sets(case, shots):
     for row in range(4):
         batch = few_shots(split.batch([row]), torch.tensor([row]), shots, 4)
         assert_close(encoder.encode(batch.support, batch.context["answers"])[0], found[row])
+
+
+def test_few_shots_have_no_columns_of_padding():
+    split = Split()
+    batch, rows = split.batch(), torch.arange(len(split))
+    few = few_shots(batch, rows, 1, seed=0).support
+    kept = keep_shots(batch.support, 1, shot_order(batch, rows, 0))
+    count = (kept.labels >= 0).sum(dim=1)
+    assert few.labels.shape[1] == count.max() < kept.labels.shape[1]
+    for row in range(len(split)):
+        real = kept.labels[row] >= 0
+        assert torch.equal(few.labels[row][: count[row]], kept.labels[row][real])
+        assert torch.equal(few.inputs[row][: count[row]], kept.inputs[row][real])
+        assert (few.labels[row][count[row] :] == -100).all()
+    assert few_shots(batch, rows, 0, seed=0).support.labels.shape == (len(split), 1)

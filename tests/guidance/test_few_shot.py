@@ -150,5 +150,5 @@ def test_no_scale_is_no_guidance_and_refusals():
     inside = FewShotGuidance.of_support(prior.denoiser, prior, *parts, scale=1.0)
     with pytest.raises(InputError, match="around classifier-free guidance, not inside"):
         ClassifierFreeGuidance(inside, 1.5)(latents, times, embeds)
-    with pytest.raises(InputError, match="samples must be at least 1"):
+    with pytest.raises(InputError, match="samples must be a whole number from 1"):
         FewShotGuidance.of_support(prior.denoiser, prior, *parts, scale=1.0, samples=0)

@@ -73,5 +73,5 @@ def test_gaussian_start_is_drawn_with_the_generator(parts):
 
 def test_negative_settings_are_refused(parts):
     for settings in ({"steps": -1}, {"weight": -0.1}):
-        with pytest.raises(InputError, match="must not be negative"):
+        with pytest.raises(InputError, match="must be a .*number from 0"):
             HyperCLIPGuidance(*parts, **settings)

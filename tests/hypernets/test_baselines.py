@@ -146,7 +146,7 @@ def test_wrong_use(kind):
     support = support_sets()
     with pytest.raises(InputError, match="no labelled sample"):
         make(kind)(Examples(support.inputs, torch.full_like(support.labels, UNLABELED)))
-    with pytest.raises(InputError, match="steps from 1 up"):
+    with pytest.raises(InputError, match="steps must be a whole number from 1"):
         MAML(ConvNet(4, WAYS), steps=0)
-    with pytest.raises(InputError, match="positive lr and head_lr"):
+    with pytest.raises(InputError, match="head_lr must be a number from 0 up, got -1.0"):
         MAML(ConvNet(4, WAYS), head_lr=-1.0)

@@ -22,8 +22,8 @@ VARIANTS = [
     {"learned_base": True, "allocation": "spatial", "generated": [1, 4]},
     {"decoder": True},
     {"layers": 1, "inner_fraction": 0.0},
-    {"local_features": 0},
-    {"shared_features": 0},
+    {"activation_features": 0},
+    {"image_features": 0},
     {"heads": 8, "key_fraction": 0.5, "value_fraction": 0.5, "inner_fraction": 0.5, "leak": 0.1},
 ]
 
@@ -197,7 +197,7 @@ def test_shallow_network():
 
 def test_colour_images_of_84_pixels():
     network = ConvNet(8, WAYS, image_size=84, image_channels=3, leak=0.01)
-    hypernet = HyperTransformer(network, shared_features=16, heads=8, leak=0.1)
+    hypernet = HyperTransformer(network, image_features=16, heads=8, leak=0.1)
     assert hypernet.generators["4"].slices.size == 25 * 8 + 1
     support = Examples(torch.randn(1, 5, 3, 84, 84), torch.arange(5)[None])
     assert torch.isfinite(hypernet(support)).all()
@@ -210,13 +210,13 @@ def test_colour_images_of_84_pixels():
         ({"generated": [4, 5]}, "layers from 0 to 4"),
         ({"allocation": "input"}, "output or spatial, got 'input'"),
         ({"allocation": "spatial", "generate_norms": True}, "allocation='output'"),
-        ({"layers": 0}, "layers and heads from 1 up"),
+        ({"layers": 0}, "layers must be a whole number from 1"),
         ({"generated": 4}, r"generated=\[4\]"),
         ({"generated": [4], "generate_norms": True}, "are about generated convolutions, and none is"),
         ({"generated": [4], "learned_base": True}, "are about generated convolutions, and none is"),
-        ({"shared_features": 0, "local_features": 0}, "nothing of the images is seen"),
-        ({"shared_features": -1}, "from 0 up"),
-        ({"local_layers": 0}, "local_layers from 1 up"),
+        ({"image_features": 0, "activation_features": 0}, "both 0, so no image is seen"),
+        ({"image_features": -1}, "image_features must be a whole number from 0"),
+        ({"activation_layers": 0}, "activation_layers must be a whole number from 1"),
     ],
 )
 def test_wrong_options(options, message):

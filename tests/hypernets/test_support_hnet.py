@@ -136,9 +136,9 @@ def test_save_and_load(writes, tmp_path):
     ("options", "message"),
     [
         ({"writes": "first"}, "'all' or 'last', got 'first'"),
-        ({"rounds": 0}, "rounds from 1 up .* got 0 and 0.3"),
-        ({"heads": 0}, "heads from 1 up"),
-        ({"sharpness": 0}, "sharpness above 0, got 8 and 0"),
+        ({"rounds": 0}, "rounds must be a whole number from 1 to 1,000, got 0"),
+        ({"heads": 0}, "heads must be a whole number from 1"),
+        ({"sharpness": 0}, "sharpness must be above 0, got 0"),
         ({"logit_scale": 50}, "got 'logit_scale'"),
         ({"round": 3}, "got 'round'"),
     ],

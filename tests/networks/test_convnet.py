@@ -113,7 +113,9 @@ def test_save_and_load(tmp_path):
     [
         ({"image_size": 8}, "shrink to nothing in layer 4"),
         ({"kernel_size": 4}, "odd kernel_size"),
-        ({"channels": 0}, "from 1 up"),
+        ({"channels": 0}, "channels must be a whole number from 1 to"),
+        ({"depth": 10**9}, "depth must be a whole number from 1 to 1,000"),
+        ({"leak": float("nan")}, "leak must be a number from 0 up, got nan"),
     ],
 )
 def test_wrong_use(settings, message):

@@ -30,7 +30,7 @@ def arrays(tmp_path_factory):
 
 
 def small():
-    return HyperTransformer(ConvNet(4, WAYS, image_size=14, depth=2), layers=1, shared_features=8)
+    return HyperTransformer(ConvNet(4, WAYS, image_size=14, depth=2), layers=1, image_features=8)
 
 
 def episodes(arrays, **options):

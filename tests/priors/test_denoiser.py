@@ -1,13 +1,17 @@
 """The denoiser: its formula, that all of it is in the graph, and what "no condition" means."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import nn
 from torch.testing import assert_close
 
 from weightgen import InputError
 from weightgen.priors import MLPDenoiser, drop_parts, null_embeds
-from weightgen.priors.denoiser import SqueezeExcitation
+from weightgen.priors.denoiser import SqueezeExcitation, embed_times
 from weightgen.storage.hub import load_part
 
 Z, E, B = 6, 5, 16
@@ -198,3 +202,15 @@ def test_parts_are_dropped_independently():
         both = (there == torch.tensor([text, support])).all(dim=1)
         assert both.float().mean().item() == pytest.approx(share, abs=0.01)
     assert torch.equal(drop_parts(embeds, (5, 3), 0.0), embeds) and not drop_parts(embeds, (8,), 1.0).any()
+
+
+@pytest.mark.parametrize("dim", [4, 8, 150])
+@pytest.mark.parametrize("kind", [torch.int64, torch.float32])
+def test_times_are_embedded_as_in_diffusers(dim, kind):
+    times = torch.arange(1000).to(kind)
+    assert torch.equal(embed_times(times, dim), get_timestep_embedding(times, dim))
+
+
+def test_the_pipeline_is_imported_without_diffusers():
+    code = "import sys, weightgen.pipelines.weight_pipeline; sys.exit('diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,5 +1,7 @@
 """The diffusion prior: the paper's schedule, several schedulers, and samples that depend on their own generator alone."""
 
+import json
+
 import diffusers
 import pytest
 import torch
@@ -10,6 +12,7 @@ from weightgen import InputError
 from weightgen.guidance import ClassifierFreeGuidance
 from weightgen.priors import DiffusionPrior, MLPDenoiser, check_scheduler, paper_schedule
 from weightgen.priors.schedulers import load_scheduler
+from weightgen.storage.files import write_tensors
 
 # Some schedulers of diffusers convert tensors in the way of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -279,3 +282,51 @@ def test_schedulers_of_another_training_are_refused(prior, options, message):
 def test_a_scheduler_of_flows_is_refused(prior):
     with pytest.raises(InputError, match="the prior was trained with"):
         prior.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=T)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_samples_that_are_not_finite(prior, number):
+    embeds = torch.zeros(3, E)
+    embeds[1, 0] = number
+    with pytest.raises(InputError, match="the latents sampled for embedding 1 are NaN or infinite"):
+        exact_prior().sample(embeds)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_train_timesteps": 10**9}, "num_train_timesteps must be a whole number"),
+        ({"num_train_timesteps": "many"}, "num_train_timesteps must be a whole number"),
+        ({"beta_schedule": "cubic"}, "does not hold the settings of a DDIMScheduler"),
+        ({"beta_end": float("nan")}, "noise levels"),
+        ({"trained_betas": [0.1, float("nan")]}, "noise levels"),
+        ({"prediction_type": "flow"}, "prediction_type must be one of"),
+    ],
+)
+def test_settings_of_a_scheduler_that_are_out_of_range(tmp_path, settings, message):
+    config = {"_class_name": "DDIMScheduler", "clip_sample": False, **SCHEDULE, **settings}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        check_scheduler(load_scheduler(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("mean", torch.full((Z,), float("nan")), "holds NaN or infinite numbers in 'mean'"),
+        ("mean", torch.zeros(Z + 1), f"does not hold the statistics of {Z} latents"),
+        ("other", torch.zeros(Z), f"does not hold the statistics of {Z} latents"),
+    ],
+)
+def test_statistics_of_latents_that_are_damaged(tmp_path, name, value, message):
+    prior = DiffusionPrior(MLPDenoiser(Z, E, (8,), time_dim=8), schedule())
+    prior.save_pretrained(tmp_path)
+    state = prior.latents.state_dict() | {name: value}
+    write_tensors(tmp_path / "latents.safetensors", state)
+    with pytest.raises(InputError, match=message):
+        DiffusionPrior.from_pretrained(tmp_path)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="is no folder: expected a saved MLPDenoiser"):
+        DiffusionPrior.from_pretrained(tmp_path / "nowhere")

@@ -12,10 +12,11 @@ from weightgen.encoders.load import load_clip
 
 
 def loaded(root, name):
-    """The recipe of this name."""
-    spec = importlib.util.spec_from_file_location(name, root / f"recipes/{name}.py")
+    """The recipe of this name, which may hold a folder: studies/score_methods."""
+    path = root / f"recipes/{name}.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 

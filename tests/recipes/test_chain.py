@@ -57,14 +57,30 @@ def test_from_rendered_scenes_to_a_report(tmp_path):
     assert pipe("What color is the star?", ["red", "green"], num_samples=2).weights.shape[:2] == (1, 2)
 
     models = [f"{key}={tmp_path / key}" for key in ("pipeline", "multitask", "adapted")]
-    few = ["curve=[1.0]", "seeds=[0,1]", "num_inference_steps=2", f"output={tmp_path / 'report.json'}"]
-    table = run("recipes/evaluate.py", data, *models, f"cond_multitask={tmp_path / 'conditional'}", *few)
+    models += [f"cond_multitask={tmp_path / 'conditional'}", f"start={tmp_path / 'multitask'}"]
+    few = [
+        "curve=[1.0]",
+        "seeds=[0,1]",
+        "num_inference_steps=2",
+        "steps=2",
+        "lrs=[0.1]",
+        "shots=[1]",
+        "logistic_c=[1.0]",
+    ]
+    table = run("recipes/evaluate.py", data, *models, *few, f"output={tmp_path / 'report.json'}")
     report = json.loads((tmp_path / "report.json").read_text())
-    rows = {"chance", "clip", "uncond_multitask", "cond_multitask", "hvae_hyperldm"}
-    for group in ("zero_shot", "novel_composition"):
-        assert {*rows, "hvae_hyperldm_shuffled_prompts", "micro"} <= report[group].keys()
-        assert set(report[group]["hvae_hyperldm"]) == {"0.0", "1.0", "1.5"}
-    assert f"{100 * report['zero_shot']['clip']:.1f}" in table
+    rows = {
+        "chance",
+        "encoder",
+        "uncond_multitask",
+        "cond_multitask",
+        "hyperldm_shuffled",
+        "neighbours_average",
+    }
+    for group in ("validation", "test", "novel_composition"):
+        assert rows <= report["splits"][group].keys()
+        assert set(report["splits"][group]["hyperldm"]) == {"0.0", "1.0", "1.5"}
+    assert f"{100 * report['splits']['test']['encoder']:.1f}" in table
 
 
 @pytest.mark.slow

@@ -1,72 +1,42 @@
 """The HyperLDM recipe: what it saves is the average of its steps, which the released code computes and throws away."""
 
-import importlib.util
-
 import pytest
 import torch
 
+from tests.recipes.small import loaded, save_data
 from tests.tiny import tiny_clip
-from weightgen.data.features.embed import names_to_embed
-from weightgen.data.features.writer import FeaturePlan, FeatureWriter
-from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
 from weightgen.encoders.load import load_clip
 from weightgen.hypernets import HVAE
 from weightgen.networks import CLIPAdapter
-from weightgen.storage.files import read_tensors, write_tensors
-from weightgen.weights import WeightSpace
+from weightgen.storage.files import read_tensors, write_json, write_tensors
+from weightgen.storage.hub import class_path
+from weightgen.weights import FunctionalNetwork
 
-QUESTIONS = ["what color is the star?", "what shape is the star?", "what color is the moon?", "what shape is the moon?"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def recipe(root):
-    spec = importlib.util.spec_from_file_location("train_hyperldm", root / "recipes/train_hyperldm.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def save_data(folder, clip, source):
-    """Four tasks of random features in `folder`."""
-    tasks = [
-        Task(question, ["red", "green"], [f"{i}s{k}" for k in range(4)], [0, 1, 0, 1], [f"{i}q{k}" for k in range(40)],
-             [k % 2 for k in range(40)], "it is {}")
-        for i, question in enumerate(QUESTIONS)
-    ]  # fmt: skip
-    save_meta_vqa({name: tasks for name in ("train", "validation", "test")}, folder)
-    plan = FeaturePlan(f"{clip.digest} fp32", **names_to_embed(load_meta_vqa(folder)), dtype="single")
-    writer = FeatureWriter(folder / "features" / "clip", plan)
-    writer.begin()
-    for kind, number in writer.unfinished():
-        shard = plan.shards(kind)[number]
-        writer.write(
-            kind,
-            number,
-            torch.randn(len(shard), clip.image_dim) if kind == "images" else clip.encode_texts(shard),
-        )
-    encoder = {"model": source, "pretrained": None, "preprocess": "center-crop"}
-    writer.finish({"fewest": {"examples": 2, "answers": 2}, "encoder": encoder})
+TASKS = 4
 
 
 @pytest.fixture(scope="module")
-def train(recipe, tmp_path_factory):
+def train(root, tmp_path_factory):
     """Run the recipe on data of its own; returns the weights of the part of the pipeline that it saved."""
     folder = tmp_path_factory.mktemp("hyperldm")
     clip = load_clip(str(tiny_clip(folder / "clip")))
-    save_data(folder / "data", clip, str(folder / "clip"))
-    network = CLIPAdapter(clip.image_dim, 2)
-    space = WeightSpace.of(network)
-    adapted = torch.randn(8, len(QUESTIONS), space.size)
-    hvae = HVAE(space, 3, (8,)).fit(adapted.flatten(0, 1))
-    network.save_pretrained(folder / "hvae/network")
+    save_data(folder / "data", clip=folder / "clip", tasks=TASKS)
+    network = FunctionalNetwork(CLIPAdapter(clip.image_dim, 2))
+    adapted = torch.randn(8, TASKS, network.space.size)
+    hvae = HVAE(network.space, 3, (8,)).fit(adapted.flatten(0, 1))
     hvae.save_pretrained(folder / "hvae/hypernet")
+    write_json(folder / "hvae/training.json", {"hypernet": class_path(hvae)})
+    network.module.save_pretrained(folder / "adapted/network")
+    facts = {"steps": 1, "lr": 0.1, "inner_variable": "weights", "network": class_path(network.module)}
+    write_json(folder / "adapted/adapted.json", facts)
     write_tensors(folder / "adapted/adapted.safetensors", {"weights": adapted})
+    recipe = loaded(root, "train_hyperldm")
 
     def run(name, part="prior/denoiser", **settings):
         paths = {key: str(folder / key) for key in ("adapted", "hvae")}
         denoiser = {"_component_": "weightgen.priors.MLPDenoiser", "hidden_dims": [8]}
         cfg = recipe.Config(
-            dataset=str(folder / "data"), output=str(folder / name), denoiser=denoiser, batch_size=8, num_inference_steps=2,
+            dataset=str(folder / "data"), output=str(folder / name), denoiser=denoiser, batch_size=8, sampling={"num_inference_steps": 2},
             validate_every=99, lr=0.5, **paths, **settings,
         )  # fmt: skip
         recipe.main(cfg)

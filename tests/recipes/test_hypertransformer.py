@@ -1,6 +1,5 @@
-"""The recipes of the HyperTransformer, run as they are: train, stop, go on, evaluate."""
+"""The recipe of the HyperTransformer, run as it is: train, go on, begin at another run."""
 
-import json
 import runpy
 import sys
 
@@ -8,8 +7,8 @@ import numpy as np
 import pytest
 
 from weightgen.data.few_shot.arrays import write_few_shot_arrays
-from weightgen.storage.files import read_json, read_metadata, read_tensors
-from weightgen.training.checkpoint import read_metrics
+from weightgen.storage.files import read_json, read_tensors
+from weightgen.training import read_metrics
 
 SMALL = [
     "network={channels: 4, depth: 2}", "hypernet.layers=1", "ways=3", "queries=2", "batch_size=2", "validate_every=2",
@@ -36,44 +35,13 @@ def train(root, monkeypatch, data, output, *words):
     run(root, monkeypatch, "train_hypertransformer.py", f"data={data}", f"output={output}", *SMALL, *words)
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(root, monkeypatch, data, tmp_path, capsys):
-    train(root, monkeypatch, data, tmp_path / "whole", "steps=6")
-    whole = read_tensors(tmp_path / "whole" / "checkpoint.safetensors")
-
-    def stop(*_, done=[]):  # noqa: B006
-        done.append(1)
-        if len(done) == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        import weightgen.training.checkpoint
-
-        original = weightgen.training.checkpoint.log_metrics
-        patch.setattr(weightgen.training.checkpoint, "log_metrics", lambda *a: (original(*a), stop()))
-        with pytest.raises(SystemExit) as caught:
-            train(root, monkeypatch, data, tmp_path / "stopped", "steps=6")
-        assert caught.value.code == 130
-    assert read_metrics(tmp_path / "stopped" / "metrics.jsonl")[-1]["step"] == 4
-    train(root, monkeypatch, data, tmp_path / "stopped", "steps=6", "resume=true")
-    again = read_tensors(tmp_path / "stopped" / "checkpoint.safetensors")
-    assert whole.keys() == again.keys()
-    for name, value in whole.items():
-        assert value.equal(again[name]), name
-    rows = [read_metrics(tmp_path / part / "metrics.jsonl") for part in ("whole", "stopped")]
-    assert rows[0] == rows[1] and [row["episodes"] for row in rows[0]] == [4, 8, 12]
-
-    output = tmp_path / "result.json"
-    capsys.readouterr()
-    run(
-        root, monkeypatch, "evaluate_episodes.py", f"run={tmp_path / 'stopped'}", f"data={data}",
-        f"output={output}", "episodes=9", "queries=3",
-    )  # fmt: skip
-    report = read_json(output)
-    assert json.loads(capsys.readouterr().out)["results"] == report["results"]
-    assert report["episodes_trained"] == 12 and report["split"] == "test"
-    assert [phase["from_step"] for phase in report["training"]] == [0, 4]
-    assert len(report["results"]) == 4
-    assert all(0 <= r["accuracy"] <= 100 and r["interval"] > 0 for r in report["results"].values())
+def test_what_a_run_writes(root, monkeypatch, data, tmp_path):
+    train(root, monkeypatch, data, tmp_path / "run", "steps=6")
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["episodes"] for row in rows] == [4, 8, 12] and all(0 <= row["accuracy"] <= 1 for row in rows)
+    facts = read_json(tmp_path / "run/training.json")
+    assert facts["step"] == 6 and facts["settings"]["ways"] == 3
+    assert facts["hypernet"].endswith(".HyperTransformer")
 
 
 def test_another_number_of_shots_may_begin_at_an_earlier_model(root, monkeypatch, data, tmp_path):
@@ -109,36 +77,20 @@ def test_another_model_than_that_of_the_start_is_one_line(root, monkeypatch, dat
 
 def test_a_run_goes_on_with_more_steps_and_another_optimiser(root, monkeypatch, data, tmp_path, capsys):
     output = tmp_path / "run"
-    train(root, monkeypatch, data, tmp_path / "whole", "steps=6", "validate_every=4")
     train(root, monkeypatch, data, output, "steps=6", "validate_every=4")
-    words = [f"data={data}", f"output={output}", *SMALL, "resume=true"]
+    words = [f"data={data}", f"output={output}", *SMALL]
+    with pytest.raises(SystemExit) as caught:
+        run(root, monkeypatch, "train_hypertransformer.py", *words, "steps=6")
+    assert caught.value.code == 0 and "finished already" in capsys.readouterr().out
     for change, message in (
-        ("steps=6", "has done 6 steps already"),
-        ("std=64", "was trained with std=128.0, and cannot go on with 64.0"),
-        ("hypernet.layers=2", "and cannot go on with"),
+        ("std=64", "with std=128.0, and now std=64.0"),
+        ("hypernet.layers=2", "and now hypernet="),
     ):
         assert message in failure(root, monkeypatch, capsys, "train_hypertransformer.py", *words, change)
-    train(root, monkeypatch, data, output, "steps=8", "validate_every=4", "beta2=0.5", "resume=true")
-    rows = read_metrics(output / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [4, 6, 8]
-    kept = read_metadata(output / "checkpoint.safetensors")["checkpoint"]
-    assert json.loads(kept)["groups"][0]["betas"] == [0.9, 0.5]
-    capsys.readouterr()
-    # What a run ends at is what its last phase says, so that watching ends.
-    run(
-        root,
-        monkeypatch,
-        "evaluate_episodes.py",
-        f"run={output}",
-        f"data={data}",
-        "watch=true",
-        "episodes=4",
-        "queries=2",
-    )
-    assert json.loads(capsys.readouterr().out)["step"] == 8
-    for change, message in (("episodes=1", "two episodes"), ("device=gpu", "cannot compute on 'gpu'")):
-        words = [f"run={output}", f"data={data}", change]
-        assert message in failure(root, monkeypatch, capsys, "evaluate_episodes.py", *words)
+    train(root, monkeypatch, data, output, "steps=8", "validate_every=4", "beta2=0.5")
+    assert [row["step"] for row in read_metrics(output / "metrics.jsonl")] == [4, 6, 8]
+    phases = read_json(output / "run.json")["phases"]
+    assert [(phase["from_step"], phase["beta2"]) for phase in phases] == [(0, 0.999), (6, 0.5)]
 
 
 def test_the_log_after_going_on_is_the_mean_of_the_steps_since(root, monkeypatch, data, tmp_path):
@@ -154,7 +106,7 @@ def test_the_log_after_going_on_is_the_mean_of_the_steps_since(root, monkeypatch
 
     monkeypatch.setattr(EpisodicLoss, "forward", forward)
     train(root, monkeypatch, data, tmp_path / "run", "steps=5", "validate_every=4")
-    train(root, monkeypatch, data, tmp_path / "run", "steps=8", "validate_every=4", "resume=true")
+    train(root, monkeypatch, data, tmp_path / "run", "steps=8", "validate_every=4")
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [4, 5, 8] and len(seen) == 8
     assert rows[2]["loss"] == pytest.approx(np.mean(seen[5:]))
@@ -167,7 +119,7 @@ def test_the_log_after_going_on_is_the_mean_of_the_steps_since(root, monkeypatch
         (["shots=9"], "12 images per class are needed"),
         (["train_splits=[trian]"], "no split 'trian'"),
         (["network={chanels: 4}"], "chanels"),
-        (["steps=1", "data=nowhere"], "cannot read"),
+        (["steps=1", "data=nowhere"], "data=nowhere: there is no such file"),
         (["decay_steps=0"], "from 1 up"),
         (["validation_episodes=0"], "from 1 up"),
         (["ema_decay=2"], "ema_decay in [0, 1)"),
@@ -194,26 +146,6 @@ def test_images_of_another_size_are_one_line(root, monkeypatch, data, tmp_path, 
     images = np.zeros((60, 16, 16), np.uint8)
     larger = tmp_path / "larger"
     write_few_shot_arrays(larger, images, np.repeat(np.arange(6), 10), list("abcdef"), splits, {})
-    for name, words, message in (
-        (
-            "evaluate_episodes.py",
-            [f"run={tmp_path / 'run'}", f"data={larger}"],
-            "expected images (B, N, 1, 14, 14)",
-        ),
-        (
-            "train_hypertransformer.py",
-            [f"start={tmp_path / 'run'}", f"data={larger}", f"output={tmp_path / 'b'}", *SMALL],
-            "has image_size=14, and the settings say 16",
-        ),
-    ):
-        capsys.readouterr()
-        with pytest.raises(SystemExit):
-            run(root, monkeypatch, name, *words)
-        error = capsys.readouterr().err.strip().splitlines()
-        assert len(error) == 1 and message in error[0]
-
-
-def test_nothing_to_evaluate_is_one_line(root, monkeypatch, data, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        run(root, monkeypatch, "evaluate_episodes.py", f"run={tmp_path}", f"data={data}")
-    assert "no checkpoint yet" in capsys.readouterr().err
+    words = [f"start={tmp_path / 'run'}", f"data={larger}", f"output={tmp_path / 'b'}", *SMALL]
+    error = failure(root, monkeypatch, capsys, "train_hypertransformer.py", *words)
+    assert "has image_size=14, and the settings say 16" in error

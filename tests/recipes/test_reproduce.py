@@ -8,6 +8,8 @@ from PIL import Image
 
 from tests.recipes.small import loaded, save_data
 from weightgen import InputError
+from weightgen.reports import methods
+from weightgen.reports.stages import missing_stages
 from weightgen.training.config import parse
 
 
@@ -18,7 +20,7 @@ def reproduce(root):
 
 @pytest.fixture(scope="module")
 def report_methods(root):
-    return loaded(root, "report_methods")
+    return loaded(root, "studies/report_methods")
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +45,25 @@ def config(reproduce, tmp_path, **words):
 
 @pytest.mark.parametrize("setting", ["scenes", "paper"])
 def test_every_command_is_one_that_its_recipe_understands(reproduce, root, tmp_path, setting):
-    made = set()
-    for stage in reproduce.stages(config(reproduce, tmp_path), setting, 1).values():
+    chain = reproduce.stages(config(reproduce, tmp_path), setting, 1)
+    for stage in chain.values():
         script, *words = stage.command
         recipe = loaded(root, script.removeprefix("recipes/").removesuffix(".py"))
         assert words[0] == "--config" and (root / words[1]).is_file()
         settings = parse(recipe.Config, None, ["--config", str(root / words[1]), *words[2:]])
         assert settings.seed == 1 and settings.output == str(stage.makes)
-        for name in ("start", "adapted", "hvae"):  # what a stage is made of is made before
-            assert getattr(settings, name, None) in {None, *made}
-        made.add(settings.output)
+        needs = {str(chain[name].makes) for name in stage.needs}
+        for name in ("start", "adapted", "hvae"):  # what a stage is made of is among what it needs
+            assert getattr(settings, name, None) in {None, *needs}
+    assert missing_stages(chain) == list(chain)
+    assert set(chain["scores"].needs) == chain.keys() - {"scores"}
 
 
 def test_runs_lie_in_a_folder_named_as_the_results(reproduce, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = reproduce.stages(reproduce.Config(dataset="data", output="results/mine"), "scenes", 0)
-    assert found["seed0/maml"].makes == tmp_path / "runs/mine/seed0/maml"
-    assert f"dataset={tmp_path / 'data'}" in found["seed0/maml"].command  # the recipes run in another folder
+    assert found["maml"].makes == tmp_path / "runs/mine/seed0/maml"
+    assert f"dataset={tmp_path / 'data'}" in found["maml"].command  # the recipes run in another folder
 
 
 @pytest.mark.parametrize(("kind", "setting"), [("scenes", "scenes"), ("plain", "paper")])
@@ -74,8 +78,8 @@ def test_scenes_are_told_from_other_data(reproduce, data, tmp_path, capsys, kind
 @pytest.mark.parametrize(
     ("kind", "words", "reason"),
     [
-        ("without validation", {}, "no split validation"),
-        ("without questions", {}, "task 0 of train has no question"),
+        ("without validation", {}, "no split 'validation', but train, test"),
+        ("without questions", {}, "task 0 .*has no question"),
         ("plain", {"setting": "papper"}, "expected setting .* got 'papper'"),
         ("plain", {"seeds": 0}, "expected seeds from 1 up"),
         ("plain", {"shares": [0]}, r"shares in \(0, 100\]"),
@@ -105,18 +109,16 @@ def test_results_of_other_data_are_not_mixed_in(reproduce, data, tmp_path, monke
     assert len(started) == 2 and not (tmp_path / "new").exists()
 
 
-def test_scores_that_lack_a_model_are_forgotten(reproduce, tmp_path):
+def test_scores_that_lack_a_model_are_made_anew(reproduce, tmp_path):
     found = reproduce.stages(config(reproduce, tmp_path, shares=[100]), "scenes", 0)
     for stage in found.values():
         stage.makes.mkdir(parents=True) if not stage.makes.suffix else stage.makes.touch()
-    reproduce.forget_scores(found)
-    assert (tmp_path / "runs/seed0/scores.json").exists()
+    assert missing_stages(found) == []
     (tmp_path / "runs/seed0/film_100").rmdir()
-    reproduce.forget_scores(found)
-    assert not (tmp_path / "runs/seed0/scores.json").exists()
+    assert missing_stages(found) == ["film_100", "scores"]
 
 
-def save_scores(report, runs, seeds, shares=(10, 100)):
+def save_scores(runs, seeds, shares=(10, 100)):
     """Scores that differ by one hundredth from seed to seed."""
     for seed in range(seeds):
         value = {"test": 0.5 + seed / 100, "novel_composition": 0.25}
@@ -125,19 +127,19 @@ def save_scores(report, runs, seeds, shares=(10, 100)):
             "scale 1.5, temperature 1.0": 0.5 + seed / 100,
             "scale 0.0, temperature 0.5": 0.9,
         }
-        rows = {name: value for name in (*report.FLOORS, *report.FEW_SHOT)}
+        rows = {name: value for name in (*methods.FLOORS, *methods.FEW_SHOT)}
         rows |= {
-            f"{name}_{share}": {**value, "curve": curve} for name in report.ZERO_SHOT for share in shares
+            f"{name}_{share}": {**value, "curve": curve} for name in methods.ZERO_SHOT for share in shares
         }
         ranks = {"candidates": 20, "top_1": 0.1, "top_10": 0.75, "chance_top_1": 0.05, "chance_top_10": 0.5}
-        inference = {f"{name}_{share}": ranks for name in report.INFERENCE for share in shares}
+        inference = {f"{name}_{share}": ranks for name in methods.INFERENCE for share in shares}
         (runs / f"seed{seed}").mkdir(parents=True)
         (runs / f"seed{seed}/scores.json").write_text(json.dumps({"rows": rows, "task_inference": inference}))
         (runs / f"seconds{seed}.json").write_text(json.dumps({"a": 60.0, "b": 30.0}))
 
 
 def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
-    save_scores(report_methods, tmp_path / "runs", 3)
+    save_scores(tmp_path / "runs", 3)
     cfg = report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 3, [10, 100])
     report_methods.main(cfg)
     read = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
@@ -148,7 +150,7 @@ def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
             assert facts[name]["test"]["mean"] == pytest.approx(0.51)
             assert facts[name]["test"]["std"] == pytest.approx(0.01)
     lines = (tmp_path / "out/table1.md").read_text().splitlines()
-    assert lines[2] == "|  | random questions | novel compositions |"
+    assert lines[2] == "|  | test | novel composition |"
     assert "| HVAE + HyperLDM (weightgen), 10 % Q. | 51.0 ± 1.0 | 25.0 ± 0.0 |" in lines
     assert "| weights of HNet-MAML, 100 % Q. | 10.0 ± 0.0 | 75.0 ± 0.0 | 5.0 ± 0.0 | 50.0 ± 0.0 |" in (
         (tmp_path / "out/task_inference.md").read_text().splitlines()
@@ -163,7 +165,7 @@ def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
 
 
 def test_one_seed_has_no_deviation(report_methods, tmp_path):
-    save_scores(report_methods, tmp_path / "runs", 1)
+    save_scores(tmp_path / "runs", 1)
     for shares, known in (([100, 10], "all questions"), ([10], "10 % of the questions")):
         report_methods.main(report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 1, shares))
         text = (tmp_path / "out/table4.md").read_text()

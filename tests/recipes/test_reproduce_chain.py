@@ -15,9 +15,9 @@ SMALL = {
     "adapt_tasks": ["steps=[2]", "draws=2"],
     "train_hvae": ["steps=1", "hypernet.hidden_dims=[4]", "hypernet.latent_dim=2"],
     "train_hyperclip": ["steps=1"],
-    "train_hyperldm": ["steps=1", "denoiser.hidden_dims=[8]", "denoiser.time_dim=4", "num_inference_steps=2", "batch_size=8",
+    "train_hyperldm": ["steps=1", "denoiser.hidden_dims=[8]", "denoiser.time_dim=4", "sampling.num_inference_steps=2", "batch_size=8",
                        "function_tasks=2"],
-    "score_methods": ["num_inference_steps=2", "few_shot_steps=2"],
+    "studies/score_methods": ["num_inference_steps=2", "few_shot_steps=2"],
 }  # fmt: skip
 
 

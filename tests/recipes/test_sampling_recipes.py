@@ -1,13 +1,16 @@
 """The recipes that compare samplers, and that guide by examples: what they choose, and what they write."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from tests.recipes.small import loaded, save_data
 from tests.tiny import tiny_pipeline
-from weightgen import InputError
+from weightgen import InputError, WeightPipeline
+from weightgen.evaluation import zero_shot
+from weightgen.reports.splits import load_splits
 
 # Some schedulers of diffusers convert tensors in the way of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -28,7 +31,7 @@ def paths(tmp_path_factory):
 
 
 def test_the_cheapest_that_loses_nothing_is_chosen(root):
-    recipe = loaded(root, "compare_steps")
+    recipe = loaded(root, "studies/compare_steps")
     curves = {
         "slow": {"5": {"mean": 0.59}, "10": {"mean": 0.61}},
         "fast": {"5": {"mean": 0.5985}, "10": {"mean": 0.62}},
@@ -39,8 +42,8 @@ def test_the_cheapest_that_loses_nothing_is_chosen(root):
 
 
 def test_steps_are_compared(root, paths, tmp_path):
-    recipe = loaded(root, "compare_steps")
-    recipe.main(recipe.Config(**paths, output=str(tmp_path), steps=[2, 4], samples=2))
+    recipe = loaded(root, "studies/compare_steps")
+    recipe.main(recipe.Config(**paths, output=str(tmp_path / "figure_steps"), steps=[2, 4], samples=2))
     report = json.loads((tmp_path / "figure_steps.json").read_text())
     assert set(report["curves"]) == {"validation", "test"}
     for curve in report["curves"]["test"].values():
@@ -54,39 +57,44 @@ def test_steps_are_compared(root, paths, tmp_path):
 
 
 def test_examples_guide(root, paths, tmp_path):
-    recipe = loaded(root, "guide_few_shot")
+    recipe = loaded(root, "studies/guide_few_shot")
     cfg = recipe.Config(
-        **paths, output=str(tmp_path), shots=[0, 2], strengths=[0.0, 5.0], num_inference_steps=3
+        **paths,
+        output=str(tmp_path / "guided"),
+        shots=[0, 2, None],
+        strengths=[0.0, 5.0],
+        num_inference_steps=3,
     )
     recipe.main(cfg)
-    report = json.loads((tmp_path / "few_shot_guidance.json").read_text())
-    for row in report["rows"].values():
-        none, some = row["0"], row["2"]
-        for tried in some["tried"]:
-            assert tried["0.0"] == none["tried"][0]["0.0"]  # strength 0 is no guidance
-        assert some["strengths"][0] == float(max(some["tried"][0], key=some["tried"][0].get))
-    assert "| text scale 1.0 |" in (tmp_path / "few_shot_guidance.md").read_text()
+    report = json.loads((tmp_path / "guided.json").read_text())
+    assert set(report["accuracy"]) == {"test", "novel_composition"}
+    rows = report["accuracy"]["test"]
+    assert list(rows) == ["chance", "encoder", "text scale 0.0", "text scale 1.0"]
+    assert set(rows["text scale 1.0"]) == {"0", "2", "all"} == set(report["chosen"][1]["text scale 0.0"])
+    assert "| text scale 1.0 |" in (tmp_path / "guided.md").read_text()
     with pytest.raises(InputError, match="strengths"):
         recipe.main(recipe.Config(**paths, output=str(tmp_path), strengths=[]))
+
+
+def test_guidance_of_strength_0_is_zero_shot(root, paths):
+    recipe = loaded(root, "studies/guide_few_shot")
+    tasks = load_splits(paths["dataset"])["test"]
+    pipe = WeightPipeline.from_pretrained(paths["pipelines"][0])
+    cfg = recipe.Config(**paths, num_inference_steps=3, seed=4)
+    plain = zero_shot(pipe, tasks, seed=4, guidance_scale=1.0, num_inference_steps=3).macro
+    assert recipe.accuracy(cfg, pipe, 1.0, tasks, 2, 0.0) == pytest.approx(plain)
+    assert recipe.accuracy(cfg, pipe, 1.0, tasks, 0, 9.0) == pytest.approx(plain)
 
 
 def test_data_of_other_splits(root, paths, tmp_path):
     """Meta-VQA has no novel compositions."""
     folder = paths["pipelines"][0]
-    data = str(save_data(tmp_path / "data", ("validation", "test"), clip=f"{folder}/clip"))
-    words = {"dataset": data, "pipelines": [folder], "num_inference_steps": 2}
-    recipe = loaded(root, "guide_few_shot")
-    recipe.main(recipe.Config(**words, output=str(tmp_path), shots=[1], strengths=[1.0], text_scales=[1.0]))
-    report = json.loads((tmp_path / "few_shot_guidance.json").read_text())
-    assert set(report["rows"]["text scale 1.0"]["1"]) == {"test", "strengths", "tried"}
-    assert set(report["chance"]) == {"test"}
-    recipe = loaded(root, "compare_steps")
+    data = str(save_data(tmp_path / "data", ("validation", "test"), clip=Path(folder).parent / "clip"))
+    words = {"dataset": data, "pipelines": [folder], "output": str(tmp_path / "guided")}
+    recipe = loaded(root, "studies/guide_few_shot")
+    few = {"num_inference_steps": 2, "shots": [1], "strengths": [1.0], "text_scales": [1.0]}
+    recipe.main(recipe.Config(**words, **few))
+    assert set(json.loads((tmp_path / "guided.json").read_text())["accuracy"]) == {"test"}
+    recipe = loaded(root, "studies/compare_steps")
     with pytest.raises(InputError, match="no split 'novel_composition', but "):
-        recipe.main(
-            recipe.Config(
-                dataset=data,
-                pipelines=[folder],
-                output=str(tmp_path),
-                splits=["validation", "novel_composition"],
-            )
-        )
+        recipe.main(recipe.Config(**words, splits=["validation", "novel_composition"]))

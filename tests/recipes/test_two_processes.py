@@ -28,6 +28,6 @@ def test_a_hypernetwork_learns_in_two_processes(root, tmp_path):
         env={**os.environ, "ACCELERATE_USE_CPU": "true"}, cwd=root, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("validation accuracy") == 1
+    assert done.stdout.count("finished after 3 steps") == 1
     assert read_json(tmp_path / "out/training.json")["steps"] == 3
     assert {path.name for path in tmp_path.iterdir()} == {"data", "out"}

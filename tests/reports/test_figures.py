@@ -1,47 +1,25 @@
 import pytest
 from PIL import Image
 
-from weightgen.reports.figures import contact_sheet, draw_bars, draw_guidance, flat_rows, markdown_table
-
-GROUP = {
-    "chance": 0.25,
-    "clip": 0.4,
-    "hvae_hyperldm": {"0.0": 0.5, "1.5": 0.625},
-    "micro": {"chance": 0.9},
-    "std": {"hvae_hyperldm": {"0.0": 0.01, "1.5": 0.02}},
-}
-REPORT = {
-    "zero_shot": GROUP,
-    "novel_composition": {**GROUP, "clip": 0.1},
-    "few_shot": {"mnet_maml": 0.75, "novel_composition": 0.7},
-}
-
-
-def test_flat_rows():
-    rows = flat_rows(GROUP)
-    assert rows == {
-        "chance": 0.25,
-        "clip": 0.4,
-        "hvae_hyperldm, scale 0.0": 0.5,
-        "hvae_hyperldm, scale 1.5": 0.625,
-    }
-
-
-def test_table_has_both_kinds_of_task_and_the_spread_of_sampled_rows():
-    lines = markdown_table(REPORT).splitlines()
-    assert lines[0] == "| | random questions | novel compositions |"
-    assert "| clip | 40.0 | 10.0 |" in lines
-    assert "| hvae_hyperldm, scale 1.5 | 62.5 ± 2.0 | 62.5 ± 2.0 |" in lines
-    assert lines[-1] == "| few-shot mnet_maml | 75.0 | 70.0 |"
-    assert len(lines) == 2 + 5
+from weightgen.reports.figures import contact_sheet, draw_bars, draw_curves, saved_figure
 
 
 def test_plots_are_pictures(tmp_path):
-    draw_bars(REPORT, tmp_path / "bars.png")
-    draw_guidance({"0.0": 0.4, "1.0": 0.6}, tmp_path / "curve.png")
-    for name in ("bars.png", "curve.png"):
+    rows = {"chance": 0.25, "hyperldm, 1.5": 0.6}
+    draw_bars({"test": rows, "novel_composition": rows}, tmp_path / "two.png")
+    draw_bars({"test": rows}, tmp_path / "one.png")
+    curve = {"0.0": {"mean": 0.4, "std": None}, "1.0": {"mean": 0.6, "std": 0.1}}
+    draw_curves({"HyperLDM": curve}, {"chance": {"mean": 0.25}}, tmp_path / "curve.png", "scale", "title")
+    for name in ("one.png", "two.png", "curve.png"):
         with Image.open(tmp_path / name) as image:
             assert image.format == "PNG" and min(image.size) > 300
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_figure_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError), saved_figure(tmp_path / "a.png"):
+        raise KeyError("x")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("count", [1, 6, 7])

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from weightgen import InputError, WeightSpace
-from weightgen.hypernets import HNet, SharedWeights
-from weightgen.networks.mlp import MLP
+from weightgen.hypernets import HVAE, HNet, ProtoNet, SharedWeights
+from weightgen.networks import MLP, CLIPAdapter, ConvNet
+from weightgen.storage.files import write_tensors
 from weightgen.storage.hub import class_named, class_path, load_part
 
 SPACE = WeightSpace.of(nn.Linear(3, 2))
@@ -89,7 +91,7 @@ def test_paths_may_be_strings(saved):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="no config.json: expected a saved MLP"):
+    with pytest.raises(InputError, match="nowhere is no folder: expected a saved MLP"):
         load_part(MLP, tmp_path / "nowhere")
 
 
@@ -139,3 +141,115 @@ def test_tensors_of_another_size(saved, tmp_path):
 def test_a_part_of_another_class(saved):
     assert "is not a saved MLP" in refused(MLP, saved)
     assert "is not a saved HNet" in refused(HNet, saved)
+
+
+def rewrite(folder, **changes):
+    """Change entries of `config.json`."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_class_loads_itself(saved):
+    loaded = SharedWeights.from_pretrained(saved)
+    assert torch.equal(loaded.weights, load_part(SharedWeights, saved).weights) and not loaded.training
+
+
+@pytest.mark.parametrize("name", ["runs/hvae", "owner/name", "hvae", "../hvae", "a/b/c/d", "~/hvae"])
+def test_only_hf_names_are_looked_up_on_the_hub(name, monkeypatch, tmp_path):
+    def refuse(*_, **__):
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("weightgen.storage.hub.snapshot_download", refuse)
+    with pytest.raises(InputError, match="is no folder: expected a saved HVAE"):
+        HVAE.from_pretrained(name)
+
+
+def test_a_model_of_the_hub(saved, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "weightgen.storage.hub.snapshot_download", lambda name, **_: asked.append(name) or str(saved)
+    )
+    SharedWeights.from_pretrained("hf://owner/name", revision="main")
+    assert asked == ["owner/name"]
+
+
+def test_a_download_that_fails_is_one_line():
+    with pytest.raises(InputError, match="cannot download hf://owner/name: ") as caught:
+        SharedWeights.from_pretrained("hf://owner/name")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite(saved, number):
+    SharedWeights(SPACE).init_weights(torch.full((SPACE.size,), number)).save_pretrained(saved)
+    assert refused(SharedWeights, saved).endswith("holds NaN or infinite numbers in 'weights': make it again")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [(torch.int8, "numbers of type I8 in 'weights'"), (torch.int64, "needs floating-point numbers")],
+)
+def test_numbers_of_another_type(saved, dtype, message):
+    write_tensors(saved / "model.safetensors", {"weights": torch.ones(SPACE.size, dtype=dtype)})
+    assert message in refused(SharedWeights, saved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_point_types_are_converted(saved, dtype):
+    write_tensors(saved / "model.safetensors", {"weights": torch.ones(SPACE.size, dtype=dtype)})
+    assert load_part(SharedWeights, saved).weights.dtype == torch.float32
+
+
+@pytest.mark.parametrize("huge", [{"hidden_dim": 10**6}, {"embed_dim": 10**6}, {"hidden_dim": 10**7}])
+def test_a_configuration_takes_no_memory_that_its_file_does_not_have(tmp_path, huge):
+    CLIPAdapter(4, 3).save_pretrained(tmp_path)
+    rewrite(tmp_path, **({"embed_dim": 10**6} | huge))  # 4 TB
+    assert "is not a saved CLIPAdapter: " in refused(CLIPAdapter, tmp_path)
+
+
+def test_the_same_in_the_network_that_a_hypernetwork_writes(tmp_path):
+    ProtoNet(ConvNet(2, 3, image_size=8, depth=2)).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())["network"]
+    rewrite(tmp_path, network=settings | {"channels": 1000, "num_classes": 10**6, "image_size": 100})
+    assert "needs floating-point numbers of shape" in refused(ProtoNet, tmp_path)
+
+
+@pytest.mark.parametrize("entries", [1001, 10_001])
+def test_a_list_without_end(tmp_path, entries):
+    MLP(4, [5], 2).save_pretrained(tmp_path)
+    rewrite(tmp_path, hidden_dims=[8] * entries)
+    assert "at most" in refused(MLP, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["other"], "its file has the tensor 'other'"),
+        (["weights", "z"], "its file has the tensor 'z'"),
+        ([], "lacks"),
+    ],
+)
+def test_tensors_of_other_names(saved, names, message):
+    write_tensors(saved / "model.safetensors", {name: torch.ones(SPACE.size) for name in names})
+    assert message in refused(SharedWeights, saved)
+
+
+def test_loading_draws_as_many_random_numbers_as_building(saved, tmp_path):
+    CLIPAdapter(4, 3).save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    CLIPAdapter(4, 3)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    load_part(CLIPAdapter, tmp_path)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_class_of_somebody_else_with_the_mixin_alone(tmp_path):
+    class Own(nn.Module, PyTorchModelHubMixin):
+        def __init__(self, size: int) -> None:
+            super().__init__()
+            self.layer = nn.Linear(size, 2)
+
+    Own(3).save_pretrained(tmp_path)
+    assert load_part(Own, tmp_path).layer.in_features == 3

@@ -6,8 +6,7 @@ import pytest
 from omegaconf import MISSING
 
 from weightgen import InputError
-from weightgen.networks import MLP
-from weightgen.training.config import build, component, parse
+from weightgen.training.config import parse
 
 
 @dataclass
@@ -22,6 +21,12 @@ class Config:
     output_dir: Path = Path("runs")
     pretrained: str | None = None
     steps: int = 100
+    lr: float = 0.1
+    max_grad_norm: float = 1.0
+    question_fraction: float = 1.0
+    inner_variable: str = "weights"
+    min_shots: int = 1
+    max_things: int = 1
     seeds: list[int] = field(default_factory=lambda: [0])
     optimizer: Optimizer = field(default_factory=Optimizer)
     network: dict[str, Any] = field(
@@ -71,7 +76,16 @@ def test_another_component_forgets_the_arguments_of_the_old(tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["stepz=1"], "command line, stepz: Key 'stepz' not in 'Config'. Did you mean: 'steps'?"),
+        (["stepz=1"], "command line, stepz: there is no setting 'stepz'. Did you mean: 'steps'?"),
+        (["clip_norm=1"], "Did you mean: 'max_grad_norm'?"),
+        (["questions=1"], "Did you mean: 'question_fraction'?"),
+        (["point=latents"], "Did you mean: 'inner_variable'?"),
+        (["least_shots=1"], "Did you mean: 'min_shots'?"),
+        (["most_things=1"], "Did you mean: 'max_things'?"),
+        (["lr=.nan"], "lr: expected a finite number, got nan"),
+        (["lr=.inf"], "lr: expected a finite number, got inf"),
+        (["network.out_dim=.nan"], "network.out_dim: expected a finite number"),
+        (["steps=99999999999999999999"], "steps: the number 999999999999... is too large"),
         (["optimizer.lrr=1"], "optimizer.lrr.*Did you mean: 'lr'"),
         (["steps=many"], "steps: Value 'many' of type 'str' could not be converted to Integer"),
         (["optimizer.name=adm"], r"expected one of \['adam', 'sgd'\]"),
@@ -115,45 +129,7 @@ def test_help_shows_every_setting(capsys):
         assert f"  {line}\n" in shown
 
 
-def test_build_calls_the_component():
-    network = build(Config().network, in_dim=3)
-    assert isinstance(network, MLP)
-    assert [layer.weight.shape for layer in network.layers[::2]] == [(8, 3), (2, 8)]
-
-
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ({"hidden_dims": [8]}, "expected _component_: package.module.Name"),
-        ({"_component_": "MLP"}, "expected _component_: package.module.Name"),
-        (
-            {"_component_": "os.system", "command": "true"},
-            "must begin with one of weightgen., torch., diffusers.",
-        ),
-        ({"_component_": "weightgen.netwerks.MLP"}, "No module named 'weightgen.netwerks'"),
-        ({"_component_": "weightgen.networks.MLQ"}, "weightgen.networks has no 'MLQ'. Did you mean: 'MLP'?"),
-        (
-            {"_component_": "weightgen.networks.MLP", "in_dims": 3},
-            "no argument 'in_dims'. Did you mean: 'in_dim'?",
-        ),
-        (
-            {"_component_": "weightgen.networks.MLP", "out_dim": 3},
-            "missing a required argument: 'hidden_dims'",
-        ),
-        (
-            {"_component_": "weightgen.networks.MLP", "in_dim": 3},
-            "in_dim of .* follows from the data: leave it out",
-        ),
-        ({"_component_": "torch.nn.os.system"}, "torch.nn.os"),
-    ],
-)
-def test_wrong_components_are_one_line(spec, message):
-    with pytest.raises(InputError, match=message) as caught:
-        build(spec, in_dim=4)
-    assert "\n" not in str(caught.value)
-
-
-def test_other_packages_load_when_trusted():
-    spec = {"_component_": "fractions.Fraction", "numerator": 1}
-    assert build(spec, ("fractions.",), denominator=2) == 0.5
-    assert component({"_component_": "torch.nn.Linear"}).__name__ == "Linear"
+def test_settings_too_deep_are_one_line(tmp_path):
+    (tmp_path / "a.yaml").write_text("network: " + "[" * 5000)
+    with pytest.raises(InputError, match=r"a\.yaml"):
+        settings("--config", str(tmp_path / "a.yaml"))

@@ -17,7 +17,8 @@ from weightgen.errors import InputError
 class LatentTasks:
     """Posteriors N(mean, std²) of the latents of R weight vectors of each of T tasks.
 
-    A posterior is sampled anew each time it is used, as in the released code of HyperLDM; this smooths the distribution of latents.
+    A posterior is sampled anew each time it is used, as in the released code of HyperLDM; this smooths the
+    distribution of latents.
 
     Args:
         mean: with shape (R, T, Z).

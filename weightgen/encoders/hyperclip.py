@@ -7,29 +7,31 @@ from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "softplus": nn.Softplus}
 
 
-class HyperCLIP(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class HyperCLIP(nn.Module, SavedModule):
     """H(w) = MLP(w), compared by cosine with the embeddings of questions.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.1 and appendix A.6 (one
-        hidden layer of 256, tanh). The released code has softplus, and can standardise the weights.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.1
+        and appendix A.6 (one hidden layer of 256, tanh). The released code has softplus, and can standardise
+        the weights.
 
     Args:
         weights: P.
         embed_dim: E.
         hidden_dims: widths of the hidden layers.
         activation: the paper's "tanh" or the released code's "softplus".
-        standardize: shift and scale weights and embeddings by statistics that `fit` takes. CLIP's embeddings of questions all
-            point nearly one way; without it most of every cosine is the same for all questions.
+        standardize: shift and scale weights and embeddings by statistics that `fit` takes. CLIP's embeddings
+            of questions all point nearly one way; without it most of every cosine is the same for all
+            questions.
         noise: standard deviation of the noise on standardised weights in training; 0 as in the paper.
 
     Raises:
@@ -46,6 +48,9 @@ class HyperCLIP(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         noise: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(1, 10**9, weights=weights)
+        check_sizes(embed_dim=embed_dim, hidden_dims=hidden_dims)
+        check_range(noise=noise)
         if activation not in ACTIVATIONS:
             raise InputError(f"expected activation to be one of {sorted(ACTIVATIONS)}, got {activation!r}")
         if noise and not standardize:

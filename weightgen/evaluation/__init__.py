@@ -1,4 +1,4 @@
-"""Evaluation: how good weights are, and how they compare."""
+"""Evaluation: accuracy of weights on few-shot tasks, and curves of accuracy."""
 
 from weightgen.evaluation.accuracy import Scores, chance_scores, encoder_scores, evaluate, zero_shot
 from weightgen.evaluation.curves import embed_shots, shot_curve, step_curve

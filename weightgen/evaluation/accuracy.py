@@ -1,11 +1,11 @@
-"""Accuracy on few-shot tasks, the paper's way: of each task's query examples, then averaged over tasks.
+"""Accuracy on few-shot tasks as in the paper: on the query examples of each task, averaged over tasks.
 
 Notation: T tasks of a split, B tasks of a batch, K networks per task, N examples, C answers, P weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +13,9 @@ from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
+from weightgen.errors import InputError
 from weightgen.metrics import count_correct
-from weightgen.tasks import TaskBatch, batches
+from weightgen.tasks import PADDING_LABEL, TaskBatch, batches
 from weightgen.weights import FunctionalNetwork
 
 WeightsOf = Callable[[TaskBatch, Tensor], Tensor]
@@ -47,10 +48,17 @@ class Scores(NamedTuple):
 def evaluate(
     network: FunctionalNetwork, tasks: MetaVQATasks, weights_of: WeightsOf, batch_size: int = 64
 ) -> Scores:
-    """Score the networks with the weights that `weights_of` gives, on the query sets of a split."""
+    """Score the networks with the weights that `weights_of` gives, on the query sets of a split.
+
+    Raises:
+        InputError: weights or logits of a task are not finite, or a label is not the number of one of its
+            answers.
+    """
 
     def logits_of(batch: TaskBatch, rows: Tensor) -> Tensor:
-        return network(weights_of(batch, rows), batch.query.inputs, **batch.context)
+        weights = weights_of(batch, rows)
+        check_tasks_finite(weights, rows, "weights")
+        return network(weights, batch.query.inputs, **batch.context)
 
     return _scores(tasks, logits_of, batch_size)
 
@@ -73,10 +81,10 @@ def zero_shot(
     Args:
         pipe: a `WeightPipeline`.
         tasks: T tasks.
-        embeds: what to sample for, with shape (T, E); by default the embeddings of the tasks' questions, where there are no support
-            embeddings either.
+        embeds: embeddings of questions to sample for, with shape (T, E). Without them and without support
+            embeddings, those of the tasks.
         support_embeds: embeddings of support sets, with shape (T, D).
-        seed: of the samples.
+        seed: seed of the samples.
         num_samples: K; accuracy is the mean over the samples of a task.
         **sampling: further arguments of `WeightPipeline.sample`, such as guidance_scale.
     """
@@ -106,12 +114,51 @@ def chance_scores(tasks: MetaVQATasks) -> Scores:
     return Scores(torch.tensor([1 / len(answers) for answers in tasks.answers]), torch.tensor(count).float())
 
 
+def check_tasks_finite(values: Tensor, rows: Sequence[int] | Tensor, name: str) -> None:
+    """Refuse NaN and infinite numbers, which `argmax` takes for the first answer.
+
+    Args:
+        values: with shape (B, *).
+        rows: numbers of the B tasks.
+        name: of the values.
+
+    Raises:
+        InputError: naming the first such task.
+    """
+    if not values.isfinite().all():
+        wrong = int((~values.isfinite().flatten(1).all(dim=1)).nonzero()[0])
+        raise InputError(
+            f"the {name} of task {int(rows[wrong])} hold NaN or infinite numbers: they have no accuracy"
+        )
+
+
+def check_labels(batch: TaskBatch, rows: Sequence[int]) -> None:
+    """Refuse tasks whose query set is empty or has labels that are not numbers of answers.
+
+    Raises:
+        InputError: naming the first such task.
+    """
+    labels = batch.query.labels
+    count = batch.context["answer_mask"].sum(dim=1, keepdim=True)
+    wrong = (labels != PADDING_LABEL) & ((labels < 0) | (labels >= count))
+    if bool(wrong.any()):
+        task, place = wrong.nonzero()[0].tolist()
+        raise InputError(
+            f"task {rows[task]} has the label {int(labels[task, place])}, expected 0 to {int(count[task]) - 1}: "
+            "one number for each of its answers"
+        )
+    if len(empty := (labels == PADDING_LABEL).all(dim=1).nonzero()):
+        raise InputError(f"task {rows[int(empty[0])]} has no query examples: leave it out of the split")
+
+
 def _scores(tasks: MetaVQATasks, logits_of: Callable[[TaskBatch, Tensor], Tensor], batch_size: int) -> Scores:
     """Scores of logits (B, N, C) or (B, K, N, C), in batches of tasks of similar size."""
     accuracy, examples = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for rows in batches(tasks.sizes, batch_size):
         batch = tasks.batch(rows)
+        check_labels(batch, rows)
         logits, labels = logits_of(batch, torch.tensor(rows)), batch.query.labels
+        check_tasks_finite(logits, rows, "logits")
         if logits.ndim == 4:
             labels = labels[:, None].expand(logits.shape[:-1])
         right, count = count_correct(logits, labels)

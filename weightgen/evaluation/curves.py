@@ -16,7 +16,7 @@ from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import Scores, WeightsOf, evaluate
 from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.protocols import Hypernetwork
-from weightgen.shots import keep_shots, shot_order
+from weightgen.shots import drop_padding, keep_shots, shot_order
 from weightgen.tasks import TaskBatch
 from weightgen.weights import FunctionalNetwork
 
@@ -40,8 +40,8 @@ def step_curve(
         steps: the numbers of steps.
         lr: step size.
         inner_variable: what the steps change, "weights" or "latents".
-        start_of: (batch, numbers of its tasks) → weights (B, P) or latents (B, Z) to start at, in place of the hypernetwork's own; for
-            example weights that a prior sampled for the question.
+        start_of: (batch, numbers of its tasks) → weights (B, P) or latents (B, Z) to start at, in place of
+            the hypernetwork's own; for example weights that a prior sampled for the question.
 
     Raises:
         InputError: negative steps, or see `fine_tune`.
@@ -78,7 +78,7 @@ def shot_curve(
         tasks: T tasks; their query sets stay as they are.
         weights_of: (batch with small support sets, numbers of its tasks) → weights (B, P).
         shots: the numbers n; None for all examples.
-        seeds: of the choice of examples.
+        seeds: seeds of the choice of examples.
 
     Raises:
         InputError: no or negative shots.
@@ -98,7 +98,7 @@ def shot_curve(
 def few_shots(batch: TaskBatch, rows: Tensor, shots: int | None, seed: int) -> TaskBatch:
     """The batch with at most `shots` support examples of each class, chosen by seed and task; None keeps all."""
     order = shot_order(batch, rows, seed)
-    return batch._replace(support=keep_shots(batch.support, shots, order))
+    return batch._replace(support=drop_padding(keep_shots(batch.support, shots, order)))
 
 
 @torch.no_grad()

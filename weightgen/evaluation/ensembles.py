@@ -13,7 +13,7 @@ from torch import Tensor
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
-from weightgen.evaluation.accuracy import WeightsOf
+from weightgen.evaluation.accuracy import WeightsOf, check_tasks_finite
 from weightgen.metrics import expected_calibration_error
 from weightgen.tasks import PADDING_LABEL, batches
 from weightgen.weights import FunctionalNetwork
@@ -26,7 +26,8 @@ class EnsembleScores(NamedTuple):
 
     Attributes:
         accuracy: mean over tasks of per-task accuracy.
-        nll: negative log-likelihood of the right answer in nats, mean over tasks of the mean over a task's examples.
+        nll: negative log-likelihood of the right answer in nats, mean over tasks of the mean over a task's
+            examples.
         calibration_error: expected calibration error over the examples of all tasks together.
     """
 
@@ -63,9 +64,9 @@ def ensemble_probabilities(
         raise InputError(f"average must be one of {AVERAGES}, got {average!r}")
     if weights.ndim != 3:
         raise InputError(f"an ensemble needs weights of shape (B, K, P), got {tuple(weights.shape)}")
-    most = weights.shape[1]
-    if not sizes or min(sizes) < 1 or max(sizes) > most:
-        raise InputError(f"expected numbers of networks from 1 to the {most} given, got {list(sizes)}")
+    number = weights.shape[1]
+    if not sizes or min(sizes) < 1 or max(sizes) > number:
+        raise InputError(f"expected numbers of networks from 1 to the {number} given, got {list(sizes)}")
     if average == "weights":
         means = torch.stack([weights[:, :n].mean(dim=1) for n in sizes], dim=1)
         return network(means, inputs, **context).softmax(dim=-1)
@@ -86,7 +87,7 @@ def ensemble_scores(
     """Score ensembles on the query sets of a split, by the number of networks; `weights_of` gives weights (B, K, P).
 
     Raises:
-        InputError: as `ensemble_probabilities`.
+        InputError: weights that are not finite, or see `ensemble_probabilities`.
     """
     accuracy = torch.zeros(len(tasks), len(sizes))
     nll = torch.zeros(len(tasks), len(sizes))
@@ -95,6 +96,7 @@ def ensemble_scores(
     for rows in batches(tasks.sizes, batch_size):
         batch = tasks.batch(rows)
         weights = weights_of(batch, torch.tensor(rows))
+        check_tasks_finite(weights, rows, "weights")
         found = ensemble_probabilities(network, weights, batch.query.inputs, batch.context, sizes, average)
         labels = batch.query.labels[:, None].expand(found.shape[:-1])
         valid = labels != PADDING_LABEL

@@ -1,6 +1,7 @@
 """Memorisation: are sampled weights new, or copies of the training weights?
 
-Notation: T tasks of a split, B tasks of a batch, K samples per task, M training weights, P weights, N examples.
+Notation: T tasks of a split, B tasks of a batch, K samples per task, M training weights, P weights, N
+examples.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import evaluate
+from weightgen.evaluation.baselines import mean_weights, nearest_question_weights
 from weightgen.tasks import PADDING_LABEL
 from weightgen.weights import FunctionalNetwork
 
 
 class Nearest(NamedTuple):
-    """The training weights nearest to others.
+    """The nearest training weights.
 
     Attributes:
         distance: Euclidean distance to them, with shape (*).
-        row: which they are, with shape (*).
+        row: their row among the training weights, with shape (*).
     """
 
     distance: Tensor
@@ -79,7 +80,8 @@ def error_overlap(wrong: Tensor, others: Tensor) -> Tensor:
     A network without errors has no overlap with any.
 
     References:
-        Wang et al., "Neural Network Diffusion", 2024 (similarity as intersection over union of wrong predictions).
+        Wang et al., "Neural Network Diffusion", 2024 (similarity as intersection over union of wrong
+        predictions).
 
     Args:
         wrong: which examples a network gets wrong, with shape (*, N).
@@ -114,21 +116,20 @@ def _error_overlaps(
 def noisy_neighbours(
     training: Tensor, training_embeds: Tensor, embeds: Tensor, noise: float, generator: torch.Generator
 ) -> Tensor:
-    """The baseline "training weights plus noise": weights of the task whose question is most alike, and noise.
+    """The baseline "training weights plus noise": those of the task with the most similar question.
 
     Args:
         training: adapted weights, with shape (R draws, T tasks, P).
         training_embeds: their questions, with shape (T, E).
         embeds: questions of new tasks, with shape (B, E).
-        noise: its standard deviation, in those of the training weights, number by number.
-        generator: draws it.
+        noise: standard deviation of the noise, as a multiple of the standard deviation of each training
+            weight.
+        generator: source of the noise.
 
     Returns:
         Weights, with shape (B, R, P).
     """
-    middle, unit = training_embeds.mean(dim=0), normalize
-    alike = unit(embeds - middle, dim=-1) @ unit(training_embeds - middle, dim=-1).mT
-    chosen = training[:, alike.argmax(dim=1)].transpose(0, 1)
+    chosen = nearest_question_weights(training, training_embeds, embeds)
     drawn = torch.randn(chosen.shape, generator=generator).to(chosen)
     return chosen + noise * training.flatten(0, 1).std(dim=0) * drawn
 
@@ -142,7 +143,7 @@ def memorisation_report(
     noises: tuple[float, ...] = (0.0, 0.3, 1.0),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compare what generators sample for tasks with the weights that they learned from, and with two baselines.
+    """Compare sampled weights with the weights that their generators were trained on, and with two baselines.
 
     Args:
         network: the base network.
@@ -154,9 +155,9 @@ def memorisation_report(
         seed: of this noise.
 
     Returns:
-        "spacing" (`training_spacing`) and "rows": by name the accuracy (mean over tasks), "distance" (to the nearest training
-        weights, as a multiple of the spacing, mean), "copies" (share of samples nearer than a tenth of the spacing) and
-        "error_overlap" (maximum error overlap, mean).
+        "spacing" (`training_spacing`) and "rows": by name the accuracy (mean over tasks), "distance" (to the
+        nearest training weights, as a multiple of the spacing, mean), "copies" (share of samples nearer than
+        a tenth of the spacing) and "error_overlap" (maximum error overlap, mean).
 
     Raises:
         InputError: samples of other shapes.
@@ -170,7 +171,7 @@ def memorisation_report(
             raise InputError(
                 f"expected samples of {name} with shape ({len(tasks)}, K, {network.space.size}), got {tuple(weights.shape)}"
             )
-    candidates["mean of training weights"] = flat.mean(dim=0).expand(len(tasks), 1, -1)
+    candidates["mean of training weights"] = mean_weights(training).expand(len(tasks), 1, -1)
     for noise in noises:
         label = f"weights of the most similar question plus noise {noise:g}"
         candidates[label] = noisy_neighbours(training, training_embeds, embeds, noise, generator)

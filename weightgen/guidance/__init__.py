@@ -1,4 +1,4 @@
-"""Guidance: wraps what it guides, and is one."""
+"""Guidance: wrappers of denoisers and priors, which fulfil the contract of what they wrap."""
 
 from weightgen.guidance.classifier_free import ClassifierFreeGuidance
 from weightgen.guidance.few_shot import FewShotGuidance

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from weightgen.errors import check_range
 from weightgen.priors import null_embeds
 from weightgen.protocols import Denoiser
 
@@ -12,8 +15,8 @@ from weightgen.protocols import Denoiser
 class ClassifierFreeGuidance:
     """ε = ε_∅ + s (ε_e − ε_∅): s = 0 is unconditional, s = 1 conditional, s > 1 guided. A `Denoiser` around a `Denoiser`.
 
-    This is the convention of diffusers and of the paper's equation 10, (1 − γ) ε_∅ + γ ε_e with γ = s. Ho & Salimans write
-    (1 + w) ε_e − w ε_∅, where w = s − 1.
+    This is the convention of diffusers and of the paper's equation 10, (1 − γ) ε_∅ + γ ε_e with γ = s. Ho &
+    Salimans write (1 + w) ε_e − w ε_∅, where w = s − 1.
 
     References:
         Ho & Salimans, "Classifier-Free Diffusion Guidance", 2022.
@@ -24,6 +27,7 @@ class ClassifierFreeGuidance:
     """
 
     def __init__(self, denoiser: Denoiser, scale: float) -> None:
+        check_range(-math.inf, scale=scale)
         self.denoiser = denoiser
         self.scale = scale
 

@@ -1,17 +1,19 @@
 """Few-shot guidance: move the clean latent that a denoiser predicts towards latents whose networks fit a support set.
 
-Notation: B tasks, K samples of each, Z latent, P weights. z_t = a z₀ + σ ε is the noisy latent, with a² + σ² = 1.
+Notation: B tasks, K samples of each, Z latent, P weights. z_t = a z₀ + σ ε is the noisy latent, with a² + σ²
+= 1.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from weightgen.adaptation import gradient_descent
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.metrics import task_loss
 from weightgen.priors import DiffusionPrior
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
@@ -26,25 +28,29 @@ LatentLoss = Callable[..., Tensor]
 class FewShotGuidance:
     """ẑ₀ ← ẑ₀ − s σ² ∇ loss(ẑ₀), where ẑ₀ is the clean latent that the wrapped denoiser predicts. A `Denoiser` around a `Denoiser`.
 
-    To first order this is the posterior mean under the likelihood exp(−s loss): σ² is the variance that z₀ has, given z_t, where
-    latents are standardised. The denoiser is not differentiated. With the mean loss of N examples as `loss`, s = N is Bayes' rule
-    and s = 0 is no guidance. To combine with text, wrap the guided denoiser:
+    To first order this is the posterior mean under the likelihood exp(−s loss): σ² is the variance that z₀
+    has, given z_t, where latents are standardised. The denoiser is not differentiated. With the mean loss of
+    N examples as `loss`, s = N is Bayes' rule and s = 0 is no guidance. To combine with text, wrap the guided
+    denoiser:
 
-        guide = lambda d: FewShotGuidance.of_support(ClassifierFreeGuidance(d, 1.5), prior, hypernet, network, support, context, 20.0)
+        def guide(denoiser):
+            guided = ClassifierFreeGuidance(denoiser, 1.5)
+            return FewShotGuidance.of_support(guided, prior, hypernet, network, support, context, 20.0)
+
         latents = prior.sample(embeds, guide=guide)
 
     References:
-        Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021, section 4 (classifier guidance); Nava, Kobayashi
-        et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023 (few-shot guidance is in their code alone, this form
-        of it is ours).
+        Dhariwal & Nichol, "Diffusion Models Beat GANs on Image Synthesis", 2021, section 4 (classifier
+        guidance); Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023
+        (few-shot guidance is in their code alone, this form of it is ours).
 
     Args:
-        denoiser: what is guided.
+        denoiser: the denoiser to guide.
         prior: gives the noise schedule and the prediction type.
         loss: (standardised latent (Z,), one task's data) → scalar.
         data: tensors, or tuples and dictionaries of tensors, each with a leading dimension B.
         scale: s.
-        samples: K, latents for each task, next to each other in the batch.
+        samples: K, the number of latents of each task, which lie next to each other in the batch.
 
     Raises:
         InputError: no samples, or a prediction type that is not known.
@@ -60,8 +66,8 @@ class FewShotGuidance:
         samples: int = 1,
     ) -> None:
         self.kind = check_kind(prior.scheduler)
-        if samples < 1:
-            raise InputError(f"samples must be at least 1, got {samples}")
+        check_sizes(samples=samples)
+        check_range(-math.inf, scale=scale)
         self.denoiser = denoiser
         self.scheduler = prior.scheduler
         self.loss = loss
@@ -112,7 +118,7 @@ class FewShotGuidance:
 
 
 def _repeated(data: Any, times: int) -> Any:
-    """Each row of all tensors in nested tuples and dictionaries `times` times, next to each other."""
+    """Repeat each row of every tensor in nested tuples and dictionaries; its copies lie next to each other."""
     if isinstance(data, Tensor):
         return data.repeat_interleave(times, dim=0)
     if isinstance(data, dict):

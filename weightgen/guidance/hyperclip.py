@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from weightgen.adaptation import gradient_descent
 from weightgen.encoders.hyperclip import HyperCLIP
-from weightgen.errors import InputError
+from weightgen.errors import check_range, check_sizes
 from weightgen.protocols import LatentHypernetwork, Prior
 
 
@@ -16,9 +16,10 @@ class HyperCLIPGuidance(nn.Module):
     """z ← z − α ∇ [λ ‖z − z⁰‖ − cos(H(h(z)), e)], k times, from z⁰ that a prior gives. A `Prior` around a `Prior`.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 4, algorithms 10 and 11
-        (k = 10, α = 0.1, λ = 0.01; z⁰ is learned for an HNet and drawn from N(0, I) for an HVAE). The released code squares and
-        halves the norm, and starts an HVAE at an encoding of the MAML initialisation.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 4,
+        algorithms 10 and 11 (k = 10, α = 0.1, λ = 0.01; z⁰ is learned for an HNet and drawn from N(0, I) for
+        an HVAE). The released code squares and halves the norm, and starts an HVAE at an encoding of the MAML
+        initialisation.
 
     Args:
         prior: gives z⁰.
@@ -44,8 +45,8 @@ class HyperCLIPGuidance(nn.Module):
         squared: bool = False,
     ) -> None:
         super().__init__()
-        if steps < 0 or weight < 0:
-            raise InputError(f"steps and weight must not be negative, got {steps} and {weight}")
+        check_sizes(0, steps=steps)
+        check_range(lr=lr, weight=weight)
         self.prior = prior
         self.hypernet = hypernet
         self.encoder = encoder
@@ -66,6 +67,6 @@ class HyperCLIPGuidance(nn.Module):
         squared = (latent - start).square().sum()
         if self.squared:
             return self.weight / 2 * squared - likeness
-        # The norm has no slope at z⁰, where the walk starts; this one has the slope 0 there.
+        # The norm has no gradient at z⁰, where the steps start; here its gradient is 0 there.
         away = torch.where(squared > 0, squared, 1.0).sqrt() * (squared > 0)
         return self.weight * away - likeness

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from weightgen.errors import check_range
 from weightgen.priors import null_embeds
 from weightgen.protocols import Denoiser
 
@@ -12,11 +15,13 @@ from weightgen.protocols import Denoiser
 class TextAndSupportGuidance:
     """ε = ε_∅ + s_text (ε_text − ε_∅) + s_support (ε_both − ε_text). A `Denoiser` around a `Denoiser`.
 
-    The order is fixed: first the text alone, then what the support set adds to it. Where a row has no support set the last term vanishes,
-    and where it has no text the middle one does: what is left is `ClassifierFreeGuidance` with the other scale. Scales of 1 give ε_both.
+    The order is fixed: first the text alone, then the change by the support set. The last term is 0 in a row
+    without a support set, and the middle term is 0 in a row without a text; the result is then
+    `ClassifierFreeGuidance` with the other scale. With scales of 1 the result is ε_both.
 
     References:
-        Brooks, Holynski, Efros, "InstructPix2Pix: Learning to Follow Image Editing Instructions", 2023, equation 3 (two scales).
+        Brooks, Holynski, Efros, "InstructPix2Pix: Learning to Follow Image Editing Instructions", 2023,
+        equation 3 (two scales).
 
     Args:
         denoiser: a denoiser trained with independent dropout of the parts of its condition.
@@ -26,6 +31,7 @@ class TextAndSupportGuidance:
     """
 
     def __init__(self, denoiser: Denoiser, text_dim: int, text_scale: float, support_scale: float) -> None:
+        check_range(-math.inf, text_scale=text_scale, support_scale=support_scale)
         self.denoiser = denoiser
         self.text_dim = text_dim
         self.text_scale = text_scale

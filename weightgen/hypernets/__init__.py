@@ -10,5 +10,12 @@ from weightgen.hypernets.shared import SharedWeights
 from weightgen.hypernets.support_hnet import SupportHNet
 
 __all__ = [
-    "FiLM", "HNet", "HVAE", "MAML", "HyperTransformer", "ProtoNet", "SharedWeights", "SupportHNet",
-]  # fmt: skip
+    "HVAE",
+    "MAML",
+    "FiLM",
+    "HNet",
+    "HyperTransformer",
+    "ProtoNet",
+    "SharedWeights",
+    "SupportHNet",
+]

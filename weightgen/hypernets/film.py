@@ -1,4 +1,4 @@
-"""FiLM: one network for all tasks, whose features the question scales and shifts; written as a hypernetwork.
+"""FiLM as a hypernetwork: one network for all tasks; its features are scaled and shifted by the question.
 
 Notation: P weights, E embedding, F features of all modulated layers together.
 """
@@ -7,33 +7,36 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
-    """Features y = W x + b become (1 + γ) ⊙ y + β, with (γ, β) = MLP(standardised c + σ noise) and W, b shared by all tasks.
+class FiLM(nn.Module, SavedModule, coders=SPACE_CODER):
+    """Features y = W x + b become (1 + γ) ⊙ y + β, with (γ, β) = MLP(standardised c + σ noise).
 
-    This equals weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β, where γ scales rows, so FiLM is a hypernetwork. W and b are learned together
-    with the MLP, which writes 2F numbers where the MLP of `HNet` writes P.
+    W and b are shared by all tasks. This equals weights (1 + γ) ⊙ W and (1 + γ) ⊙ b + β, where γ scales rows,
+    so FiLM is a hypernetwork. W and b are learned together with the MLP, which writes 2F numbers where the
+    MLP of `HNet` writes P.
 
     References:
-        Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018, section 2 (modulation before the
-        nonlinearity); a baseline, "Cond. Multitask FiLM", of Nava, Kobayashi et al., "Meta-Learning via Classifier(-free)
-        Diffusion Guidance", 2023. No code of theirs is published: which layers are modulated is ours.
+        Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018, section 2 (modulation
+        before the nonlinearity); a baseline, "Cond. Multitask FiLM", of Nava, Kobayashi et al.,
+        "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023. Their code for it is not published;
+        the choice of layers is ours.
 
     Args:
         space: the weight space of the base network.
         input_dim: E.
         hidden_dims: widths of the hidden layers of the MLP.
         input_noise: σ, in standard deviations of the condition, in training.
-        layers: names of the layers to modulate; by default all that have both a weight matrix, or kernel, and a bias.
+        layers: names of the layers to modulate; by default all that have both a weight matrix, or kernel, and
+            a bias.
 
     Raises:
         InputError: no such layer.
@@ -48,6 +51,8 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         layers: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(input_dim=input_dim, hidden_dims=hidden_dims)
+        check_range(input_noise=input_noise)
         self.space = space
         self.input_noise = input_noise
         shapes = dict(space.shapes)
@@ -71,7 +76,7 @@ class FiLM(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
 
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:
-        """Make every condition give `weights`, with shape (P,), to begin with: γ = β = 0."""
+        """Write `weights`, with shape (P,), for every condition: γ = β = 0."""
         self.base.copy_(weights)
         for parameter in self.mlp[-1].parameters():
             parameter.zero_()

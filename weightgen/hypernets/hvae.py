@@ -7,26 +7,28 @@ from collections.abc import Sequence
 from typing import Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class HVAE(nn.Module, SavedModule, coders=SPACE_CODER):
     """q(z | w) = N(μ, σ²) with (μ, log σ² + 1) = MLP(ŵ) + A ŵ, and h(z) = unstandardise(MLP(z) + B z).
 
-    ŵ are the weights, standardised with statistics kept as buffers. The linear paths A and B (not in the paper) start as the
-    principal components of the adapted weights, so that the autoencoder begins where the best linear one ends.
+    ŵ are the weights, standardised with statistics kept as buffers. The linear paths A and B (not in the
+    paper) start as the principal components of the adapted weights, so that training begins at the best
+    linear autoencoder.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 3.2 and appendix A.3
-        (hidden layers 512, 256; latent of 32). The "+ 1" is the released code's: it starts σ at e^(-1/2).
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 3.2
+        and appendix A.3 (hidden layers 512, 256; latent of 32). The "+ 1" is the released code's: it starts σ
+        at e^(-1/2).
 
     Args:
         space: the weight space of the base network.
@@ -43,6 +45,7 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         linear: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(latent_dim=latent_dim, hidden_dims=hidden_dims)
         self.space = space
         self.latent_dim = latent_dim
         self.standardizer = Standardizer(space.size)
@@ -96,7 +99,7 @@ class HVAE(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPA
         return Normal(mean, ((log_variance - 1) / 2).exp())
 
     def initial_latents(self, embeds: Tensor) -> Tensor:
-        """Where adaptation of latents starts: at the mean 0 of the prior N(0, I), for embeddings (B, E); latents (B, Z)."""
+        """The latents (B, Z) from which adaptation starts: the mean 0 of the prior N(0, I)."""
         return embeds.new_zeros(len(embeds), self.latent_dim)
 
     def decoder_parameters(self) -> list[nn.Parameter]:

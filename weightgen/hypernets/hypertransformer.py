@@ -1,7 +1,8 @@
 """HyperTransformer: the weights of a CNN from a support set in one pass, layer by layer.
 
-Layer i is generated from the support images and from the activations they cause in the layers before it, which were generated first. Each
-layer has its own transformer (`layer_generator`); the features of the images are shared (`support_features`).
+Layer i is generated from the support images and from their activations in the layers before it, which are
+generated first. Each layer has its own transformer (`layer_generator`); the features of the images are shared
+(`support_features`).
 
 Notation: B tasks, N examples, C classes, P weights.
 """
@@ -10,36 +11,40 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_sizes
 from weightgen.hypernets.layer_generator import LayerGenerator, Slices
 from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter
 from weightgen.networks.convnet import ConvNet, side_by_side
 from weightgen.nn.support_features import ActivationFeatures, ImageFeatures
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import WeightSpace
 
 
-class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
-    """Support set → weights of a `ConvNet`: w_i = transformer_i(placeholders, labels, features of images, features of activations).
+class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
+    """Support set → weights of a `ConvNet`: w_i = transformer_i(placeholders, labels, image and activation features).
 
     References:
-        Zhmoginov, Sandler, Vladymyrov, "HyperTransformer: Model Generation for Supervised and Semi-Supervised Few-Shot Learning",
-        2022, section 3 and appendix B (2 heads and 3 layers on Omniglot).
+        Zhmoginov, Sandler, Vladymyrov, "HyperTransformer: Model Generation for Supervised and Semi-Supervised
+        Few-Shot Learning", 2022, section 3 and appendix B (2 heads and 3 layers on Omniglot).
 
     Args:
-        network: the CNN to write; `num_classes` is the number of label slots. It is frozen, and its weights are where learned layers start.
-        generated: layers to generate, 0 for the first convolution and `network.depth` for the logits, by default all; the others are
-            learned.
-        allocation: a slice of weights is an output channel, or a position of the kernel (`spatial`).
-        generate_norms: whether scale and shift of the batch norms are generated, the scale around 1; else they are learned.
-        learned_base: whether a generated convolution is added to a learned one, times a learned factor that starts at 0.1; so training
-            begins nearer to that of an ordinary CNN. The released code can add them too, without the factor (`add_trainable_weights`).
-        shared_features: length of the shared features; 0 leaves them out.
-        local_features: filters of the local extractors; 0 leaves them out, by default as many as channels.
-        local_layers: convolutions of a local extractor.
+        network: the CNN to write; `num_classes` is the number of label slots. It is frozen, and its weights
+            are where learned layers start.
+        generated: layers to generate, 0 for the first convolution and `network.depth` for the logits, by
+            default all; the others are learned.
+        allocation: the weights that one output token holds: those of one output channel ("output"), or of one
+            position of the kernel ("spatial").
+        generate_norms: whether scale and shift of the batch norms are generated (the scale around 1) or learned.
+        learned_base: whether generated convolution weights are multiplied by a learned factor, 0.1 at first,
+            and added to learned ones; training then begins near that of an ordinary CNN. The released code
+            has this option without the factor (`add_trainable_weights`).
+        image_features: length of the features of the images; 0 leaves them out.
+        activation_features: filters of the extractors of activation features; 0 leaves them out, by default as many
+            as channels.
+        activation_layers: convolutions of an extractor of activation features.
         embed_dim: length of label embeddings and placeholders.
         layers: blocks of each transformer.
         heads: of each transformer.
@@ -50,8 +55,8 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         decoder: encoder and decoder in place of an encoder only.
 
     Raises:
-        InputError: a layer that the CNN does not have, learned logits, an option that the allocation does not know or that would change
-            nothing, or no features to see the images by.
+        InputError: a layer that the CNN does not have, learned logits, an option that the allocation does not
+            know or that would change nothing, or no features of the images.
     """
 
     def __init__(
@@ -61,9 +66,9 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         allocation: Literal["output", "spatial"] = "output",
         generate_norms: bool = False,
         learned_base: bool = False,
-        shared_features: int = 32,
-        local_features: int | None = None,
-        local_layers: int = 2,
+        image_features: int = 32,
+        activation_features: int | None = None,
+        activation_layers: int = 2,
         embed_dim: int = 32,
         layers: int = 3,
         heads: int = 2,
@@ -74,11 +79,12 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         decoder: bool = False,
     ) -> None:
         chosen = _chosen(network, generated, allocation, generate_norms, learned_base)
-        filters = network.channels if local_features is None else local_features
-        if min(shared_features, filters) < 0 or shared_features + filters == 0 or local_layers < 1:
+        filters = network.channels if activation_features is None else activation_features
+        check_sizes(0, image_features=image_features, activation_features=filters)
+        check_sizes(1, MAX_LAYERS, embed_dim=embed_dim, activation_layers=activation_layers)
+        if image_features + filters == 0:
             raise InputError(
-                "expected shared_features and local_features from 0 up, not both 0, or nothing of the images is seen, and local_layers "
-                f"from 1 up, got {shared_features}, {filters} and {local_layers}"
+                "image_features and activation_features are both 0, so no image is seen: raise one of them"
             )
         shapes = dict(WeightSpace.of(network).shapes)
         slices = {i: _slices(shapes, i, network.depth, allocation, generate_norms) for i in chosen}
@@ -89,19 +95,24 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
             {name.replace(".", "/"): nn.Parameter(torch.tensor(0.1)) for name in sorted(added)}
         )
         options = {
-            "layers": layers, "heads": heads, "key_fraction": key_fraction, "value_fraction": value_fraction,
-            "inner_fraction": inner_fraction, "leak": leak, "decoder": decoder,
-        }  # fmt: skip
-        self.shared = ImageFeatures(network.image_channels, shared_features) if shared_features else None
+            "layers": layers,
+            "heads": heads,
+            "key_fraction": key_fraction,
+            "value_fraction": value_fraction,
+            "inner_fraction": inner_fraction,
+            "leak": leak,
+            "decoder": decoder,
+        }
+        self.shared = ImageFeatures(network.image_channels, image_features) if image_features else None
         self.generators = nn.ModuleDict()
         for i, part in slices.items():
             local = None
             if filters:
                 channels = network.image_channels if i == 0 else network.channels
-                depth = 1 if i == network.depth else local_layers
+                depth = 1 if i == network.depth else activation_layers
                 local = ActivationFeatures(channels, network.sides[i], filters, depth)
             self.generators[str(i)] = LayerGenerator(
-                part, network.num_classes, local, shared_features, embed_dim, options
+                part, network.num_classes, local, image_features, embed_dim, options
             )
 
     def generate(self, support: Examples, moments: bool = False) -> Generated:
@@ -126,7 +137,7 @@ class HyperTransformer(SupportWriter, PyTorchModelHubMixin, library_name="weight
         return Generated(params, found)
 
     def _placed(self, name: str, made: Tensor, params: dict[str, Tensor]) -> Tensor:
-        """What was generated, around where it belongs: the learned weights it is added to, 1 for the scale of a norm, else 0."""
+        """Add generated to learned weights of that name, if there are any, or to 1 for the scale of a norm."""
         if name in params:
             return params[name] + self.factors[name.replace(".", "/")] * made
         return made + 1 if name.startswith("norms.") and name.endswith(".weight") else made
@@ -154,7 +165,8 @@ def _chosen(
         raise InputError("spatial slices hold no biases or norms: write allocation='output'")
     if (generate_norms or learned_base) and len(chosen) == 1:
         raise InputError(
-            "generate_norms and learned_base are about generated convolutions, and none is: add one to generated"
+            "generate_norms and learned_base are about generated convolutions, and none is: "
+            "add one to generated"
         )
     return chosen
 

@@ -1,7 +1,8 @@
 """One layer's weights from the support set: tokens in, a transformer of its own, weights out.
 
-A sequence is [placeholders of the weights, support samples]. A sample's token is [label embedding | local features | shared features | 0],
-a placeholder [learned vector | 0]. The output token of a placeholder, without its first numbers, is a slice of the layer's weights.
+A sequence is [placeholders of the weights, support samples]. The token of a sample is [label embedding |
+activation features | image features | 0], and that of a placeholder is [learned vector | 0]. The output token
+of a placeholder, without its first numbers, is a slice of the layer's weights.
 
 Notation: B tasks, N samples, D token size; W slices of S numbers.
 """
@@ -23,7 +24,8 @@ class Slices(NamedTuple):
     Attributes:
         number: W.
         size: S, numbers in a slice.
-        shapes: name and shape of each parameter; its first dimension is W (`output`) or its last two together are (`spatial`).
+        shapes: name and shape of each parameter; its first dimension is W (`output`) or its last two together
+            are (`spatial`).
         spatial: whether a slice is a kernel position, (outputs, inputs), instead of an output channel.
     """
 

@@ -1,19 +1,21 @@
-"""Prototypical network, seen as a hypernetwork: the convolutions are learned, the last layer is written from the class means.
+"""Prototypical network as a hypernetwork: convolutions are learned, the last layer follows from class means.
 
 Notation: B tasks, N examples, C classes, P weights.
 """
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import nn
 
 from weightgen.hypernets.support_writer import NETWORK_CODER, Generated, SupportWriter, support_moments
 from weightgen.networks.convnet import ConvNet, side_by_side
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 
 
-class ProtoNet(SupportWriter, PyTorchModelHubMixin, library_name="weightgen", coders=NETWORK_CODER):
-    """Logits −‖f(x) − m_c‖² up to what is the same for all classes: head weights 2 m_c and biases −‖m_c‖², m_c the mean of class c.
+class ProtoNet(SupportWriter, SavedModule, coders=NETWORK_CODER):
+    """Logits −‖f(x) − m_c‖² up to a term that all classes share, where m_c is the mean feature of class c.
+
+    The last layer has the weights 2 m_c and the biases −‖m_c‖².
 
     References:
         Snell, Swersky, Zemel, "Prototypical Networks for Few-shot Learning", 2017, equations 2 and 8.

@@ -1,4 +1,4 @@
-"""What every saved hypernetwork needs: its weight space written into the JSON configuration, and back."""
+"""Saving of hypernetworks: the weight space as an entry of the JSON configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -8,17 +8,18 @@ from weightgen.storage.files import StrPath, read_json
 from weightgen.storage.hub import class_named, load_part
 from weightgen.weights import WeightSpace
 
-# PyTorchModelHubMixin: how to write and read constructor arguments that JSON does not know. It reads the annotation of the argument,
-# which must therefore not be postponed to a string (no `from __future__ import annotations` in these files).
+# How `SavedModule` writes and reads a constructor argument that JSON does not know. It reads the annotation of the argument,
+# which must therefore not be a string: no `from __future__ import annotations` in the files of these classes.
 SPACE_CODER: dict[type, tuple[Any, Any]] = {WeightSpace: (WeightSpace.to_json, WeightSpace.from_json)}
 
 
 def load_hypernet(folder: StrPath, facts: str) -> Any:
-    """Load the hypernetwork in `folder`, an output of a recipe, whatever its class.
+    """Load a hypernetwork of any class from the output folder of a recipe.
 
     Args:
         folder: holds hypernet/ and `facts`.
-        facts: a JSON file there, whose entry "hypernet" is the dotted path of the class; without the entry it is `SharedWeights`.
+        facts: a JSON file there, whose entry "hypernet" is the dotted path of the class; without the entry it
+            is `SharedWeights`.
 
     Raises:
         InputError: a part is missing, damaged, or of a class that is not weightgen's.

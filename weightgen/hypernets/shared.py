@@ -3,18 +3,19 @@
 from typing import Any, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.storage.hub import SavedModule
 from weightgen.weights import WeightSpace
 
 
-class SharedWeights(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class SharedWeights(nn.Module, SavedModule, coders=SPACE_CODER):
     """The hypernetwork that ignores its condition: h(·) = w⁰.
 
     References:
-        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017 (w⁰ is what MAML learns).
+        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017 (w⁰ is what
+        MAML learns).
 
     Args:
         space: the weight space of the base network.

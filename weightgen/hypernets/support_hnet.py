@@ -1,53 +1,61 @@
 """SupportHNet: the weights of an adapter of CLIP features from a few labelled examples, in one pass.
 
-A HyperTransformer for features: CLIP has seen the images already, so one transformer reads the support set as a set of tokens, and writes
-both layers of the adapter at once, in a few rounds of attention that each look at what the weights written so far make of the examples.
+A HyperTransformer for CLIP features: one transformer reads the support set as a set of tokens and writes both
+layers of the adapter together, in a few rounds. Each round sees the predictions of the weights written so
+far.
 
-Notation: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D support embedding, K rounds.
+Notation: B tasks, N examples, C classes, P weights, E embedding (of images and answers), H hidden units, D
+support embedding, K rounds.
 """
 
 import inspect
 from typing import Any, Literal, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_range, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
 from weightgen.hypernets.support_round import Round, RoundSettings, Seen
 from weightgen.networks.clip_adapter import CLIPAdapter
+from weightgen.storage.hub import SavedModule
 from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
-class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", coders=SPACE_CODER):
+class SupportHNet(nn.Module, SavedModule, coders=SPACE_CODER):
     r"""Support set → weights (U, V) of a `CLIPAdapter`, y = x + V a with a = [relu(U k), 1]/√H and k = [x, 1]/√E. In each of K rounds
 
-        p = softmax(β s cos(y, answers)),   r = ∂ log-likelihood / ∂y, its slope, with the expected answer taken under p
+        p = softmax(β s cos(y, answers)),   r = ∂ log-likelihood / ∂y, with the expected answer taken under p
         t ← block(t + S r),   γ, γ' = step · exp(G · mean t)
-        V ← V + mean over examples of (γ (r + L r) + T t) (a + R a)ᵀ,   U ← U + mean of γ' (Vᵀr ⊙ 1[U k > 0]) kᵀ
+        V ← V + mean over examples of (γ (r + L r) + T t) (a + R a)ᵀ
+        U ← U + mean over examples of γ' (Vᵀr ⊙ 1[U k > 0]) kᵀ
 
-    where t, at first a projection of [image, answer, log N], is an example's token, and L, R, T, S and G are learned in each round.
-    The last columns of U and V are √E and √H times the biases. L, R, T and G start at zero, so that an untrained pass is K steps of
-    gradient descent (slower by E and H for the biases), of which training makes better ones: the slopes are values of linear attention with
-    the activations as keys. Nothing is differentiated, and the order of the examples does not count.
+    where t, at first a projection of [image, answer, log N], is an example's token, and L, R, T, S and G are
+    learned in each round. The last columns of U and V are √E and √H times the biases. L, R, T and G start at
+    zero, so that an untrained pass is K steps of gradient descent (with steps smaller by E and H for the
+    biases), which training improves. The gradients r are values of linear attention, and the activations are
+    its keys. No automatic differentiation is used, and the result does not depend on the order of the
+    examples.
 
-    The support embedding is made of the first D principal components of what was written for training tasks (`fit`).
+    The support embedding holds the coordinates of the weights on the first D principal components of weights
+    that were written for training tasks (`fit`).
 
     References:
-        Zhmoginov, Sandler, Vladymyrov, "HyperTransformer: Model Generation for Supervised and Semi-Supervised Few-Shot Learning", 2022;
-        von Oswald et al., "Transformers Learn In-Context by Gradient Descent", 2023 (slopes as values of attention). The rounds are ours.
+        Zhmoginov, Sandler, Vladymyrov, "HyperTransformer: Model Generation for Supervised and Semi-Supervised
+        Few-Shot Learning", 2022; von Oswald et al., "Transformers Learn In-Context by Gradient Descent", 2023
+        (gradients as values of attention). The rounds are ours.
 
     Args:
         space: the weight space of a `CLIPAdapter` with biases; see `for_network`.
         dim: size of the tokens.
-        heads: of the transformer.
+        heads: heads of the transformer.
         rounds: K.
-        writes: "all" weights, or those of the "last" layer only; the others are learned, and the same for all tasks.
-        step: see above; 0 begins with weights that no support set changes.
-        sharpness: β before training. Below 1, examples count on after they are told right.
+        writes: "all" weights, or those of the "last" layer only; the others are learned, and the same for all
+            tasks.
+        step: see above; with 0, the weights do not depend on the support set before training.
+        sharpness: β before training. Below 1, examples that are classified correctly keep a larger gradient.
         logit_scale: s.
         embed_dim: D.
         input_noise: standard deviation of the noise on images in training, relative to √E, the length of x.
@@ -75,12 +83,13 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         normalize_inputs: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim, embed_dim=embed_dim)
+        check_sizes(1, MAX_LAYERS, heads=heads, rounds=rounds)
+        check_range(step=step, sharpness=sharpness, logit_scale=logit_scale, input_noise=input_noise)
         if writes not in ("all", "last"):
             raise InputError(f"expected writes to be 'all' or 'last', got {writes!r}")
-        if rounds < 1 or not sharpness > 0:
-            raise InputError(
-                f"expected rounds from 1 up and a sharpness above 0, got {rounds} and {sharpness}"
-            )
+        if not sharpness:
+            raise InputError("sharpness must be above 0, got 0")
         self.space = space
         self.hidden_dim, self.input_dim = adapter_sizes(space)
         self.embed_dim = embed_dim
@@ -100,8 +109,8 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         """A `SupportHNet` that writes the weights of `network`; `options` are further arguments of the class.
 
         Raises:
-            InputError: the network is no `CLIPAdapter` whose forward pass the rounds know, or an option is unknown or follows from the
-                network.
+            InputError: the network is no `CLIPAdapter` whose forward pass the rounds know, or an option is
+                unknown or follows from the network.
         """
         module = network.module
         if not isinstance(module, CLIPAdapter) or not module.ntk:
@@ -122,7 +131,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
 
     @torch.no_grad()
     def init_weights(self, weights: Tensor) -> Self:
-        """Begin at `weights`, with shape (P,)."""
+        """Set the weights before the first round to `weights`, with shape (P,)."""
         self.base.copy_(weights)
         return self
 
@@ -187,7 +196,7 @@ class SupportHNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen", cod
         return Seen(images, choices, answers.any(dim=-1).unsqueeze(1), choices.gather(1, index), share)
 
     def _matrices(self) -> tuple[Tensor, Tensor]:
-        """U (H, E + 1) and V (E, H + 1) where nothing has been written yet."""
+        """U (H, E + 1) and V (E, H + 1) before the first round."""
         parts = self.space.unflatten(self.base)
         first, last = (
             torch.cat([parts[f"{layer}.weight"], size**0.5 * parts[f"{layer}.bias"].unsqueeze(-1)], dim=-1)
@@ -215,8 +224,11 @@ def adapter_sizes(space: WeightSpace) -> tuple[int, int]:
     shapes = dict(space.shapes)
     hidden, dim = shapes.get("hidden.weight", (0, 0))
     expected = {
-        "hidden.weight": (hidden, dim), "hidden.bias": (hidden,), "out.weight": (dim, hidden), "out.bias": (dim,),
-    }  # fmt: skip
+        "hidden.weight": (hidden, dim),
+        "hidden.bias": (hidden,),
+        "out.weight": (dim, hidden),
+        "out.bias": (dim,),
+    }
     if shapes != expected:
         raise InputError(f"SupportHNet writes weights of a CLIPAdapter with biases, got layers {shapes}")
     return hidden, dim
@@ -226,7 +238,8 @@ def check_examples(support: Examples, answers: Tensor, dim: int) -> None:
     """Check support sets.
 
     Raises:
-        InputError: shapes that do not fit, numbers that are not finite, labels that are no answer's, or a task without a labelled example.
+        InputError: shapes that do not fit, numbers that are not finite, labels that are no answer's, or a
+            task without a labelled example.
     """
     features, labels = support
     if features.ndim != 3 or features.shape[:2] != labels.shape or features.shape[-1] != dim:

@@ -20,8 +20,8 @@ class RoundSettings(NamedTuple):
     Attributes:
         input_dim: E.
         hidden_dim: H.
-        step: size of a gradient step before training.
-        logit_scale: of the adapter.
+        step: step size of the gradient steps before training.
+        logit_scale: logit scale of the adapter.
         writes_all: whether the first layer is written too.
     """
 
@@ -38,9 +38,9 @@ class Seen(NamedTuple):
     Attributes:
         images: x, with shape (B, N, E).
         answers: of length 1, with shape (B, C, E).
-        real: whether an answer is no padding, with shape (B, 1, C).
+        real: False where an answer is padding, with shape (B, 1, C).
         own: the answer of each image, with shape (B, N, E).
-        share: one over the number of examples, 0 for padding, with shape (B, N, 1).
+        share: 1 divided by the number of examples, and 0 for padding, with shape (B, N, 1).
     """
 
     images: Tensor
@@ -74,18 +74,18 @@ class Round(nn.Module):
         keys = append_constant(seen.images, 1.0) / settings.input_dim**0.5
         before = keys @ first.mT
         active = append_constant(relu(before), 1.0) / root
-        slope = self._slope(seen, active @ last.mT, settings.logit_scale)
-        tokens = self.block(tokens + self.slopes(slope), seen.share.squeeze(-1) > 0)
+        gradient = self._gradient(seen, active @ last.mT, settings.logit_scale)
+        tokens = self.block(tokens + self.slopes(gradient), seen.share.squeeze(-1) > 0)
         pooled = (seen.share * tokens).sum(dim=1, keepdim=True)
         gain, gain_first = (settings.step * self.gains(pooled).exp()).split(1, dim=-1)
-        value = gain * (slope + self.left(slope)) + self.values(tokens)
+        value = gain * (gradient + self.left(gradient)) + self.values(tokens)
         if settings.writes_all:
-            back = slope @ last[..., :-1] / root * (before > 0)
+            back = gradient @ last[..., :-1] / root * (before > 0)
             first = first + (gain_first * seen.share * back).mT @ keys
         return tokens, first, last + (seen.share * value).mT @ (active + self.right(active))
 
-    def _slope(self, seen: Seen, change: Tensor, scale: float) -> Tensor:
-        """The slope of the log-likelihood of each example with respect to its adapted embedding, with shape (B, N, E)."""
+    def _gradient(self, seen: Seen, change: Tensor, scale: float) -> Tensor:
+        """The gradient of each example's log-likelihood with respect to its adapted embedding, (B, N, E)."""
         adapted = change + seen.images
         length = adapted.square().sum(dim=-1, keepdim=True).clamp_min(1e-6).sqrt()
         unit = adapted / length

@@ -1,4 +1,4 @@
-"""What all hypernetworks from support sets of images to CNNs share: checks, export, and saving of the CNN's settings.
+"""Common parts of hypernetworks from support sets of images to CNNs: checks, export, and saving of the CNN.
 
 Notation: B tasks, N examples, C classes.
 """
@@ -15,7 +15,7 @@ from weightgen.networks.convnet import ConvNet, Moments, side_by_side
 from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples
 from weightgen.weights import FunctionalNetwork
 
-# PyTorchModelHubMixin: how to write and read a constructor argument that JSON does not know.
+# `SavedModule`: how to write and read a constructor argument that JSON does not know.
 NETWORK_CODER: dict[type, tuple[Any, Any]] = {
     ConvNet: (lambda network: network.settings, lambda settings: ConvNet(**settings))
 }
@@ -34,7 +34,7 @@ class Generated(NamedTuple):
 
 
 class SupportWriter(nn.Module, ABC):
-    """Support sets → CNNs. It holds the CNN and those of its parameters that are learned; a subclass generates the others.
+    """Support sets → CNNs. It holds the CNN and its learned parameters; a subclass generates the others.
 
     Args:
         network: the CNN to write. It is frozen; the learned parameters start at its weights.
@@ -69,10 +69,12 @@ class SupportWriter(nn.Module, ABC):
     def generate(self, support: Examples, moments: bool = False) -> Generated:
         """Write CNNs from B support sets that have been checked; `forward` checks them and returns flat weights.
 
-        Parameters stay a dictionary here, because `ConvNet.run_batch` runs B networks as one convolution on it.
+        Parameters stay a dictionary here, because `ConvNet.run_batch` runs B networks as one convolution on
+        it.
 
         Args:
-            support: images (B, N, channels, H, W) and labels (B, N): slots from 0, -1 for an unlabelled sample, -100 for none.
+            support: images (B, N, channels, H, W) and labels (B, N): slots from 0, -1 for an unlabelled
+                sample, -100 for padding.
             moments: whether to return the statistics of the support set.
 
         Returns:
@@ -83,8 +85,8 @@ class SupportWriter(nn.Module, ABC):
         """Write weights. Slots whose class is absent are written too; `export` leaves them out.
 
         Args:
-            support: images (B, N, channels, H, W), scaled as in training, and labels (B, N): slots from 0, -1 for an
-                unlabelled sample, -100 for padding.
+            support: images (B, N, channels, H, W), scaled as in training, and labels (B, N): slots from 0, -1
+                for an unlabelled sample, -100 for padding.
 
         Returns:
             Weights, with shape (B, P).
@@ -101,8 +103,9 @@ class SupportWriter(nn.Module, ABC):
 
         Args:
             support: images (N, channels, H, W), scaled as in training, and labels (N).
-            stored_statistics: whether batch norm uses the statistics of the support set, so that each image is classified
-                independently of the others; by default it uses those of the images it is given together.
+            stored_statistics: whether batch norm uses the statistics of the support set, so that each image
+                is classified independently of the others; by default it uses those of the images it is given
+                together.
 
         Returns:
             The CNN, in `eval()`, with as many classes as the support set has.
@@ -142,8 +145,9 @@ def check_support(support: Examples, network: ConvNet) -> None:
     """Check support sets.
 
     Raises:
-        InputError: wrong types or shapes, pixels that are not finite, labels outside the slots, one image where batch norm needs two, or a
-            task without labelled samples, or with a class number below its largest that has none.
+        InputError: wrong types or shapes, pixels that are not finite, labels outside the slots, one image
+            where batch norm needs two, or a task without labelled samples, or with a class number below its
+            largest that has none.
     """
     images, labels = support
     _check_form(images, labels, network)

@@ -1,21 +1,21 @@
 """A small residual network on top of frozen CLIP features, compared with the embeddings of the answers.
 
 Source: Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", TMLR 2023, after
-CLIP-Adapter (Gao et al. 2021). The authors' own code fixes what the text leaves open.
+CLIP-Adapter (Gao et al. 2021). Details that the paper does not give follow the authors' code.
 """
 
 import math
 from typing import Literal
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
+from weightgen.storage.hub import SavedModule
 
 
-class CLIPAdapter(nn.Module, PyTorchModelHubMixin):
+class CLIPAdapter(nn.Module, SavedModule):
     """Classify images among any answers: logits = s · cos(x + W₂ relu(W₁ x + b₁) + b₂, answers).
 
     Args:
@@ -45,6 +45,8 @@ class CLIPAdapter(nn.Module, PyTorchModelHubMixin):
         normalize_inputs: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(embed_dim=embed_dim, hidden_dim=hidden_dim)
+        check_range(logit_scale=logit_scale)
         if init not in ("zero_shot", "authors"):
             raise InputError(f"expected init to be 'zero_shot' or 'authors', got {init!r}")
         self.embed_dim = embed_dim

@@ -1,9 +1,10 @@
 """The small CNN of few-shot image classification, alone or as B networks at once on the images of B tasks.
 
-A layer is conv → ReLU → max pooling → batch norm, as in the HyperTransformer, on *batch* statistics: what one image gives depends on
-the images beside it, unless stored statistics are used.
+A layer is conv → ReLU → max pooling → batch norm, as in the HyperTransformer, on *batch* statistics: the
+logits of an image depend on the other images of the batch, unless stored statistics are used.
 
-Notation: B tasks, N examples, C classes; H × W pixels. B networks run as one, on images as (N, B·channels, H, W).
+Notation: B tasks, N examples, C classes; H × W pixels. B networks run as one, on images as (N, B·channels, H,
+W).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, InputError, check_range, check_sizes
+from weightgen.storage.hub import SavedModule
 
 
 class Moments(NamedTuple):
-    """What batch norm subtracts and divides by.
+    """Mean and variance that batch norm uses.
 
     Attributes:
         mean: with shape (B, channels).
@@ -29,28 +30,29 @@ class Moments(NamedTuple):
     var: Tensor
 
 
-class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
+class ConvNet(nn.Module, SavedModule):
     """`depth` layers of conv → ReLU → max pooling → batch norm, then a linear layer on the flattened map.
 
     References:
-        Zhmoginov et al., "HyperTransformer", 2022, section 5 (4 layers, 3 × 3, no convolution bias); `shallow` is that of its appendix F.
+        Zhmoginov et al., "HyperTransformer", 2022, section 5 (4 layers, 3 × 3, no convolution bias);
+        `shallow` is that of its appendix F.
 
     Args:
-        channels: of every layer.
+        channels: output channels of every convolution.
         num_classes: C.
         image_size: H = W.
         image_channels: 1 for grey, 3 for colour.
         depth: number of convolutions.
         kernel_size: odd; the convolution is padded by half of it.
-        stride: of the convolution.
-        pool: of the max pooling; 1 for none.
+        stride: stride of the convolution.
+        pool: size of the max pooling; 1 for none.
         conv_bias: whether convolutions add a bias.
         leak: negative slope of the ReLU.
         stored_statistics: whether batch norm keeps statistics and, in `eval()`, uses them.
-        eps: added to the variance.
+        eps: number added to the variance in batch norm.
 
     Raises:
-        InputError: a number below its least, an even kernel, or an image too small for the layers.
+        InputError: a setting out of range, an even kernel, or an image too small for the layers.
     """
 
     def __init__(
@@ -69,14 +71,27 @@ class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         eps: float = 1e-3,
     ) -> None:
         super().__init__()
-        numbers = (channels, num_classes, image_size, image_channels, depth, kernel_size, stride, pool)
-        if min(numbers) < 1 or kernel_size % 2 == 0:
-            raise InputError(f"expected sizes from 1 up and an odd kernel_size, got {numbers}")
+        check_sizes(
+            1, MAX_LAYERS, depth=depth, channels=channels, kernel_size=kernel_size, image_size=image_size
+        )
+        check_sizes(num_classes=num_classes, image_channels=image_channels, stride=stride, pool=pool)
+        check_range(leak=leak, eps=eps)
+        if kernel_size % 2 == 0:
+            raise InputError(f"expected an odd kernel_size, got {kernel_size}")
         self.settings: dict[str, Any] = {
-            "channels": channels, "num_classes": num_classes, "image_size": image_size,
-            "image_channels": image_channels, "depth": depth, "kernel_size": kernel_size, "stride": stride,
-            "pool": pool, "conv_bias": conv_bias, "leak": leak, "stored_statistics": stored_statistics, "eps": eps,
-        }  # fmt: skip
+            "channels": channels,
+            "num_classes": num_classes,
+            "image_size": image_size,
+            "image_channels": image_channels,
+            "depth": depth,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "pool": pool,
+            "conv_bias": conv_bias,
+            "leak": leak,
+            "stored_statistics": stored_statistics,
+            "eps": eps,
+        }
         self.channels, self.num_classes, self.image_size = channels, num_classes, image_size
         self.image_channels, self.depth, self.kernel_size = image_channels, depth, kernel_size
         self.stride, self.pool, self.leak, self.eps = stride, pool, leak, eps
@@ -109,8 +124,8 @@ class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         batch_statistics = self.training or not self.settings["stored_statistics"]
         if batch_statistics and len(inputs) * self.sides[-1] ** 2 == 1:
             raise InputError(
-                "batch norm on the statistics of one image is undefined: classify several images together, or export the network "
-                "with stored_statistics=True"
+                "batch norm on the statistics of one image is undefined: classify several images together, "
+                "or export the network with stored_statistics=True"
             )
         x = inputs
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -188,7 +203,7 @@ class ConvNet(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         return torch.baddbmm(bias.unsqueeze(1), flat, weight.transpose(1, 2))
 
     def statistics(self, moments: Sequence[Moments]) -> dict[str, Tensor]:
-        """`moments` of one task, with shape (1, channels), by the names that they have in the state of a network that stores them."""
+        """`moments` of one task, (1, channels), named as in the state of a network that stores them."""
         state: dict[str, Tensor] = {}
         for i, (mean, var) in enumerate(moments):
             state |= {
@@ -211,13 +226,14 @@ def shallow(
 def side_by_side(inputs: Tensor) -> Tensor:
     """Images (B, N, channels, H, W) → (N, B·channels, H, W), the layout in which B networks run as one.
 
-    Channels lie last in memory: measured on a CPU, pooling is then three times as fast, and convolutions are no slower.
+    Channels lie last in memory: measured on a CPU, pooling is then three times as fast, and convolutions are
+    no slower.
     """
     return inputs.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def batch_moments(y: Tensor, tasks: int, present: Tensor | None = None) -> Moments:
-    """Statistics per task and channel of maps (N, B·channels, H, W), over the images that are `present` (B, N)."""
+    """Statistics per task and channel of maps (N, B·channels, H, W), over images that are `present` (B, N)."""
     parts = y.reshape(len(y), tasks, -1, y.shape[-2] * y.shape[-1])
     if present is None:
         var, mean = torch.var_mean(parts, dim=(0, 3), correction=0)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
+from weightgen.storage.hub import SavedModule
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -17,7 +17,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class MLP(nn.Module, PyTorchModelHubMixin):
+class MLP(nn.Module, SavedModule):
     """Linear layers with an activation between them, and none after the last.
 
     Args:
@@ -40,6 +40,7 @@ class MLP(nn.Module, PyTorchModelHubMixin):
         bias: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(in_dim=in_dim, hidden_dims=hidden_dims, out_dim=out_dim)
         if activation not in _ACTIVATIONS:
             raise InputError(f"expected an activation of {', '.join(_ACTIVATIONS)}, got {activation!r}")
         layers: list[nn.Module] = []

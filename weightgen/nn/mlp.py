@@ -6,7 +6,7 @@ from torch import nn
 
 
 def kaiming_mlp(dims: Sequence[int]) -> nn.Sequential:
-    """ReLU MLP through `dims`: Kaiming-normal weights (ReLU gain; gain 1 in the last layer), zero biases, as the authors' code has it."""
+    """MLP with ReLU and widths `dims`; Kaiming-normal weights (gain 1 in the last layer) and zero biases."""
     layers: list[nn.Module] = []
     for i, (fan_in, fan_out) in enumerate(zip(dims, dims[1:], strict=False)):
         last = i == len(dims) - 2

@@ -1,4 +1,4 @@
-"""The transformer that reads a support set as a set: no positions, post-norm, written for short sequences.
+"""A transformer for support sets: no positional encodings, and layer norm after each residual.
 
 Notation: B tasks, T tokens, D token size.
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import MAX_LAYERS, check_range, check_sizes
 
 EPS = 1e-6  # of the layer norms, as in the released code
 
@@ -46,7 +46,7 @@ class Attention(nn.Module):
         self.out = glorot(nn.Linear(self.sizes[1], dim))
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
-        """Let tokens x (B, T, D) look at `source` (B, S, D), where `mask` (B, 1, 1, S) is true."""
+        """Attend from tokens x (B, T, D) to `source` (B, S, D), where `mask` (B, 1, 1, S) is true."""
         parts = [self.query(x), self.key(source), self.value(source)]
         query, key, value = (p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -63,7 +63,7 @@ class Block(nn.Module):
         value_fraction: see `Attention`.
         inner_fraction: width of the MLP as a fraction of D; 0 leaves it out, with its norm.
         leak: negative slope of the ReLU in the MLP.
-        with_source: whether the block also attends to an encoding, as a decoder's does.
+        with_source: whether the block also attends to the output of an encoder, as a decoder block does.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, source: Tensor | None = None, first: int | None = None
     ) -> Tensor:
-        """Transform the `first` tokens of x (B, T, D), by default all, in sight of all."""
+        """Transform the first tokens of x (B, T, D), `first` in number or all; they attend to all tokens."""
         kept = x[:, :first]
         x = self.norm(kept + self.attention(kept, x, mask))
         if self.cross is not None and self.cross_norm is not None:
@@ -100,7 +100,9 @@ class Block(nn.Module):
 
 
 class SetTransformer(nn.Module):
-    """Encoder blocks; or encoder blocks followed by as many decoder blocks, which start again at the input and look at the encoding.
+    """Encoder blocks, optionally followed by as many decoder blocks.
+
+    The decoder blocks start from the input tokens again, and attend to the output of the encoder.
 
     Args:
         dim: D.
@@ -128,19 +130,19 @@ class SetTransformer(nn.Module):
         decoder: bool = False,
     ) -> None:
         super().__init__()
-        if layers < 1 or heads < 1 or key_fraction <= 0 or value_fraction <= 0 or inner_fraction < 0:
-            raise InputError(
-                f"expected layers and heads from 1 up and positive fractions, got {layers}, {heads}, "
-                f"{key_fraction}, {value_fraction}, {inner_fraction}"
-            )
+        check_sizes(dim=dim)
+        check_sizes(1, MAX_LAYERS, layers=layers, heads=heads)
+        check_range(1e-6, 100, key_fraction=key_fraction, value_fraction=value_fraction)
+        check_range(0, 100, inner_fraction=inner_fraction)
+        check_range(leak=leak)
         sizes = (dim, heads, key_fraction, value_fraction, inner_fraction, leak)
         self.encoder = nn.ModuleList(Block(*sizes) for _ in range(layers))
         self.decoder = nn.ModuleList(Block(*sizes, with_source=True) for _ in range(layers * decoder))
 
     def forward(self, tokens: Tensor, present: Tensor | None = None, first: int | None = None) -> Tensor:
-        """Transform tokens (B, T, D), of which all see only those that are `present` (B, T).
+        """Transform tokens (B, T, D), which attend only to those that are `present` (B, T).
 
-        Only the `first` tokens are returned; the last block does no work for the others.
+        Only the first `first` tokens are returned; the last block skips the others.
         """
         mask = None if present is None else present[:, None, None, :]
         x, encoding = tokens, None
@@ -154,5 +156,5 @@ class SetTransformer(nn.Module):
 
 
 def placeholders(count: int, dim: int) -> nn.Parameter:
-    """`count` learned tokens of N(0, 1) numbers."""
+    """`count` learned tokens of length `dim`, drawn from N(0, 1) at first."""
     return nn.Parameter(torch.randn(count, dim))

@@ -1,4 +1,4 @@
-"""Mean and standard deviation as buffers, so that they are saved with the weights they belong to."""
+"""Standardisation of vectors; mean and standard deviation are buffers, so they are saved with the model."""
 
 from typing import Self
 
@@ -33,7 +33,7 @@ class Standardizer(nn.Module):
             values: at least two vectors.
             scalar: one standard deviation for all dimensions, the mean over them, as in the VAE of the
                 HyperCLIP authors' code.
-            floor: the least standard deviation, so that a constant dimension is not divided by zero.
+            floor: smallest standard deviation, so that a constant dimension is not divided by zero.
 
         Returns:
             This module.

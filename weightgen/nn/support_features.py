@@ -1,4 +1,4 @@
-"""What a HyperTransformer sees of a support image: features of the image itself, and of the activations it causes.
+"""Features of support images for a HyperTransformer: of the images, and of their activations in the CNN.
 
 Notation: N images, F features.
 """
@@ -17,10 +17,10 @@ def glorot_conv(inputs: int, outputs: int, kernel_size: int, stride: int, paddin
 
 
 class ImageFeatures(nn.Module):
-    """Features of the images, the same for all layers: 3 × 3 convolutions with ReLU, strides 2, 2, 2, 1, averaged over space.
+    """Features of the images, shared by all layers: four 3 × 3 convolutions, then the mean over positions.
 
     Args:
-        image_channels: of the images.
+        image_channels: channels of the images.
         dim: F.
     """
 
@@ -40,16 +40,17 @@ class ImageFeatures(nn.Module):
 
 
 class ActivationFeatures(nn.Module):
-    """Features of the activations that enter one layer: unpadded convolutions, strides 2 and 1; each one's map is averaged before its ReLU.
+    """Features of the activations that enter one layer, by unpadded convolutions with strides 2 and 1.
 
-    A map smaller than the kernel ends the chain; if that is the first, the kernel shrinks to it.
+    The features are the means over positions of each convolution's output, before its ReLU. The chain ends
+    where a map is smaller than the kernel; if this is the input itself, the kernel shrinks to its size.
 
     Args:
-        channels: of the activations.
-        side: H = W of the activations.
-        dim: features of each convolution.
-        depth: most convolutions.
-        kernel_size: of the convolutions.
+        channels: channels of the activations.
+        side: height and width of the activations.
+        dim: number of features of each convolution.
+        depth: largest number of convolutions.
+        kernel_size: kernel size of the convolutions.
     """
 
     def __init__(self, channels: int, side: int, dim: int, depth: int = 2, kernel_size: int = 3) -> None:

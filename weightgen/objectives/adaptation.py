@@ -1,7 +1,8 @@
 """Adaptation: the loss after k gradient steps on the support set. k = 0 is multitask training, k > 0 is MAML.
 
-With `SharedWeights` this is unconditional multitask and MNet-MAML, with an `HNet` on the question Cond. Multitask. Where the latent is
-adapted in place of the weights, it is HNet-MAML: unconditional from a learned start, conditional from the question.
+With `SharedWeights` this is unconditional multitask and MNet-MAML, with an `HNet` on the question Cond.
+Multitask. Where the latent is adapted in place of the weights, it is HNet-MAML: unconditional from a learned
+start, conditional from the question.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from weightgen.adaptation import adapt, check_inner_variable, initial_points
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Hypernetwork, Outcome
 from weightgen.shots import resplit
@@ -21,13 +22,16 @@ from weightgen.weights import FunctionalNetwork
 class AdaptationLoss(nn.Module):
     """L = mean over tasks of the query loss of w_k, where w_0 = h(embeds) and w_{i+1} = w_i − α ∇ loss(w_i, support).
 
-    With `inner_variable="latents"` it is w_k = h(z_k), where z_0 = h.initial_latents(embeds) and z_{i+1} = z_i − α ∇ loss(h(z_i), support).
+    With `inner_variable="latents"` it is w_k = h(z_k), where z_0 = h.initial_latents(embeds) and z_{i+1} =
+    z_i − α ∇ loss(h(z_i), support).
 
-    Support and query are drawn anew from a task's examples in every step. Without inner steps, all examples are the query set.
+    Support and query are drawn anew from a task's examples in every step. Without inner steps, all examples
+    are the query set.
 
     References:
-        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017; Nava, Kobayashi et al., 2023,
-        algorithms 2 to 4 and table 3 (0 to 10 inner steps, drawn per task; α = 0.01 for weights, 0.1 for latents).
+        Finn et al., "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", 2017; Nava,
+        Kobayashi et al., 2023, algorithms 2 to 4 and table 3 (0 to 10 inner steps, drawn per task; α = 0.01
+        for weights, 0.1 for latents).
 
     Args:
         network: the base network, as a function of its weights.
@@ -37,11 +41,13 @@ class AdaptationLoss(nn.Module):
         inner_lr: α.
         first_order: first-order MAML.
         support_fraction: fraction of the examples that the inner steps see.
-        inner_variable: what the inner steps change, "weights" or "latents"; latents need a `LatentHypernetwork`.
+        inner_variable: what the inner steps change, "weights" or "latents"; latents need a
+            `LatentHypernetwork`.
         checkpoint_steps: see `gradient_descent`.
 
     Raises:
-        InputError: another `inner_variable`, latents of a hypernetwork that has none, or step numbers out of order.
+        InputError: another `inner_variable`, latents of a hypernetwork that has none, or step numbers out of
+            order.
     """
 
     def __init__(
@@ -57,6 +63,8 @@ class AdaptationLoss(nn.Module):
         checkpoint_steps: bool = False,
     ) -> None:
         super().__init__()
+        check_range(inner_lr=inner_lr)
+        check_range(0, 1, support_fraction=support_fraction)
         check_inner_variable(hypernet, inner_variable)
         if not 0 <= min_inner_steps <= max_inner_steps:
             raise InputError(
@@ -79,10 +87,16 @@ class AdaptationLoss(nn.Module):
             limits = (self.min_inner_steps, self.max_inner_steps + 1)
             steps = torch.randint(*limits, (len(point),), device=point.device)
             point = adapt(
-                self.network, point, batch.support, batch.context,
-                steps=steps, lr=self.inner_lr, first_order=self.first_order, decode=decode,
+                self.network,
+                point,
+                batch.support,
+                batch.context,
+                steps=steps,
+                lr=self.inner_lr,
+                first_order=self.first_order,
+                decode=decode,
                 checkpoint_steps=self.checkpoint_steps,
-            )  # fmt: skip
+            )
         weights = point if decode is None else decode(point)
         logits = self.network(weights, batch.query.inputs, **batch.context)
         loss = task_loss(logits, batch.query.labels).mean()

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.errors import check_range
 from weightgen.protocols import Outcome
 
 
@@ -12,8 +13,9 @@ class ContrastiveLoss(nn.Module):
     """L = (CE(s · H Tᵀ, rows) + CE(s · H Tᵀ, columns)) / 2, with H the embedded weights and T the questions, both of length 1.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, algorithm 1 (no scale). The released
-        code multiplies by a constant 100, which is the default here, and does not halve.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, algorithm 1
+        (no scale). The released code multiplies by a constant 100, which is the default here, and does not
+        halve.
 
     Args:
         encoder: the encoder of weights.
@@ -23,6 +25,7 @@ class ContrastiveLoss(nn.Module):
 
     def __init__(self, encoder: HyperCLIP, logit_scale: float = 100.0, halved: bool = True) -> None:
         super().__init__()
+        check_range(logit_scale=logit_scale)
         self.encoder = encoder
         self.logit_scale = logit_scale
         self.halved = halved

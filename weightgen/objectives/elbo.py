@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from weightgen.errors import check_range
 from weightgen.hypernets import HVAE
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Outcome
@@ -19,11 +20,13 @@ from weightgen.weights import FunctionalNetwork
 class ELBOLoss(nn.Module):
     """L = (‖ŵ − ŵ'‖² + β KL(q(z | w) ‖ N(0, I))) / √P + γ · task loss of the decoded weights w'.
 
-    The first part is the paper's, with the released code's 1/√P; the second (γ = 0 in the paper) is cross-entropy on the examples of
-    the task that w was adapted to. Squared error treats all P directions alike; the task does not.
+    The first part is the paper's, with the released code's 1/√P; the second (γ = 0 in the paper) is
+    cross-entropy on the examples of the task that w was adapted to. Squared error treats all P directions
+    alike; the task does not.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 3 and algorithm 7.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 3 and
+        algorithm 7.
 
     Args:
         hvae: the autoencoder.
@@ -36,6 +39,7 @@ class ELBOLoss(nn.Module):
         self, hvae: HVAE, network: FunctionalNetwork, kl_weight: float = 1.0, function_weight: float = 0.0
     ) -> None:
         super().__init__()
+        check_range(kl_weight=kl_weight, function_weight=function_weight)
         self.hvae = hvae
         self.network = network
         self.kl_weight = kl_weight

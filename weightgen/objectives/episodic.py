@@ -15,16 +15,17 @@ from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 class EpisodicLoss(nn.Module):
     """L = mean over tasks of the cross-entropy on the query set of the CNN that the support set gives.
 
-    Each unlabelled sample is hidden with the probability `hide`. The paper says that it must fall during training, or accuracy stays at
-    chance, and gives no schedule; here the caller lowers it linearly (`annealed`). The released code draws a new rate between 0 and a
-    constant in each step.
+    Each unlabelled sample is hidden with the probability `hide`. The paper says that it must fall during
+    training, or accuracy stays at chance, and gives no schedule; here the caller lowers it linearly
+    (`annealed`). The released code draws a new rate between 0 and a constant in each step.
 
     References:
         Zhmoginov et al., "HyperTransformer", 2022, sections 3.2 and 4.3.
 
     Args:
         hypernet: support set → CNN: `HyperTransformer`, `ProtoNet` or `MAML`.
-        transductive: whether the batch norms of the CNN use the statistics of the query set (as in the paper), or those of the support set.
+        transductive: whether the batch norms of the CNN use the statistics of the query set (as in the
+            paper), or those of the support set.
     """
 
     def __init__(self, hypernet: SupportWriter, transductive: bool = True) -> None:

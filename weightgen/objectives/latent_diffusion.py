@@ -1,7 +1,7 @@
-"""Latent diffusion: HyperLDM's training loss with conditioning dropout, and optionally a loss on what the denoised weights do.
+"""Latent diffusion: HyperLDM's training loss, and optionally the task loss of denoised weights.
 
-Notation: z₀ standardised latent, z_t the same at time t, ẑ₀ as the denoiser predicts it, ε noise, e embedding, h the hypernetwork; B rows,
-Z latent, E embedding, T ≤ B tasks.
+Notation: z₀ standardised latent, z_t the same at time t, ẑ₀ as the denoiser predicts it, ε noise, e
+embedding, h the hypernetwork; B rows, Z latent, E embedding, T ≤ B tasks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.priors import DiffusionPrior, drop_parts
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
@@ -23,26 +23,28 @@ from weightgen.weights import FunctionalNetwork
 class LatentDiffusionLoss(nn.Module):
     """L = E ‖target − f(z_t, t, e or ∅)‖² + γ · task loss of the base network with weights h(ẑ₀).
 
-    The first term is the mean over dimensions; the target is ε, z₀ or v as the scheduler's prediction type says. The second term (γ = 0
-    in the paper) is computed on all examples of the tasks given, and trains the decoder of h too: the squared error alone asks for the
-    mean of the latents that fit a question, which need not be the latent of a good network.
+    The first term is the mean over dimensions; the target is ε, z₀ or v as the scheduler's prediction type
+    says. The second term (γ = 0 in the paper) is computed on all examples of the tasks given, and trains the
+    decoder of h too: the squared error alone asks for the mean of the latents that fit a question, which need
+    not be the latent of a good network.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 9 and algorithm 12 (ε; the drop
-        rate 0.2 is given in the code only).
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, equation 9 and
+        algorithm 12 (ε; the drop rate 0.2 is given in the code only).
 
     Args:
         denoiser: f, the network that is trained.
-        prior: its scheduler is the noise schedule, its statistics standardise the latents. Its own denoiser is not used; it may be a
-            moving average of f.
+        prior: its scheduler is the noise schedule, its statistics standardise the latents. Its own denoiser
+            is not used; it may be a moving average of f.
         hypernet: h, latents → weights; frozen, but for its decoder where γ > 0.
         network: the base network, as a function of its weights.
-        drop_rate: chance that an embedding is replaced by "no condition", independently for each of its parts. Guidance needs the
-            unconditional predictions that are learned this way.
+        drop_rate: chance that an embedding is replaced by "no condition", independently for each of its
+            parts. Guidance needs the unconditional predictions that are learned this way.
         function_weight: γ.
 
     Raises:
-        InputError: the prediction type is unknown, or it is ε and γ > 0: ẑ₀ cannot be told from ε where there is hardly any signal.
+        InputError: the prediction type is unknown, or it is ε and γ > 0: ẑ₀ cannot be computed from ε where
+            z_t holds hardly any signal.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class LatentDiffusionLoss(nn.Module):
         function_weight: float = 0.0,
     ) -> None:
         super().__init__()
+        check_range(0, 1, drop_rate=drop_rate)
+        check_range(function_weight=function_weight)
         self.kind = check_kind(prior.scheduler)
         if function_weight and self.kind == "epsilon":
             raise InputError(
@@ -78,8 +82,8 @@ class LatentDiffusionLoss(nn.Module):
         """Loss of a batch.
 
         Args:
-            batch: latents (B, Z), not standardised; their embeddings (B, E); and the tasks of the first T rows, or None where only the
-                first term is wanted.
+            batch: latents (B, Z), not standardised; their embeddings (B, E); and the tasks of the first T
+                rows, or None where only the first term is wanted.
         """
         latents, embeds, tasks = batch
         denoising, clean = self._denoise(self.latents(latents), embeds)

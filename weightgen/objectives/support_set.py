@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.metrics import mean_accuracy, task_loss
 from weightgen.protocols import Outcome
@@ -19,8 +19,9 @@ from weightgen.weights import FunctionalNetwork
 class SupportSetLoss(nn.Module):
     """L = mean over tasks of the query loss of w = h(support), where support and query are drawn anew in every step.
 
-    The logits are divided by a temperature first. At CLIP's scale of 100 the cross-entropy depends more on how confident the predictions
-    are than on whether they are right, and training then hardly changes the weights. Accuracy does not depend on the temperature.
+    The logits are divided by a temperature first. At CLIP's scale of 100 the cross-entropy depends more on
+    how confident the predictions are than on whether they are right, and training then hardly changes the
+    weights. Accuracy does not depend on the temperature.
 
     Args:
         network: the base network, as a function of its weights.
@@ -40,12 +41,12 @@ class SupportSetLoss(nn.Module):
         temperature: float = 10.0,
     ) -> None:
         super().__init__()
+        check_sizes(max_shots=max_shots)
+        check_range(temperature=temperature)
         self.hypernet = hypernet
         self.network = network
-        if max_shots < 1 or not temperature > 0:
-            raise InputError(
-                f"expected shots from 1 up and a temperature above 0, got {max_shots}, {temperature}"
-            )
+        if not temperature:
+            raise InputError("temperature must be above 0, got 0")
         self.max_shots = max_shots
         self.temperature = temperature
 

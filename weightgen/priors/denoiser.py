@@ -1,16 +1,16 @@
-"""The denoiser of HyperLDM: a residual MLP with squeeze-and-excitation, whose blocks all get the time and the task as inputs."""
+"""The denoiser of HyperLDM: a residual MLP with squeeze-and-excitation; time and task enter every block."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
-from diffusers.models.embeddings import get_timestep_embedding
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.nn.standardizer import Standardizer
+from weightgen.storage.hub import SavedModule
 
 
 def null_embeds(embeds: Tensor) -> Tensor:
@@ -18,13 +18,26 @@ def null_embeds(embeds: Tensor) -> Tensor:
     return torch.zeros_like(embeds)
 
 
+def embed_times(times: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embeddings [sin(t ω), cos(t ω)] of times (B,), with dim / 2 frequencies ω from 1 down to 1/10000; shape (B, dim).
+
+    References:
+        Vaswani et al., "Attention Is All You Need", 2017, section 3.5. Equal to `get_timestep_embedding` of
+        diffusers bit by bit; the import of diffusers takes longer than sampling.
+    """
+    half = dim // 2
+    exponents = -math.log(10000) * torch.arange(half, dtype=torch.float32, device=times.device)
+    angles = times[:, None].float() * torch.exp(exponents / (half - 1))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
 def drop_parts(embeds: Tensor, part_dims: Sequence[int], rate: float) -> Tensor:
-    """Conditioning dropout: each part of each embedding becomes "no condition" with chance `rate`, independently of the others.
+    """Conditioning dropout: replace each part of each embedding by "no condition", independently.
 
     Args:
         embeds: the parts one after the other, with shape (B, E + …).
-        part_dims: their lengths.
-        rate: the chance.
+        part_dims: lengths of the parts.
+        rate: probability that a part is replaced.
     """
     dropped = torch.rand(len(embeds), len(part_dims), device=embeds.device) < rate
     parts = zip(embeds.split(list(part_dims), dim=-1), dropped.unbind(dim=1), strict=True)
@@ -36,10 +49,9 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, dim: int, reduction: int = 8) -> None:
         super().__init__()
-        self.gate = nn.Sequential(
-            nn.Linear(dim, max(dim // reduction, 1), bias=False), nn.ReLU(),
-            nn.Linear(max(dim // reduction, 1), dim, bias=False), nn.Sigmoid(),
-        )  # fmt: skip
+        inner = max(dim // reduction, 1)
+        squeeze, excite = nn.Linear(dim, inner, bias=False), nn.Linear(inner, dim, bias=False)
+        self.gate = nn.Sequential(squeeze, nn.ReLU(), excite, nn.Sigmoid())
 
     def forward(self, features: Tensor) -> Tensor:
         return features * self.gate(features)
@@ -60,23 +72,26 @@ class ConditionedBlock(nn.Module):
         return self.skip(features) + self.excite(self.body(torch.cat([features, condition], dim=-1)))
 
 
-class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
-    """(z_t, t, e) → what the scheduler's `prediction_type` names: the noise ε, or z₀, or v.
+class MLPDenoiser(nn.Module, SavedModule):
+    """(z_t, t, e) → ε, z₀ or v, as the scheduler's `prediction_type` says.
 
-    The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not given" (`null_embeds`). With
-    support embeddings of length D, the condition is [text embedding, support embedding], and each part is treated this way separately.
+    The embedding is standardised inside, and a bit says whether it is given; the zero embedding means "not
+    given" (`null_embeds`). With support embeddings of length D, the condition is [text embedding, support
+    embedding], and each part is treated this way separately.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2 and appendix A.6
-        (hidden layers 8192, 16384, 8192; time embedding of 150). The released code drops the squeeze-and-excitation layers and
-        the last residual; here both are in the graph. LayerNorm is the code's.
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2
+        and appendix A.6 (hidden layers 8192, 16384, 8192; time embedding of 150). The released code drops the
+        squeeze-and-excitation layers and the last residual; here both are in the graph. LayerNorm is the
+        code's.
 
     Args:
         latent_dim: Z.
         embed_dim: E.
         hidden_dims: widths of the blocks.
         time_dim: length of the sinusoidal time embedding; even.
-        embed_noise: standard deviation of the noise added to the standardised embedding in training; 0 as in the paper.
+        embed_noise: standard deviation of the noise added to the standardised embedding in training; 0 as in
+            the paper.
         squeeze: whether there is squeeze-and-excitation.
         support_dim: D, of the embedding of a support set (`SupportHNet.encode`); 0 where there is none.
         support_noise: as `embed_noise`, for the support embedding.
@@ -94,6 +109,14 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         support_noise: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(latent_dim=latent_dim, embed_dim=embed_dim, hidden_dims=hidden_dims)
+        check_sizes(4, time_dim=time_dim)
+        check_sizes(0, support_dim=support_dim)
+        check_range(embed_noise=embed_noise, support_noise=support_noise)
+        if time_dim % 2 or not hidden_dims:
+            raise InputError(
+                f"expected an even time_dim and at least one width in hidden_dims, got {time_dim} and {hidden_dims}"
+            )
         self.latent_dim = latent_dim
         self.time_dim = time_dim
         self.embed_noise = embed_noise
@@ -122,7 +145,7 @@ class MLPDenoiser(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         Raises:
             InputError: embeddings of another length.
         """
-        time = get_timestep_embedding(times, self.time_dim).to(latents.dtype)
+        time = embed_times(times, self.time_dim).to(latents.dtype)
         condition = torch.cat([time, *self._conditions(embeds, latents.dtype)], dim=-1)
         features = latents
         for block in self.blocks:

@@ -1,6 +1,7 @@
 """HyperLDM's prior: latent diffusion from the embedding of a task to the latents of its weights.
 
-Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the noise, e the embedding, T training steps of the schedule.
+Notation: z₀ standardised latent, z_t the same after t steps of noise, ε the noise, e the embedding, T
+training steps of the schedule.
 """
 
 from __future__ import annotations
@@ -14,26 +15,27 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.denoiser import MLPDenoiser
 from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler
 from weightgen.protocols import Denoiser, TrainedDenoiser
 from weightgen.storage.files import read_tensors, write_tensors
-from weightgen.storage.hub import load_part
+from weightgen.storage.hub import check_finite, load_part
 
 
 class DiffusionPrior(nn.Module):
     """p(z | e) by reversing a diffusion of standardised latents.
 
     References:
-        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2, algorithm 13
-        (true linear β from 1e-4 to 0.06, T = 350).
+        Nava, Kobayashi et al., "Meta-Learning via Classifier(-free) Diffusion Guidance", 2023, section 4.2,
+        algorithm 13 (true linear β from 1e-4 to 0.06, T = 350).
 
     Args:
         denoiser: predicts what `scheduler.config.prediction_type` says.
-        scheduler: the diffusers scheduler of training; it must not clip samples. Sampling can use another one (`prior.scheduler = …`)
-            with the same training schedule and prediction type, such as `Kind.from_config(prior.scheduler.config)`.
+        scheduler: the diffusers scheduler of training; it must not clip samples. Sampling can use another one
+            (`prior.scheduler = …`) with the same training schedule and prediction type, such as
+            `Kind.from_config(prior.scheduler.config)`.
 
     Raises:
         InputError: see `check_scheduler`.
@@ -69,19 +71,20 @@ class DiffusionPrior(nn.Module):
         Args:
             embeds: with shape (B, E).
             num_inference_steps: denoising steps, from 1 to T.
-            generator: one for all, or one per row; with one per row, a row does not depend on the rest of the batch.
+            generator: one for all, or one per row; with one per row, a row does not depend on the rest of the
+                batch.
             guide: turns the denoiser into a guided one, e.g. `lambda d: ClassifierFreeGuidance(d, 1.5)`.
-            temperature: times the noise that sampling starts from. Below 1, samples differ less and lie nearer to the middle of
-                what is likely; at 0, a scheduler that adds no noise of its own gives one latent per embedding.
+            temperature: factor on the noise that sampling starts from. Below 1, samples differ less from each
+                other; at 0, a deterministic scheduler gives one latent per embedding.
 
         Returns:
             Latents, no longer standardised, with shape (B, Z).
 
         Raises:
-            InputError: the number of steps is not in 1…T, or the temperature is negative.
+            InputError: the number of steps is not in 1…T, the temperature is negative, or the latents are not
+                finite.
         """
-        if not 0 <= temperature < float("inf"):
-            raise InputError(f"temperature must be a number from 0 up, got {temperature}")
+        check_range(temperature=temperature)
         trained_steps = self.scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= trained_steps:
             raise InputError(
@@ -101,7 +104,14 @@ class DiffusionPrior(nn.Module):
         for time in scheduler.timesteps:
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
             z = scheduler.step(prediction, time, z, **extra).prev_sample
-        return self.latents.inverse(z)
+        latents: Tensor = self.latents.inverse(z)
+        if not latents.isfinite().all():
+            row = int((~latents.isfinite().all(dim=1)).nonzero()[0])
+            raise InputError(
+                f"the latents sampled for embedding {row} are NaN or infinite: give a smaller guidance scale or more steps, "
+                "and check that the embedding and the denoiser's parameters are finite"
+            )
+        return latents
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write denoiser, scheduler and latent statistics into `folder`."""
@@ -112,10 +122,21 @@ class DiffusionPrior(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> DiffusionPrior:
-        """Read what `save_pretrained` wrote."""
+        """Read what `save_pretrained` wrote.
+
+        Raises:
+            InputError: a file is missing, damaged or of another model, or a number is not finite.
+        """
         folder = Path(folder)
         prior = cls(load_part(MLPDenoiser, folder / "denoiser"), load_scheduler(folder / "scheduler"))
-        prior.latents.load_state_dict(read_tensors(folder / "latents.safetensors"))
+        statistics = read_tensors(folder / "latents.safetensors")
+        check_finite(statistics, str(folder / "latents.safetensors"))
+        try:
+            prior.latents.load_state_dict(statistics)
+        except RuntimeError as error:
+            raise InputError(
+                f"{folder / 'latents.safetensors'} does not hold the statistics of {prior.denoiser.latent_dim} latents"
+            ) from error
         return prior.eval()
 
 

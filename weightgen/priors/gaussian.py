@@ -3,6 +3,9 @@
 import torch
 from torch import Generator, Tensor, nn
 
+from weightgen.errors import check_range
+from weightgen.storage.hub import check_finite
+
 
 class GaussianPrior(nn.Module):
     """z = μ + σ ε for every embedding; with σ = 0 a fixed start, such as the learned z⁰ of HNet-MAML.
@@ -16,6 +19,8 @@ class GaussianPrior(nn.Module):
 
     def __init__(self, mean: Tensor, std: float = 1.0) -> None:
         super().__init__()
+        check_range(std=std)
+        check_finite({"mean": mean}, "the prior")
         self.register_buffer("mean", mean)
         self.std = std
 

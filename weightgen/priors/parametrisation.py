@@ -22,7 +22,7 @@ def check_kind(scheduler: Any) -> str:
     Raises:
         InputError: one that is not known here.
     """
-    kind = str(scheduler.config.prediction_type)
+    kind = str(getattr(scheduler.config, "prediction_type", None))
     if kind not in KINDS:
         raise InputError(f"prediction_type must be one of {KINDS}, got {kind!r}")
     return kind

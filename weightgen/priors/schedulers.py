@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
+from weightgen.priors.parametrisation import check_kind
 from weightgen.storage.files import read_json
 
 
@@ -22,6 +23,7 @@ def paper_schedule(prediction_type: str = "epsilon", num_train_timesteps: int = 
     """
     from diffusers import DDIMScheduler
 
+    check_sizes(num_train_timesteps=num_train_timesteps)
     return DDIMScheduler(
         num_train_timesteps=num_train_timesteps,
         beta_schedule="linear",
@@ -40,8 +42,9 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
         trained: the scheduler that the prior was trained with, if any.
 
     Raises:
-        InputError: it clips samples (`clip_sample`, the default of diffusers' DDPM and DDIM, or `thresholding`), and latents are not
-            pixels in [-1, 1]; or its prediction type or training schedule is another than that of `trained`.
+        InputError: it clips samples to [-1, 1] (`clip_sample`, the default of diffusers' DDPM and DDIM, or
+            `thresholding`), which are pixels and no latents; its noise levels are not finite; its prediction
+            type is unknown; or its prediction type or training schedule differs from that of `trained`.
     """
     name = type(scheduler).__name__
     for option in ("clip_sample", "thresholding"):
@@ -49,7 +52,11 @@ def check_scheduler(scheduler: Any, trained: Any = None) -> Any:
             raise InputError(
                 f"{name} has {option}=True, which cuts latents to [-1, 1] and destroys them: build it with {option}=False"
             )
+    levels = getattr(scheduler, "alphas_cumprod", None)
+    if isinstance(levels, torch.Tensor) and not bool(((levels >= 0) & (levels <= 1)).all()):
+        raise InputError(f"{name} has noise levels (betas) that are not finite numbers in [0, 1]")
     if trained is None:
+        check_kind(scheduler)
         return scheduler
     advice = f"write {name}.from_config(pipe.scheduler.config)"
     for setting in ("prediction_type", "num_train_timesteps"):
@@ -78,10 +85,10 @@ def keep_positional(scheduler: Any) -> Any:
 
 
 def load_scheduler(folder: Path) -> Any:
-    """Read a diffusers scheduler, whatever its class.
+    """Read a diffusers scheduler of any class.
 
     Raises:
-        InputError: the folder holds none.
+        InputError: the folder holds none, or a setting is out of range.
     """
     import diffusers
 
@@ -90,4 +97,9 @@ def load_scheduler(folder: Path) -> Any:
     kind = getattr(diffusers, str(name), None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise InputError(f"{folder} names {name!r}, which is no scheduler of diffusers")
-    return kind.from_config(config)  # type: ignore[attr-defined]
+    check_sizes(num_train_timesteps=config.get("num_train_timesteps", 1000))
+    try:
+        return kind.from_config(config)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder} does not hold the settings of a {name}: {reason:.200}") from error

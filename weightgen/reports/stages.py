@@ -1,14 +1,15 @@
 """Stages: commands that each make one file or folder; what is there already is reused."""
 
 import os
-import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 from weightgen.errors import InputError
 from weightgen.storage.files import read_json, write_json
@@ -20,59 +21,124 @@ class Stage(NamedTuple):
     Attributes:
         makes: the file or folder that is there when the stage is done, and never before.
         command: what follows `python` on the command line.
+        needs: the names of the stages whose output this one reads.
+        cheap: whether the output is made anew, instead of refused, where a stage that it needs has to run.
     """
 
     makes: Path
     command: list[str]
+    needs: tuple[str, ...] = ()
+    cheap: bool = False
 
 
-def run(command: list[str], root: Path) -> int:
-    """Run `python command` in the folder `root` to its end, with the terminal; return its exit status."""
-    # The matrices are small: a second thread gains little on an idle machine, and makes everything several times slower on a busy one.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    process = subprocess.Popen([sys.executable, *command], cwd=root, env=environment)
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        # subprocess.run would kill the stage after a quarter of a second, before it has removed what it had half written.
-        # A terminal's Ctrl-C has reached the stage too; only where this process alone was signalled it is told here.
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-        raise
+def listed(values: Iterable[object]) -> str:
+    """A list as a recipe reads it on the command line: "[1,2]"."""
+    return f"[{','.join(map(str, values))}]"
 
 
-def _names(command: list[str], path: str) -> bool:
-    """Whether a command names a path or something below it; `runs/adapted_hnet` is not below `runs/adapted`."""
-    return any(re.search(rf"{re.escape(path)}(?![\w.-])", word) for word in command)
+def add_recipe(
+    stages: dict[str, Stage],
+    name: str,
+    makes: Path,
+    script: str,
+    config: str | None = None,
+    of: Mapping[str, str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    needs: Sequence[str] = (),
+    cheap: bool = False,
+) -> None:
+    """Add a stage that runs a recipe.
+
+    Args:
+        stages: to add it to.
+        name: of the stage.
+        makes: the output.
+        script: the recipe, from the root of the repository.
+        config: a YAML file in recipes/configs.
+        of: a setting of the recipe → the stage whose output it is.
+        settings: further settings of the recipe.
+        needs: further stages that it needs.
+        cheap: see `Stage`.
+    """
+    parts = dict(of or {})
+    words = {
+        **(settings or {}),
+        **{key: stages[other].makes for key, other in parts.items()},
+        "output": makes,
+    }
+    chosen = ["--config", f"recipes/configs/{config}.yaml"] if config else []
+    command = [script, *chosen, *(f"{key}={value}" for key, value in words.items())]
+    stages[name] = Stage(makes, command, (*needs, *parts.values()), cheap)
 
 
-def check_order(stages: Mapping[str, Stage]) -> None:
-    """Refuse what is there already although something that it is made of is not, before anything is made.
+def run(command: Sequence[str], root: Path) -> int:
+    """Run `python command` in the folder `root` to its end, with the terminal.
+
+    Ctrl-C and SIGTERM are passed on to the command, which is waited for, so that it can end in order.
+
+    Returns:
+        Its exit status.
 
     Raises:
-        InputError: naming all that would not fit to what is made anew.
+        KeyboardInterrupt: this process got Ctrl-C meanwhile.
+        SystemExit: this process got SIGTERM meanwhile, with status 143.
+    """
+    # The matrices are small: a second thread gains little on an idle machine, and makes everything several times slower on a busy one.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    received: list[int] = []
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    # In a process group of its own: the terminal would send Ctrl-C to the command too, which would get it twice.
+    process = subprocess.Popen([sys.executable, *command], cwd=root, env=environment, process_group=0)
+    try:
+        for number in before:
+            signal.signal(number, pass_on)
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if signal.SIGTERM in received:
+        raise SystemExit(128 + signal.SIGTERM)
+    if received:
+        raise KeyboardInterrupt
+    return status
+
+
+def missing_stages(stages: Mapping[str, Stage]) -> list[str]:
+    """The names of the stages that have to run, in order.
+
+    Raises:
+        InputError: a stage needs one that does not stand before it; or the output of a stage that is not cheap is there although a
+            stage that it needs has to run: it would not fit to what is made anew.
     """
     anew: list[str] = []
-    stale: dict[str, str] = {}  # and what each is made of that will be new
-    for stage in stages.values():
-        path = str(stage.makes)
-        new = [other for other in (*anew, *stale) if _names(stage.command, other)]
-        if not stage.makes.exists():
-            anew.append(path)
+    stale: dict[str, str] = {}  # a stage → the stage that it needs and that will be new
+    seen: set[str] = set()
+    for name, stage in stages.items():
+        if unknown := set(stage.needs) - seen:
+            raise InputError(f"the stage {name!r} needs {min(unknown)!r}, which is no stage before it")
+        seen.add(name)
+        new = [other for other in stage.needs if other in anew or other in stale]
+        if not stage.makes.exists() or (new and stage.cheap):
+            anew.append(name)
         elif new:
-            stale[path] = new[0]
+            stale[name] = new[0]
     if stale:
-        path, part = next(iter(stale.items()))
+        name, part = next(iter(stale.items()))
+        listed = ", ".join(str(stages[other].makes) for other in stale)
         raise InputError(
-            f"{path} is made of {part}, which is no longer there: remove {', '.join(stale)}, and start again"
+            f"{stages[name].makes} is made of {stages[part].makes}, which is no longer there: "
+            f"remove {listed}, and start again"
         )
+    return anew
 
 
 def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str, float]:
-    """Run what is not there yet, in order.
+    """Run the stages whose output is not there yet, in order.
 
     Args:
         stages: by name.
@@ -83,14 +149,17 @@ def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str
         Those seconds.
 
     Raises:
-        InputError: a stage failed, or did not make what it was to make; or see `check_order`.
+        InputError: a stage failed, or did not make what it was to make; or see `missing_stages`.
     """
     seconds: dict[str, float] = read_json(clock) if clock.is_file() else {}
-    check_order(stages)
+    anew = missing_stages(stages)
     for name, stage in stages.items():
-        if stage.makes.exists():
+        if name not in anew:
             print(f"[{name}] {stage.makes} is there already: reused", flush=True)
             continue
+        if stage.makes.is_dir():
+            shutil.rmtree(stage.makes)
+        stage.makes.unlink(missing_ok=True)
         print(f"[{name}] python {' '.join(stage.command)}", flush=True)
         started = time.time()
         status = run(stage.command, root)
@@ -103,3 +172,20 @@ def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str
         write_json(clock, seconds)
         print(f"[{name}] {seconds[name]} s", flush=True)
     return seconds
+
+
+def claim_folders(folders: Sequence[Path], origin: Mapping[str, Any]) -> None:
+    """Mark folders as those of one origin, such as a data set and its settings.
+
+    Raises:
+        InputError: a folder holds results of another origin; then none is marked.
+    """
+    for folder in folders:
+        mark = folder / "origin.json"
+        if mark.is_file() and read_json(mark) != origin:
+            raise InputError(
+                f"{folder} holds results of {read_json(mark)}, not of {dict(origin)}: give another folder"
+            )
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "origin.json", origin)

@@ -1,75 +1,123 @@
-"""Results of several seeds as tables: mean ± standard deviation, in percent. For recipes only."""
+"""Results as tables: accuracies of several training seeds as mean ± standard deviation, and the one way to write a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from weightgen.storage.files import StrPath, write_json, written_beside
+from torch import Tensor
 
-HELD_OUT = {
-    "test": "random questions",
-    "novel_composition": "novel compositions",
-}  # split → what it is called
+from weightgen.storage.files import StrPath, write_json, written_beside
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and standard deviation over seeds; the latter is None for one seed."""
+    """Mean, standard deviation (None for one seed) and the value of every seed."""
     return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "seeds": list(values)}
 
 
-def percent(value: Mapping[str, Any]) -> str:
-    """What `spread` gives, as "57.4 ± 0.8"."""
+def percent(value: Mapping[str, Any] | float) -> str:
+    """What `spread` returns as "57.4 ± 0.8"; a single number as "57.4"."""
+    if not isinstance(value, Mapping):
+        return f"{100 * value:.1f}"
     text = f"{100 * value['mean']:.1f}"
     return text if value["std"] is None else f"{text} ± {100 * value['std']:.1f}"
 
 
-def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
-    """A Markdown table; the first column names the rows."""
-    lines = [["", *columns], ["---"] * (len(columns) + 1), *([name, *cells] for name, cells in rows.items())]
-    return "".join(
-        f"| {' | '.join(line)} |\n" if line[0] != "---" else "|---" * len(line) + "|\n" for line in lines
-    )
+def interval(accuracies: Tensor) -> dict[str, float]:
+    """Mean, and half the width of its 95 % interval, of accuracies (N,) in percent."""
+    half = 1.96 * accuracies.std().item() / math.sqrt(len(accuracies))
+    return {"accuracy": round(100 * accuracies.mean().item(), 2), "interval": round(100 * half, 2)}
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the rows have as many cells as there are columns."""
+    head, *body = [f"| {' | '.join(line)} |\n" for line in (columns, *rows)]
+    return "".join([head, "|---" * len(columns) + "|\n", *body])
+
+
+def title_of(split: str) -> str:
+    """What a split is called in a table: "novel_composition" becomes "novel composition"."""
+    return split.replace("_", " ")
+
+
+def flat_rows(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a nested report on one level: {"hyperldm": {"1.5": x}} becomes {"hyperldm, 1.5": x}."""
+    rows: dict[str, float] = {}
+    for name, value in tree.items():
+        rows |= (
+            flat_rows(value, f"{prefix}{name}, ")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{name}": value}
+        )
+    return rows
 
 
 def versions() -> dict[str, str]:
     """What the results were made with."""
-    return {name: version(name) for name in ("weightgen", "torch", "diffusers")}
+    packages = ("weightgen", "torch", "diffusers", "open_clip_torch", "scikit-learn")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def over_seeds(runs: int) -> str:
-    """What the figures of so many runs are."""
+    """What the numbers of so many runs are."""
     return f"mean ± s.d. over {runs} training seeds" if runs > 1 else "one training seed"
 
 
+def shots_key(shots: int | None) -> str:
+    """The key of a number of examples per class in a report; None stands for all examples."""
+    return "all" if shots is None else str(shots)
+
+
+def collect_seed(
+    seen: dict[str, dict[str, list[dict[str, float]]]], rows: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> None:
+    """Add the accuracies of one more seed, split → row → `shots_key` → number, to what `spread_by_shots` takes."""
+    for split, values in rows.items():
+        for row, numbers in values.items():
+            seen.setdefault(split, {}).setdefault(row, []).append(dict(numbers))
+
+
 def spread_by_shots(
-    seen: Mapping[str, Mapping[str, Sequence[Mapping[int, float]]]], shots: Sequence[int]
+    seen: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]],
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Accuracy of every seed, split → row → seed → number of examples, as split → row → number of examples → `spread`."""
+    """Collect the seeds of each number.
+
+    Args:
+        seen: split → row → one entry per seed → `shots_key` → accuracy.
+
+    Returns:
+        split → row → `shots_key` → `spread`.
+    """
     return {
         split: {
-            row: {str(count): spread([seed[count] for seed in seeds]) for count in shots}
+            row: {key: spread([seed[key] for seed in seeds]) for key in seeds[0]}
             for row, seeds in rows.items()
         }
         for split, rows in seen.items()
     }
 
 
-def tables_by_shots(accuracy: Mapping[str, Mapping[str, Mapping[str, Any]]], shots: Sequence[int]) -> str:
-    """What `spread_by_shots` gives, as one Markdown table for each split; 0 examples of each class stand for all."""
-    columns = [f"{count} per class" if count else "all examples" for count in shots]
+def tables_by_shots(accuracy: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """What `spread_by_shots` returns as one Markdown table per split."""
     parts = []
     for split, rows in accuracy.items():
-        cells = {name: [percent(value[str(count)]) for count in shots] for name, value in rows.items()}
-        parts.append(f"\nTasks: {HELD_OUT[split]}\n\n{table(columns, cells)}")
+        keys = list(next(iter(rows.values())))
+        columns = ["", *("all examples" if key == "all" else f"{key} per class" for key in keys)]
+        cells = [[name, *(percent(value[key]) for key in keys)] for name, value in rows.items()]
+        parts.append(f"\nTasks: {title_of(split)}\n\n{markdown_table(columns, cells)}")
     return "".join(parts)
 
 
 def write_report(output: StrPath, report: Mapping[str, Any], text: str) -> None:
-    """Write `output`.json for machines and `output`.md for people, and show the latter."""
-    write_json(f"{output}.json", report)
-    with written_beside(f"{output}.md", overwrite=True) as partial:
+    """Write `output`.json for machines and `output`.md for people, and print the latter."""
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path.with_name(f"{path.name}.json"), report)
+    with written_beside(path.with_name(f"{path.name}.md"), overwrite=True) as partial:
         partial.write_text(text, encoding="utf-8")
-    print(text)
+    print(text, end="", flush=True)

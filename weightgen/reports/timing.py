@@ -1,8 +1,11 @@
-"""Two ways to do one thing, timed in turns in one run, and a report of it. For recipes only."""
+"""Several ways to do one thing, timed in turns in one run; peak memory."""
+
+from __future__ import annotations
 
 import json
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -12,7 +15,53 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark import Timer
+
+from weightgen.errors import InputError
+
+
+class Took(NamedTuple):
+    """The time that one call took.
+
+    Attributes:
+        seconds: on the clock.
+        cpu_seconds: of all threads of this process.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+
+def timed(run: Callable[[], object], min_seconds: float = 0.0) -> Took:
+    """Time one call of `run`, as the mean over so many calls that they take `min_seconds` together."""
+    calls, wall, cpu = 0, time.perf_counter(), time.process_time()
+    while not calls or time.perf_counter() - wall < min_seconds:
+        run()
+        calls += 1
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+    return Took((time.perf_counter() - wall) / calls, (time.process_time() - cpu) / calls)
+
+
+def time_in_turns(
+    runs: Mapping[str, Callable[[], object]], repeats: int = 5, min_seconds: float = 0.0
+) -> dict[str, list[Took]]:
+    """Time several calls in turns, so that what else runs on the machine slows all of them.
+
+    Args:
+        runs: by name. Each is called once before, as a warm-up.
+        repeats: of each; the order is reversed from one repeat to the next.
+        min_seconds: of a repeat, see `timed`.
+
+    Returns:
+        The times of every repeat, by name.
+    """
+    for run in runs.values():
+        run()
+    took: dict[str, list[Took]] = {name: [] for name in runs}
+    for repeat in range(repeats):
+        for name in list(runs)[:: -1 if repeat % 2 else 1]:
+            took[name].append(timed(runs[name], min_seconds))
+    return took
 
 
 class Pair(NamedTuple):
@@ -37,17 +86,14 @@ class Pair(NamedTuple):
     memory: bool = False
 
 
-def measured(
-    pair: Pair, device: torch.device, repeats: int = 5, min_seconds: float = 0.1, threads: int = 1
-) -> dict[str, Any]:
-    """Time both ways of a pair in turns, so that what else runs on the machine slows both.
+def compare(pair: Pair, device: torch.device, repeats: int = 5, min_seconds: float = 0.1) -> dict[str, Any]:
+    """Time both ways of a pair in turns.
 
     Args:
         pair: what to time. If its results must agree, that is checked first.
         device: where it runs.
-        repeats: of both ways; who comes first, takes turns.
+        repeats: of both ways.
         min_seconds: of a repeat: what is shorter runs several times.
-        threads: of the CPU.
 
     Returns:
         A row of a report: times, how many times as fast the one way is, and peak memory if wanted.
@@ -62,18 +108,18 @@ def measured(
         distance = ((results[0] - results[1]).norm() / results[1].norm()).item()
         if not distance < 0.01:
             raise AssertionError(f"{pair.what}: the results of the two ways are {distance:.2g} apart")
-    timers = {name: Timer("run()", globals={"run": run}, num_threads=threads) for name, run in runs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats):
-        for name in list(runs)[:: -1 if repeat % 2 else 1]:
-            seconds[name].append(timers[name].blocked_autorange(min_run_time=min_seconds).median)
+    took = time_in_turns(runs, repeats, min_seconds)
+    seconds = {name: [each.seconds for each in found] for name, found in took.items()}
     ratios = [other / one for one, other in zip(*seconds.values(), strict=True)]
     row: dict[str, Any] = {
-        "what": pair.what, "one": pair.one, "other": pair.other, "same_result": pair.same,
+        "what": pair.what,
+        "one": pair.one,
+        "other": pair.other,
+        "same_result": pair.same,
         "times_as_fast": {"median": median(ratios), "least": min(ratios), "most": max(ratios)},
         "milliseconds": {name: 1e3 * median(found) for name, found in seconds.items()},
         "seconds": seconds,
-    }  # fmt: skip
+    }
     if pair.memory:
         row["peak_bytes"] = {name: peak_bytes(run, device) for name, run in runs.items()}
     return row
@@ -100,43 +146,30 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     return most
 
 
-def machine(device: torch.device, threads: int) -> dict[str, Any]:
+def check_device(name: str) -> torch.device:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: naming it.
+    """
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"cannot compute on {name!r}: {str(error).splitlines()[0]}") from error
+
+
+def machine(device: torch.device) -> dict[str, Any]:
     """What a reader needs to know of the machine, without its name."""
     facts: dict[str, Any] = {
-        "torch": torch.__version__, "python": platform.python_version(), "device": device.type, "threads": threads,
-        "cores": os.cpu_count(), "cpu": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "cpu": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+    }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
     if hasattr(os, "getloadavg"):
         facts["load_before"] = round(os.getloadavg()[0], 1)
     return facts
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """A report as text.
-
-    Args:
-        report: `title`, `command`, `machine`, `repeats`, `seconds` (of the whole run) and `rows`, each with a `size`.
-    """
-    facts, load = report["machine"], report["machine"].get("load_before", "unknown")
-    lines = [
-        f"# {report['title']}",
-        "",
-        f"`{report['command']}`: random networks and data, no training. Median of {report['repeats']} repeats in turns and, in brackets, "
-        "the least and the most of them; below 1, this is slower. ms and peak memory are those of this / against.",
-        "",
-        f"torch {facts['torch']} on {facts.get('gpu', facts['device'])}, {facts['threads']} thread(s) of {facts['cores']} cores "
-        f"({facts['cpu']}); load before the run {load}; {report['seconds']:.0f} s in all.",
-        "",
-        "| size | what | this | against | times as fast | ms | peak MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in report["rows"]:
-        ratio = row["times_as_fast"]
-        speed = f"**{ratio['median']:.2g}** ({ratio['least']:.2g} to {ratio['most']:.2g})"
-        cost = " / ".join(f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}" for ms in row["milliseconds"].values())
-        peak = " / ".join(f"{count / 1e6:.3g}" for count in row.get("peak_bytes", {}).values())
-        cells = [row["size"], row["what"], row["one"], row["other"], speed, cost, peak]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"

@@ -17,6 +17,8 @@ from torch import Tensor
 from weightgen.errors import InputError
 
 StrPath = str | os.PathLike[str]
+_FLOATS = {"F64", "F32", "F16", "BF16"}  # types in the header of a safetensors file
+_INTEGERS = {"I64", "I32", "BOOL"}
 _FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk, which name no file
 
 
@@ -143,6 +145,24 @@ def read_tensors(path: StrPath) -> dict[str, Tensor]:
     """
     with _safetensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def read_shapes(path: StrPath) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """The shape of every tensor of a safetensors file, and whether it holds floating-point numbers; reads the header only.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format, or has numbers of 8 bits.
+    """
+    found = {}
+    with _safetensors(path) as file:
+        for name in file.keys():
+            part = file.get_slice(name)
+            if part.get_dtype() not in _FLOATS | _INTEGERS:
+                raise InputError(
+                    f"{path} has numbers of type {part.get_dtype()} in {name!r}: expected float32"
+                )
+            found[name] = tuple(part.get_shape()), part.get_dtype() in _FLOATS
+    return found
 
 
 def read_metadata(path: StrPath) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Loading saved parts: which class a folder holds, and what a damaged folder says."""
+"""Saved parts: which class a folder holds, and how it is loaded with checks of everything that is read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,20 @@ import contextlib
 import importlib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from torch import Tensor, nn
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json, read_tensors
+from weightgen.storage.files import StrPath, read_json, read_shapes, read_tensors
 
 OWN = ("weightgen.",)
+HUB = "hf://"
+"""Prefix of the name of a model on the Hugging Face Hub; everything else is a folder."""
+MAX_ENTRIES = 10_000
+"""Most entries of a list in a saved configuration."""
 
 
 def class_named(path: str, trust_remote_code: bool = False) -> Any:
@@ -39,24 +47,132 @@ def class_path(part: object) -> str:
     return f"{type(part).__module__}.{type(part).__qualname__}"
 
 
+class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
+    """A module that is saved as `config.json` and `model.safetensors`; derive from it beside `nn.Module`.
+
+    `save_pretrained` and `push_to_hub` are those of `PyTorchModelHubMixin`: they write the arguments of the
+    constructor and the state.
+    """
+
+    @classmethod
+    def from_pretrained(cls, folder: StrPath, **download: Any) -> Self:  # type: ignore[override]
+        """Load what `save_pretrained` wrote, in evaluation mode.
+
+        Args:
+            folder: a folder; or `hf://owner/name`, a model on the Hugging Face Hub, which is the only name
+                that is downloaded.
+            **download: further arguments of `huggingface_hub.snapshot_download`, such as `revision`.
+
+        Raises:
+            InputError: see `load_part`, or the download fails.
+        """
+        part: Self = load_part(cls, downloaded(folder, **download))
+        return part
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: StrPath | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        **arguments: Any,
+    ) -> Self:
+        # `PyTorchModelHubMixin.from_pretrained` has read the arguments of the constructor; `load_part` fills in the state.
+        return cls(**arguments)
+
+
+def downloaded(folder: StrPath, **options: Any) -> Path:
+    """The folder itself, or where the files of `hf://owner/name` were downloaded to.
+
+    Raises:
+        InputError: the download fails.
+    """
+    if not str(folder).startswith(HUB):
+        return Path(folder)
+    wanted = ["config.json", "model.safetensors"]
+    try:
+        return Path(snapshot_download(str(folder).removeprefix(HUB), allow_patterns=wanted, **options))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot download {folder}: {reason:.200}") from error
+
+
 def load_part(kind: Any, folder: StrPath) -> Any:
     """Load a module that was saved with `save_pretrained`, in evaluation mode.
 
+    A `SavedModule` is first built without memory and compared with the shapes in the header of the file, so a
+    configuration cannot take more memory than its file.
+
     Args:
-        kind: a class with `PyTorchModelHubMixin`.
+        kind: a `SavedModule`, or another class with `PyTorchModelHubMixin`.
         folder: holds `config.json` and `model.safetensors`.
 
     Raises:
-        InputError: a file is missing, truncated, or of another model.
+        InputError: a file is missing, truncated or of another model, or a number is not finite.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} has no config.json: expected a saved {kind.__name__}")
-    read_json(folder / "config.json")
-    read_tensors(folder / "model.safetensors")  # says in one line what is wrong with the file
+        state = "has no config.json" if folder.is_dir() else "is no folder"
+        raise InputError(f"{folder} {state}: expected a saved {kind.__name__}")
+    _check_config(read_json(folder / "config.json"), folder / "config.json")
+    file = folder / "model.safetensors"
+    shapes = read_shapes(file)
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the hub library announces every local load
-            return kind.from_pretrained(folder, strict=True).eval()
-    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as error:
+            if not issubclass(kind, SavedModule):
+                return kind.from_pretrained(folder, strict=True).eval()
+            with torch.device("meta"):
+                _compare(_built(kind, folder), shapes)
+            part = _built(kind, folder)
+        part.load_state_dict(tensors := read_tensors(file))
+    except (RuntimeError, TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} is not a saved {kind.__name__}: {reason:.300}") from error
+    check_finite(tensors, str(file))
+    return part.eval()
+
+
+def check_finite(tensors: dict[str, Tensor], source: str) -> None:
+    """Refuse tensors that hold NaN or infinite numbers.
+
+    Raises:
+        InputError: naming the first such tensor and where it comes from.
+    """
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise InputError(f"{source} holds NaN or infinite numbers in {name!r}: make it again")
+
+
+def _built(kind: Any, folder: Path) -> nn.Module:
+    """A module of the kind and with the arguments in `config.json`, without the saved state."""
+    return PyTorchModelHubMixin.from_pretrained.__func__(kind, folder)  # type: ignore[attr-defined]
+
+
+def _compare(blank: nn.Module, shapes: dict[str, tuple[tuple[int, ...], bool]]) -> None:
+    """Refuse a file whose tensors have other names, shapes or types than the state of the module."""
+    expected = {
+        name: (tuple(value.shape), value.is_floating_point()) for name, value in blank.state_dict().items()
+    }
+    for name in sorted(expected.keys() | shapes.keys()):
+        wanted, found = expected.get(name), shapes.get(name)
+        if wanted is None or found is None:
+            raise ValueError(f"its file {'has' if wanted is None else 'lacks'} the tensor {name!r}")
+        if wanted != found:
+            described = [
+                f"{'floating-point' if floating else 'integer'} numbers of shape {shape}"
+                for shape, floating in (wanted, found)
+            ]
+            raise ValueError(f"the tensor {name!r} needs {described[0]}, the file has {described[1]}")
+
+
+def _check_config(config: Any, path: Path) -> None:
+    """Refuse a configuration that is no object, or holds a list so long that it can only be damage."""
+    if not isinstance(config, dict):
+        raise InputError(f"{path} does not hold the arguments of a saved model: expected a JSON object")
+    for name, value in config.items():
+        if isinstance(value, list) and len(value) > MAX_ENTRIES:
+            raise InputError(f"{path} has {len(value)} entries in {name!r}: expected at most {MAX_ENTRIES}")

@@ -1,1 +1,41 @@
-"""What recipes need to train: functions, no trainer. For recipes only."""
+"""What recipes need to train: functions, no trainer. Recipes use it, the library does not.
+
+run = training.start_run(cfg, reads=("dataset",))
+...
+best = training.Best(hypernet, validate())
+training.resume(run, optimizer, hypernet=hypernet, best=best)
+for step, rows in training.steps(run, sampler):
+loss = objective(train.batch(rows)).loss
+training.update(run, optimizer, loss, hypernet.parameters(), lr=cfg.lr)
+if training.due(step, cfg.validate_every, cfg.steps):
+best.update(step + 1, validate())
+training.save_run(run, best.restore(), network=network.module, hypernet=hypernet)
+"""
+
+from weightgen.training.checkpoint import resume
+from weightgen.training.commands import run
+from weightgen.training.components import build, build_part, options, pick, spec
+from weightgen.training.config import parse
+from weightgen.training.log import log_metrics, read_metrics
+from weightgen.training.loop import (
+    Best,
+    Mean,
+    due,
+    ema,
+    seed_step,
+    share,
+    step_numbers,
+    steps,
+    update,
+    warmup_cosine,
+)
+from weightgen.training.outputs import finish, save_run, snapshot
+from weightgen.training.runs import RunConfig, start_run, unfinished
+from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
+
+__all__ = [
+    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema", "finish",
+    "load_module", "load_run", "log_metrics", "options", "parse", "pick", "read_facts", "read_metrics", "resume", "run",
+    "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
+    "unfinished", "update", "warmup_cosine",
+]  # fmt: skip

@@ -4,21 +4,18 @@
     class Config:
         dataset: str = MISSING  # must be given
         steps: int = 1000
-        network: dict[str, Any] = field(default_factory=lambda: {"_component_": "weightgen.networks.MLP"})
+        network: dict[str, Any] = training.spec("weightgen.networks.MLP")
 
     if __name__ == "__main__":
-        with one_line_errors():
-            main(parse(Config, __doc__))
+        training.run(main, Config, __doc__)
 
-A choice of class is a dotted path, so a new file is usable at once: `network._component_=my.module.Class`.
+A choice of class is a dotted path, so a new file is usable at once: `network._component_=my.module.Class trust_remote_code=true`.
 """
 
 import argparse
-import difflib
-import importlib
-import inspect
+import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -29,11 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from weightgen.errors import InputError
+from weightgen.training.components import COMPONENT, suggestion
 
 T = TypeVar("T")
-
-COMPONENT = "_component_"
-TRUSTED = ("weightgen.", "torch.", "diffusers.")
 
 
 def parse(schema: type[T], doc: str | None, argv: Sequence[str] | None = None) -> T:
@@ -66,62 +61,12 @@ def parse(schema: type[T], doc: str | None, argv: Sequence[str] | None = None) -
         config = _merge(config, _load(path), path)
     config = _merge(config, _from_words(schema, args.overrides), "command line")
     try:
+        _check_numbers(OmegaConf.to_container(config))
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise InputError(f"missing settings: write {' '.join(f'{key}=...' for key in missing)}")
         return cast(T, OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
         raise InputError(_first_line(error)) from error
-
-
-def component(spec: Mapping[str, Any], trusted: tuple[str, ...] = TRUSTED) -> Callable[..., Any]:
-    """Import what `spec["_component_"]` names, and check that it takes the other entries as arguments.
-
-    Args:
-        spec: `{"_component_": "package.module.Name", argument: value, ...}`, perhaps not complete.
-        trusted: beginnings of the paths that may be imported.
-
-    Returns:
-        The class or function.
-
-    Raises:
-        InputError: no such thing, not to be trusted, or an argument that it does not have.
-    """
-    path = spec.get(COMPONENT)
-    if not isinstance(path, str) or "." not in path:
-        raise InputError(f"expected {COMPONENT}: package.module.Name, got {dict(spec)}")
-    if not path.startswith(trusted):
-        raise InputError(f"{COMPONENT} must begin with one of {', '.join(trusted)}, got {path!r}")
-    home, _, name = path.rpartition(".")
-    try:
-        module = importlib.import_module(home)
-    except ModuleNotFoundError as error:
-        raise InputError(f"{COMPONENT} {path!r}: {error}") from error
-    if not hasattr(module, name):
-        raise InputError(f"{home} has no {name!r}{_suggestion(name, dir(module))}")
-    target: Callable[..., Any] = getattr(module, name)
-    known = inspect.signature(target).parameters
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-        for argument in spec:
-            if argument not in known and argument != COMPONENT:
-                raise InputError(f"{path} has no argument {argument!r}{_suggestion(argument, known)}")
-    return target
-
-
-def build(spec: Mapping[str, Any], trusted: tuple[str, ...] = TRUSTED, /, **extra: Any) -> Any:
-    """Call what `spec` names with its arguments and those in `extra`, which follow from the data.
-
-    Raises:
-        InputError: see `component`; or an argument is given twice or not at all.
-    """
-    if twice := sorted(spec.keys() & extra.keys()):
-        raise InputError(f"{', '.join(twice)} of {spec.get(COMPONENT)} follows from the data: leave it out")
-    target = component({**spec, **extra}, trusted)
-    arguments = {name: value for name, value in spec.items() if name != COMPONENT} | extra
-    try:
-        inspect.signature(target).bind(**arguments)
-    except TypeError as error:
-        raise InputError(f"{spec[COMPONENT]}: {error}") from error
-    return target(**arguments)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -144,7 +89,7 @@ def _describe(schema: Any, prefix: str = "") -> Iterable[str]:
 def _load(path: str) -> DictConfig:
     try:
         loaded = OmegaConf.load(path)
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"cannot read the settings in {path}: {reason}") from error
     if not isinstance(loaded, DictConfig):
@@ -176,11 +121,18 @@ def _is_text(schema: Any, key: str, value: str) -> bool:
 
 def _merge(config: DictConfig, extra: DictConfig, source: str) -> DictConfig:
     try:
+        known = [str(key) for key in config.keys()]  # noqa: SIM118  `in config` leaves out what must be given
+        for key in map(str, extra):
+            if key not in known:
+                raise InputError(
+                    f"{source}, {key}: there is no setting {key!r}{suggestion(key, known)}; "
+                    "--help lists all settings"
+                )
         _forget_replaced(config, cast(dict[Any, Any], OmegaConf.to_container(extra)))
         return cast(DictConfig, OmegaConf.merge(config, extra))
     except (OmegaConfBaseException, TypeError) as error:
-        key = getattr(error, "full_key", None)
-        where = f"{source}, {key}" if key else source
+        at = getattr(error, "full_key", None)
+        where = f"{source}, {at}" if at else source
         raise InputError(f"{where}: {_first_line(error)}; --help lists all settings") from error
 
 
@@ -196,9 +148,22 @@ def _forget_replaced(config: DictConfig, extra: dict[Any, Any], prefix: str = ""
                 _forget_replaced(config, value, f"{path}.")
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f". Did you mean: {close[0]!r}?" if close else ""
+def _check_numbers(value: Any, name: str = "") -> None:
+    """Refuse NaN, infinity, and integers that no 64 bits hold, before anything is computed with them.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_numbers(part, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for part in value:
+            _check_numbers(part, name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name}: expected a finite number, got {value}")
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise InputError(f"{name}: the number {str(value)[:12]}... is too large")
 
 
 def _first_line(error: Exception) -> str:

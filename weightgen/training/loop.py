@@ -1,12 +1,14 @@
-"""What every training recipe needs besides its loop: functions, no trainer. For recipes only.
+"""The parts of a training loop: the numbers of its steps, one update, the best state. For recipes only.
 
 A run can stop after any step and go on bit for bit as if it had not: whatever changes is in the checkpoint,
 or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`), the learning rate
 (`warmup_cosine`) and the randomness (`seed_step`) are.
 """
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,179 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from weightgen.errors import InputError
+from weightgen.tasks import TaskBatchSampler
+from weightgen.training.checkpoint import write_checkpoint
+from weightgen.training.interrupts import Interrupts
+from weightgen.training.progress import Progress
+from weightgen.training.runs import Run
+
+
+def step_numbers(run: Run, steps: int) -> Iterator[int]:
+    """The steps from where the run is to `steps`, each with torch's randomness set to a function of it.
+
+    Writes checkpoints between steps, shows the progress, and on Ctrl-C or SIGTERM ends the step, writes a checkpoint and stops.
+
+    Raises:
+        InputError: fewer than one step.
+        Stopped: the run was asked to stop.
+    """
+    if steps < 1:
+        raise InputError(f"expected steps from 1 up, got {steps}")
+    process = run.accelerator.process_index
+    with Progress(run, steps) as progress, Interrupts() as interrupts:
+        for step in range(run.done, steps):
+            seed_step(run.settings["seed"], step, process)
+            yield step
+            run.done = step + 1
+            progress.show()
+            stopped = interrupts.any(run.accelerator)
+            if stopped or run.done % run.checkpoint_every == 0 or run.done == steps:
+                write_checkpoint(run)
+            if stopped and run.done < steps:
+                interrupts.stop(
+                    f"{run.output}: stopped after step {run.done} of {steps}; the same command goes on from there"
+                )
+
+
+def steps(run: Run, sampler: TaskBatchSampler) -> Iterator[tuple[int, Sequence[int]]]:
+    """`step_numbers`, each with the tasks that this process learns from in the step."""
+    sampler.start_step = run.done
+    accelerator = run.accelerator
+    for step, rows in zip(step_numbers(run, sampler.steps), sampler, strict=False):
+        yield step, rows_of_process(rows, accelerator.process_index, accelerator.num_processes)
+
+
+def share(run: Run, batch_size: int) -> int:
+    """How many examples of a batch this process draws, where each process draws its own.
+
+    Raises:
+        InputError: the processes cannot share it evenly.
+    """
+    each, rest = divmod(batch_size, run.accelerator.num_processes)
+    if rest or not each:
+        raise InputError(
+            f"batch_size counts the examples of all {run.accelerator.num_processes} processes, and they cannot share "
+            f"{batch_size} evenly: write a multiple"
+        )
+    return each
+
+
+def due(step: int, every: int, steps: int) -> bool:
+    """Whether something that is done every so many steps, and at the end, is to be done after `step`."""
+    return (step + 1) % every == 0 or step + 1 == steps
+
+
+def update(
+    run: Run,
+    optimizer: Optimizer,
+    loss: Tensor,
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: float,
+    max_grad_norm: float | None = None,
+) -> None:
+    """One step of the optimiser.
+
+    Args:
+        run: the run, which shows the loss in its progress.
+        optimizer: the optimiser.
+        loss: a scalar.
+        parameters: whose gradients are clipped.
+        lr: the learning rate of this step.
+        max_grad_norm: where the norm of all gradients is clipped; by default nowhere.
+
+    Raises:
+        InputError: the loss is NaN or infinite.
+    """
+    if not torch.isfinite(loss).all():
+        raise InputError(
+            f"{run.name}: the loss became {loss.detach().mean().item()} at step {run.done}: training stops; "
+            "try a lower learning rate, or look for such values in the data"
+        )
+    run.shown["loss"] = loss.detach()
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    run.accelerator.backward(loss)
+    if max_grad_norm is not None:
+        run.accelerator.clip_grad_norm_(parameters, max_grad_norm)
+    optimizer.step()
+
+
+class Best:
+    """The state of a module at its best score so far; ties go to the earlier state.
+
+    Args:
+        module: the module whose state is kept.
+        score: the score of its present state; higher is better.
+        name: of the score, in the facts.
+
+    Attributes:
+        facts: the step, the score, and what else `update` was told of the best state.
+    """
+
+    def __init__(self, module: nn.Module, score: float = 0.0, name: str = "validation_accuracy") -> None:
+        self.module = module
+        self.name = name
+        self.facts: dict[str, Any] = {"step": 0, name: score}
+        self._kept = copy.deepcopy(module.state_dict())
+
+    def update(self, step: int, score: float, **facts: Any) -> None:
+        """Keep the module's present state, after `step` steps, if its score is the best so far."""
+        if score > self.facts[self.name]:
+            self.facts = {"step": step, self.name: score, **facts}
+            self._kept = copy.deepcopy(self.module.state_dict())
+
+    def restore(self) -> dict[str, Any]:
+        """Put the best state back into the module, and return its facts."""
+        self.module.load_state_dict(self._kept)
+        return self.facts
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The kept state, for checkpoints; the facts are stored beside it."""
+        return self._kept
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a kept state.
+
+        Raises:
+            RuntimeError: it is of another module.
+        """
+        if state.keys() != self._kept.keys():
+            raise RuntimeError("the best state is of another module")
+        self._kept = {name: value.to(self._kept[name].device) for name, value in state.items()}
+
+
+class Mean:
+    """Means of scalars since the last time that they were taken.
+
+    Args:
+        names: of the scalars.
+        device: where they lie.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device | str = "cpu") -> None:
+        self.names = list(names)
+        self._totals = torch.zeros(len(names) + 1, device=device)
+
+    def update(self, values: Mapping[str, Tensor]) -> None:
+        """Add one value of each."""
+        found = [values[name].detach() for name in self.names]
+        self._totals += torch.stack([*found, torch.ones_like(found[0])])
+
+    def take(self) -> dict[str, float]:
+        """The means by name; begins anew."""
+        means = (self._totals[:-1] / self._totals[-1]).tolist()
+        self._totals.zero_()
+        return dict(zip(self.names, means, strict=True))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums so far, for checkpoints."""
+        return {"totals": self._totals}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from sums so far."""
+        self._totals.copy_(state["totals"])
 
 
 def seed_step(seed: int, step: int, process: int = 0) -> None:
@@ -32,30 +207,11 @@ def rows_of_process(rows: Sequence[int], process: int, processes: int) -> Sequen
     return rows[process::processes] or [rows[process % len(rows)]]
 
 
-def check_finite(loss: Tensor, step: int, name: str = "loss") -> None:
-    """Stop a run whose loss is NaN or infinite.
-
-    Raises:
-        InputError: naming the loss and the step.
-    """
-    if not torch.isfinite(loss).all():
-        raise InputError(
-            f"{name} became {loss.detach().mean().item()} at step {step}: training stops; "
-            "try a lower learning rate, or look for such values in the data"
-        )
-
-
 def warmup_cosine(step: int, steps: int, warmup: int = 0) -> float:
     """A factor on the learning rate: a rise over `warmup` steps, then half a cosine down to 0 at `steps`."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
-
-
-def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Use `lr` for all parameters from the next step on."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:

@@ -121,7 +121,7 @@ def test_mirrored_classes_are_mirror_images(arrays):
 
 
 def test_unbalanced_sets_are_padded(arrays):
-    batch = make(arrays, shots=4, least_shots=1, unlabeled=1, least_queries=1, batch_size=30).batch(0)
+    batch = make(arrays, shots=4, min_shots=1, unlabeled=1, min_queries=1, batch_size=30).batch(0)
     labels = batch.support.labels.reshape(30, 5, 5)
     shots = (labels >= 0).sum(2)
     assert set(shots.flatten().tolist()) == {1, 2, 3, 4}
@@ -164,7 +164,7 @@ def test_groups_that_the_names_do_not_tell_are_refused(arrays):
         ({"shots": 15, "queries": 6}, "21 images per class are needed and a class has only 20"),
         ({"shots": 0}, "from 1 up"),
         ({"seed": -1}, "seed from 0 up"),
-        ({"least_shots": 3}, "from 1 to 2"),
+        ({"min_shots": 3}, "from 1 to 2"),
     ],
 )
 def test_wrong_use(arrays, changes, message):

@@ -116,14 +116,3 @@ def test_help_names_the_defaults(root):
     shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
     for part in ("--from-release TRAIN TEST", "(default 21)", "(default 2021)", "(default number other)"):
         assert part in shown
-
-
-@pytest.mark.slow
-def test_benchmark_runs_at_a_fiftieth_of_full_size(root, tmp_path):
-    command = [sys.executable, str(root / "data" / "meta_vqa" / "benchmark.py"), "--scale", "0.02"]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    report = tmp_path / "report.json"
-    subprocess.run([*command, "--repeats", "1", "--output", report], env=environment, check=True)
-    figures = json.loads(report.read_text())
-    assert figures["tasks"] > 0 and 0.1 < figures["prepare"]["peak_gb"] < 1.5
-    assert figures["prepare_over_fastest_parse"]["seconds"] > 0

@@ -249,3 +249,35 @@ def test_questions_are_checked_on_demand(tmp_path, monkeypatch):
     assert len(load_tasks(tmp_path / "set", "train")[0]) == 1
     with pytest.raises(InputError, match="task 0 has no question"):
         load_tasks(tmp_path / "set", "train", questions=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_labels": [0, 2]}, "task 0 has the query label 2, expected 0 to 1"),
+        ({"support_labels": [0, 1, -1, 0]}, "task 0 has the support label -1, expected 0 to 1"),
+        ({"support_labels": [0, 1, None, 0]}, "task 0 has the support label -1, expected 0 to 1"),
+        ({"query_labels": [0]}, "task 0 needs one label for each query image"),
+        ({"answers": []}, "task 0 has no answers"),
+    ],
+)
+def test_tasks_that_are_damaged(tmp_path, changes, message):
+    split = datasets.Dataset.from_list([TASKS[0] | changes, *TASKS[1:]])
+    with pytest.raises(InputError, match=message):
+        MetaVQATasks(split, make_store(tmp_path / "x"))
+
+
+@pytest.mark.parametrize(("number", "kind"), [(0, "image"), (2, "question"), (5, "answer")])
+def test_features_that_are_not_finite(tmp_path, split, monkeypatch, number, kind):
+    store = make_store(tmp_path / "x")
+    read = store.embeds
+
+    def damaged(name, rows):
+        found = read(name, rows)
+        if name == f"{kind}s":
+            found[0, number % 3] = float("nan")
+        return found
+
+    monkeypatch.setattr(store, "embeds", damaged)
+    with pytest.raises(InputError, match=f"the features of the {kind} '.*' hold NaN or infinite numbers"):
+        MetaVQATasks(split, store)

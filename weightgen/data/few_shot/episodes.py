@@ -50,13 +50,13 @@ class Episodes:
         groups: if given, the classes of an episode come from so many groups (what stands before the "/" in their names: for Omniglot
             the alphabet) as far as these suffice; they are harder to tell apart.
         overlap: draw the query set without regard to the support set, as the released HyperTransformer code does.
-        least_shots: if given, each class has a number of shots drawn from `least_shots` to `shots`; the rest is padding.
-        least_queries: likewise for queries.
+        min_shots: if given, each class has a number of shots drawn from `min_shots` to `shots`; the rest is padding.
+        min_queries: likewise for queries.
         mean: pixel value (0 to 255) that becomes 0.
         std: pixel values per unit; 128 and 128 give the -1 to 1 of the released code.
 
     Raises:
-        InputError: too few classes or images, or a number below its least.
+        InputError: too few classes or images, or a number that is too small.
     """
 
     arrays: FewShotArrays
@@ -72,13 +72,13 @@ class Episodes:
     alike: bool = False
     groups: int | None = None
     overlap: bool = False
-    least_shots: int | None = None
-    least_queries: int | None = None
+    min_shots: int | None = None
+    min_queries: int | None = None
     mean: float = 128.0
     std: float = 128.0
 
     def __post_init__(self) -> None:
-        least = (self.least_shots, self.least_queries)
+        least = (self.min_shots, self.min_queries)
         if self.groups is not None and self.groups < 1:
             raise InputError(f"expected groups from 1 up, got {self.groups}")
         if min(self.ways, self.shots, self.queries, self.batch_size) < 1 or self.unlabeled < 0:
@@ -89,7 +89,7 @@ class Episodes:
             raise InputError(f"expected a seed from 0 up, got {self.seed}")
         for number, most in zip(least, (self.shots, self.queries), strict=True):
             if number is not None and not 1 <= number <= most:
-                raise InputError(f"expected least_shots and least_queries from 1 to {most}, got {number}")
+                raise InputError(f"expected min_shots and min_queries from 1 to {most}, got {number}")
         if self.groups is not None and self._group_of.max() == 0:
             raise InputError(
                 "groups need classes of more than one: names like Latin/character01, as data/omniglot/prepare.py writes them, "
@@ -119,9 +119,9 @@ class Episodes:
         support = draws[:, :, :kept]
         rest = self._draw(rng, chosen) if self.overlap else draws[:, :, kept:]
         look = self._look(rng, (self.batch_size, self.ways))
-        support_labels = self._labels(rng, kept, self.least_shots, self.shots)
+        support_labels = self._labels(rng, kept, self.min_shots, self.shots)
         support_labels[:, :, self.shots :][support_labels[:, :, self.shots :] >= 0] = UNLABELED
-        query_labels = self._labels(rng, self.queries, self.least_queries, self.queries)
+        query_labels = self._labels(rng, self.queries, self.min_queries, self.queries)
         return TaskBatch(
             support=self._examples(support, support_labels, look, device),
             query=self._examples(rest[:, :, : self.queries], query_labels, look, device),

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from weightgen.data.features.store import FeatureStore, find_features
+from weightgen.data.meta_vqa.checks import check_finite_rows, check_rows
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.data.meta_vqa.rows import PARTS, padded, ragged, rows_of, text_embeds
 from weightgen.data.meta_vqa.templates import answer_texts
@@ -54,7 +55,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         kept: the row in `split` of each task.
 
     Raises:
-        InputError: a row names something that has no features.
+        InputError: a row names something that has no features, a feature is not finite, or a task is damaged (see `checks`).
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         small = set(too_small(split, store.failed, Fewest(**store.index.get("fewest", {}))))
         self.kept = [row for row in range(split.num_rows) if row not in small]
         table = split.with_format("arrow")[:].take(pa.array(self.kept, pa.int64()))
+        check_rows(table, self.kept)
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         self.templates: list[str] = table["template"].to_pylist()
@@ -77,13 +79,19 @@ class MetaVQATasks(Dataset[TaskBatch]):
 
         used = torch.cat([rows.images for rows in parts.values()]).unique()
         # In the type of the store: token features in single precision would take twice the memory.
-        self._images = store.embeds("images", used).to(device)
+        images = store.embeds("images", used)
+        names = store.names("images")
+        check_finite_rows(images, [names[row] for row in used.tolist()], "image")
+        self._images = images.to(device)
         self._parts = {
             part: rows._replace(images=torch.searchsorted(used, rows.images)).to(device)
             for part, rows in parts.items()
         }
-        self._questions = text_embeds(store, "questions", self.questions).to(device)
-        self._answers = text_embeds(store, "answers", [text for task in texts for text in task]).to(device)
+        known = {"questions": self.questions, "answers": [text for task in texts for text in task]}
+        embeds = {kind: text_embeds(store, kind, names) for kind, names in known.items()}
+        for kind, rows_embeds in embeds.items():
+            check_finite_rows(rows_embeds, known[kind], kind.removesuffix("s"))
+        self._questions, self._answers = (embeds[kind].to(device) for kind in ("questions", "answers"))
         self._answer_starts = torch.tensor([0, *map(len, texts)]).cumsum(0).to(device)
 
     def __len__(self) -> int:
@@ -155,7 +163,8 @@ class MetaVQATasks(Dataset[TaskBatch]):
         """Put tasks into one batch, padded as `weightgen.tasks.collate` does it.
 
         Args:
-            tasks: the numbers of B tasks; all of them by default, as one batch. For their questions alone, `embeds` needs less memory.
+            tasks: the numbers of B tasks; all of them by default, as one batch. For their questions alone,
+                `embeds` needs less memory.
 
         Returns:
             Inputs (B, N, E), labels (B, N), embeds (B, E), answers (B, C, E) and answer_mask (B, C).
@@ -194,7 +203,8 @@ def load_tasks(
         questions: whether every task must have a question.
 
     Raises:
-        InputError: there is no such data set, split or store of features, a split has no tasks, or a question is missing.
+        InputError: there is no such data set, split or store of features, a split has no tasks, or a question
+            is missing.
     """
     rows = load_meta_vqa(Path(dataset))
     for name in splits:

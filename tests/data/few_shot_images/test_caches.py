@@ -7,12 +7,20 @@ import sys
 
 import numpy as np
 import pytest
+from caches import prepare_from_mini_imagenet, prepare_from_tiered_imagenet
 
-from tests.data.few_shot.caches import NAMES, mini_imagenet, pixels, png, python2, python3, tiered_imagenet
+from tests.data.few_shot_images.made_up_caches import (
+    NAMES,
+    mini_imagenet,
+    pixels,
+    png,
+    python2,
+    python3,
+    tiered_imagenet,
+)
 from weightgen import InputError
 from weightgen.data.few_shot import arrays as few_shot_arrays
 from weightgen.data.few_shot.arrays import FewShotArrays
-from weightgen.data.few_shot.caches import prepare_from_mini_imagenet, prepare_from_tiered_imagenet
 
 WRITERS = [python2, python3(2), python3(3), python3(5)]
 SPLITS = {"train": [0, 1], "validation": [2, 3], "test": [4, 5]}

@@ -16,9 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from plain_pickle import read_plain_pickle
 
 from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
-from weightgen.data.few_shot.plain_pickle import read_plain_pickle
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
 

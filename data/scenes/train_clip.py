@@ -1,15 +1,14 @@
-"""Train the small CLIP that sees Scenes, on generated pictures and captions.
+"""Train the small CLIP of Scenes, on rendered pictures and generated captions.
 
-    accelerate launch recipes/train_clip.py output=data/scenes/clip
+    accelerate launch data/scenes/train_clip.py output=runs/scenes_clip
 
-Writes a folder that `weightgen.encoders.clip.load_clip` reads, with `training.json` (retrieval on held-out pictures) in it.
-Captions are short, so one is true of many pictures; the loss knows of which. A second loss has the whole scene read off the
+Writes a folder that `weightgen.encoders.load_encoder` reads, with `training.json` (retrieval on held-out pictures) in it.
+A short caption is true of many pictures, and the loss knows of which. A second loss has the whole scene read off the
 image embedding (as CoCa, Yu et al. 2022, adds captioning to contrast): captions alone teach colors in minutes, but shapes,
-patterns and places hardly ever. About 10 minutes on 2 CPU cores. Its figures stand in data/scenes/README.md.
+patterns and places hardly ever. About 10 minutes on 2 CPU cores; data/scenes/README.md has the figures to expect.
 """
 
 import random
-import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,36 +18,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from omegaconf import MISSING
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from weightgen import training
 from weightgen.data.scenes.captions import LOOKS, Grid, caption
 from weightgen.data.scenes.matching import MatchingLoss
 from weightgen.data.scenes.render import render
 from weightgen.data.scenes.vqa_files import draw_scenes
 from weightgen.data.scenes.world import ATTRIBUTES, POSITIONS, Scene
 from weightgen.encoders.clip_folder import FileTokenizer, new_clip, save_clip
-from weightgen.errors import one_line_errors
 from weightgen.storage.files import write_json
-from weightgen.training.config import parse
-from weightgen.training.loop import check_finite, set_lr, warmup_cosine
 
 MEAN, STD = 0.5, 0.25  # of every channel
 
 
 @dataclass
-class Config:
-    output: str = MISSING  # folder of the model to be
+class Config(training.RunConfig):
     images: int = 20_000  # pictures to render for training
     held_out: int = 1000  # unrelated pictures for validation
     data_seed: int = 77_000  # scenes of other seeds than those of data/scenes/prepare.py
     steps: int = 1200
     batch_size: int = 128
-    checkpoint_every: int = 300
+    validate_every: int = 300
     lr: float = 2e-3
     reading_weight: float = 10.0  # of the second loss
     max_grad_norm: float = 10.0
@@ -56,7 +49,6 @@ class Config:
     warmup: int = 100
     context_length: int = 24
     vocabulary: int = 1024
-    seed: int = 0
     processes: int = 2
     model: dict[str, Any] = field(default_factory=lambda: {
         "embed_dim": 128,
@@ -92,6 +84,16 @@ def train_tokenizer(captions: list[str], vocabulary: int) -> Tokenizer:
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[START]", "[END]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[START] $A [END]", special_tokens=ends)
     return tokenizer
+
+
+class Draws(random.Random):
+    """Random draws whose state a checkpoint can hold."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"state": torch.tensor(self.getstate()[1])}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.setstate((self.VERSION, tuple(state["state"].tolist()), None))
 
 
 class Captioned:
@@ -149,12 +151,9 @@ def make_optimizer(objective: nn.Module, weight_decay: float) -> torch.optim.Opt
     return torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
-@one_line_errors()
 def main(cfg: Config) -> None:
-    accelerator = Accelerator()
-    set_seed(cfg.seed)
-    started = time.time()
-    scenes, validation = draw_scenes(cfg.images, cfg.data_seed), draw_scenes(cfg.held_out, cfg.data_seed + 1)
+    run = training.start_run(cfg)
+    scenes, held_out = draw_scenes(cfg.images, cfg.data_seed), draw_scenes(cfg.held_out, cfg.data_seed + 1)
     said = [caption(s, random.Random(i)) for i, s in enumerate(scenes[:20_000])]
     tokenizer = train_tokenizer([c.text for c in said], cfg.vocabulary)
     tokenize = FileTokenizer(tokenizer, cfg.context_length)
@@ -165,38 +164,30 @@ def main(cfg: Config) -> None:
     looks = [len(ATTRIBUTES[name]) for name in LOOKS]
     objective = MatchingLoss(clip, cfg.model["embed_dim"], len(POSITIONS), looks, cfg.reading_weight)
     optimizer = make_optimizer(objective, cfg.weight_decay)
-    objective, optimizer = accelerator.prepare(objective, optimizer)
-    train, held_out = (
-        Captioned(part, cfg.processes, tokenize, accelerator.device) for part in (scenes, validation)
-    )
-    asked = held_out.batch(list(range(cfg.held_out)), map(random.Random, range(cfg.held_out)))
-
-    def save(step: int) -> None:
-        found = validate(accelerator.unwrap_model(objective), asked)
-        settings = {key: value for key, value in asdict(cfg).items() if key not in ("output", "processes")}
-        facts = {**found, "step": step, "seconds": round(time.time() - started), **settings}
-        pixels = {"mean": [MEAN] * 3, "std": [STD] * 3}
-        save_clip(clip, model_cfg, tokenizer, cfg.output, half=True, pixels=pixels, overwrite=True)
-        write_json(Path(cfg.output) / "training.json", facts)
-        tqdm.write(f"step {step}: {found}")
-
-    rng = random.Random(cfg.seed + accelerator.process_index)
-    bar = tqdm(range(cfg.steps), desc="training CLIP", disable=not accelerator.is_main_process, mininterval=5)
-    for step in bar:
-        rows = rng.sample(range(cfg.images), cfg.batch_size)
-        outcome = objective(train.batch(rows, repeat(rng)))
-        check_finite(outcome.loss, step, "loss")
-        set_lr(optimizer, cfg.lr * warmup_cosine(step, cfg.steps, cfg.warmup))
-        optimizer.zero_grad()
-        accelerator.backward(outcome.loss)
-        accelerator.clip_grad_norm_(objective.parameters(), cfg.max_grad_norm)
-        optimizer.step()
-        bar.set_postfix(
-            {name: f"{value.item():.2f}" for name, value in outcome.metrics.items()}, refresh=False
+    prepared, optimizer = run.accelerator.prepare(objective, optimizer)
+    train, validation = (Captioned(part, cfg.processes, tokenize, run.device) for part in (scenes, held_out))
+    asked = validation.batch(list(range(cfg.held_out)), map(random.Random, range(cfg.held_out)))
+    rng = Draws(cfg.seed + run.accelerator.process_index)
+    training.resume(run, optimizer, objective=objective, rng=rng)
+    for step in training.step_numbers(run, cfg.steps):
+        rows = rng.sample(range(cfg.images), training.share(run, cfg.batch_size))
+        outcome = prepared(train.batch(rows, repeat(rng)))
+        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, cfg.warmup)
+        training.update(
+            run, optimizer, outcome.loss, prepared.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm
         )
-        if accelerator.is_main_process and ((step + 1) % cfg.checkpoint_every == 0 or step + 1 == cfg.steps):
-            save(step + 1)
+        if training.due(step, cfg.validate_every, cfg.steps):
+            training.log_metrics(run, step + 1, validate(objective, asked))
+    settings = {key: value for key, value in asdict(cfg).items() if key not in ("output", "processes")}
+    facts = {**validate(objective, asked), "step": cfg.steps, **settings}
+
+    def fill(folder: Path) -> None:
+        pixels = {"mean": [MEAN] * 3, "std": [STD] * 3}
+        save_clip(clip, model_cfg, tokenizer, folder, half=True, pixels=pixels, overwrite=True)
+        write_json(folder / "training.json", facts)
+
+    training.finish(run, fill)
 
 
 if __name__ == "__main__":
-    main(parse(Config, __doc__))
+    training.run(main, Config, __doc__)

@@ -6,12 +6,12 @@ import os
 import pickle
 
 import numpy as np
+import plain_pickle
 import pytest
+from plain_pickle import read_plain_pickle
 
-from tests.data.few_shot.caches import python2, python3
+from tests.data.few_shot_images.made_up_caches import python2, python3
 from weightgen import InputError
-from weightgen.data.few_shot import plain_pickle
-from weightgen.data.few_shot.plain_pickle import read_plain_pickle
 
 ARRAYS = [
     np.arange(24, dtype=np.uint8).reshape(2, 3, 4),

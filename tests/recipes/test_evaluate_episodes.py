@@ -1,0 +1,93 @@
+"""Evaluating episodes: of a finished run, of one that goes on, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.recipes.small import loaded
+from weightgen import InputError
+from weightgen.data.few_shot.arrays import write_few_shot_arrays
+from weightgen.hypernets import HyperTransformer
+from weightgen.networks import ConvNet
+from weightgen.storage.files import read_json, write_json
+from weightgen.storage.hub import class_path
+
+SETTINGS = {"shots": 1, "unlabeled": 1, "mean": 128.0, "std": 128.0, "steps": 6}
+
+
+@pytest.fixture(scope="module")
+def recipe(root):
+    return loaded(root, "evaluate_episodes")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("data") / "arrays"
+    splits = {"train": range(6), "validation": range(6, 9), "test": range(9, 12)}
+    images = rng.integers(0, 256, (120, 14, 14), dtype=np.uint8)
+    write_few_shot_arrays(folder, images, np.repeat(np.arange(12), 10), list("abcdefghijkl"), splits, {})
+    return str(folder)
+
+
+def save_run(folder, step):
+    """What train_hypertransformer writes, after `step`."""
+    hypernet = HyperTransformer(ConvNet(4, 3, 14, depth=2), layers=1)
+    hypernet.save_pretrained(folder / "hypernet")
+    write_json(
+        folder / "training.json", {"hypernet": class_path(hypernet), "settings": SETTINGS, "step": step}
+    )
+    write_json(folder / "run.json", {"phases": [{"from_step": 0, "lr": 0.1}]})
+    rows = [{"step": n, "episodes": 2 * n} for n in (2, 4, 6) if n <= step]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+def test_a_finished_run(recipe, data, tmp_path, capsys):
+    run = save_run(tmp_path / "run", 6)
+    cfg = recipe.Config(run=run, data=data, output=str(tmp_path / "a.json"), episodes=9, queries=3)
+    recipe.main(cfg)
+    report = read_json(tmp_path / "a.json")
+    assert json.loads(capsys.readouterr().out)["results"] == report["results"]
+    assert (report["step"], report["episodes_trained"], report["split"]) == (6, 12, "test")
+    assert report["training"] == {"settings": SETTINGS, "phases": [{"from_step": 0, "lr": 0.1}]}
+    assert set(report["results"]) == {
+        f"{norm}, {sets}"
+        for norm in ("transductive", "support statistics")
+        for sets in ("disjoint", "overlapping")
+    }
+    assert all(0 <= r["accuracy"] <= 100 and r["interval"] > 0 for r in report["results"].values())
+
+
+def test_a_run_is_watched_until_it_is_finished(recipe, data, tmp_path, capsys, monkeypatch):
+    unfinished = tmp_path / "run.unfinished"
+    save_run(unfinished, 4)
+    waits = []
+
+    def sleep(_):
+        waits.append(1)
+        if len(waits) == 2:
+            save_run(tmp_path / "run", 6)
+            shutil.rmtree(unfinished)
+
+    monkeypatch.setattr(recipe.time, "sleep", sleep)
+    few = {"episodes": 4, "queries": 2, "transductive": [True], "overlap": [False]}
+    recipe.main(recipe.Config(run=str(tmp_path / "run"), data=data, watch=True, **few))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["step"], line["episodes_trained"]) for line in lines] == [(4, 8), (6, 12)] and len(
+        waits
+    ) == 2
+
+
+def test_wrong_use(recipe, data, tmp_path):
+    run = save_run(tmp_path / "run", 6)
+    for words, reason in (
+        ({"episodes": 1}, "two episodes"),
+        ({"overlap": []}, "something in transductive and overlap"),
+        ({"device": "gpu"}, "cannot compute on 'gpu'"),
+        ({"run": str(tmp_path)}, "no checkpoint yet"),
+    ):
+        with pytest.raises(InputError, match=reason):
+            recipe.main(recipe.Config(**{"run": run, "data": data, **words}))

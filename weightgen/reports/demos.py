@@ -1,0 +1,74 @@
+"""The demos: one table of what each does not share with the others, and the chain of stages that all share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from weightgen.reports.stages import Stage, add_recipe
+
+
+class Demo(NamedTuple):
+    """What a demo does not share with the others.
+
+    Attributes:
+        prompt: the default question.
+        prepare: the command that makes a folder with images/ and dataset/; `--output-dir` is added.
+        configs: the YAML files recipes/configs/RECIPE/ that it uses are called so, or begin so.
+        settings: recipe → further settings; "{source}" in them stands for the folder that `prepare` makes.
+    """
+
+    prompt: str
+    prepare: list[str]
+    configs: str
+    settings: dict[str, dict[str, object]]
+
+
+DEMOS = {
+    "scenes": Demo(
+        prompt="What color is the star?",
+        prepare=["data/scenes/prepare.py"],
+        configs="scenes",
+        settings={
+            "embed": {"model": "data/scenes/clip", "name": "clip", "batch_size": 256},
+            # In the tables, HyperLDM has 1500 steps, which give about a point more: the demo is to take five minutes.
+            "train_hyperldm": {"steps": 600, "validate_every": 200},
+            "evaluate": {"lrs": [0.3, 1.0, 3.0]},
+        },
+    ),
+}
+
+
+def demo_stages(out: Path, name: str) -> dict[str, Stage]:
+    """The stages of a demo by name, in order."""
+    demo, source = DEMOS[name], out / name
+    data = source / "dataset"
+    found = {name: Stage(source, [*demo.prepare, "--output-dir", str(source)])}
+
+    def settings(recipe: str) -> dict[str, object]:
+        own = demo.settings.get(recipe, {})
+        return {
+            "dataset": data,
+            **{key: str(value).replace("{source}", str(source)) for key, value in own.items()},
+        }
+
+    embed = {"images": source / "images", **settings("embed")}
+    words = [f"{key}={value}" for key, value in embed.items()]
+    found["features"] = Stage(data / "features" / str(embed["name"]), ["recipes/embed.py", *words], (name,))
+
+    def add(stage: str, recipe: str, variant: str = "", **of: str) -> None:
+        paths = (out / stage, f"recipes/{recipe}.py", f"{recipe}/{demo.configs}{variant}")
+        add_recipe(found, stage, *paths, of, settings(recipe), needs=("features",))
+
+    add("multitask", "train_hypernet")
+    add("maml", "train_hypernet", "_maml", start="multitask")
+    add("cond_multitask", "train_hypernet", "_conditional", start="multitask")
+    add("adapted", "adapt_tasks", start="maml")
+    add("hvae", "train_hvae", adapted="adapted")
+    add("pipeline", "train_hyperldm", adapted="adapted", hvae="hvae")
+    parts = {key: key for key in ("pipeline", "multitask", "cond_multitask", "adapted")} | {"start": "maml"}
+    report = (out / "report.json", "recipes/evaluate.py")
+    add_recipe(
+        found, "evaluate", *report, of=parts, settings=settings("evaluate"), needs=("features",), cheap=True
+    )
+    return found
