@@ -27,7 +27,9 @@ DESCRIPTION = (
     "No meaning of `validation` or `held_out_meanings` is asked about in another split, in any words; `new_wordings` asks about "
     "meanings of `train` in other words."
 )
-ALONE = "None: answers are embedded alone, so that the question can reach a classifier through its weights only"
+ALONE = (
+    "None: answers are embedded alone, so that the question can reach a classifier through its weights only"
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -35,7 +37,12 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to make")
-    parser.add_argument("--images", type=int, default=9000, help="pictures to render (default: %(default)s); with fewer, meanings that apply to fewer than 21 are left out")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=9000,
+        help="pictures to render (default: %(default)s); with fewer, meanings that apply to fewer than 21 are left out",
+    )
     parser.add_argument(
         "--answers-alone",
         action="store_true",

@@ -60,7 +60,9 @@ def test_saved_and_loaded(resnet, tmp_path):
     assert again.digest == encoder.digest != resnet.digest and again.token_shape == (16, 5)
     assert torch.equal(again.encode_images(pictures()), encoder.encode_images(pictures()))
     assert torch.equal(again.encode_questions(["red"]), resnet.encode_texts(["red"]))
-    assert torch.equal(encoder.encode_images(pictures(), batch_size=4)[:4], encoder.encode_images(pictures()[:4]))
+    assert torch.equal(
+        encoder.encode_images(pictures(), batch_size=4)[:4], encoder.encode_images(pictures()[:4])
+    )
 
 
 def test_vits_and_pairs_have_maps_too(tmp_path):
@@ -71,7 +73,9 @@ def test_vits_and_pairs_have_maps_too(tmp_path):
         assert_close(embeds, base.encode_images(pictures()))
         assert maps.shape[0] == 6 and maps.shape[-2:] == (grid, grid)
     # A coarser grid is the finer one's average.
-    assert_close(adaptive_avg_pool2d(clip.encode_maps(pictures(), 4)[1], 2), clip.encode_maps(pictures(), 2)[1])
+    assert_close(
+        adaptive_avg_pool2d(clip.encode_maps(pictures(), 4)[1], 2), clip.encode_maps(pictures(), 2)[1]
+    )
 
 
 def test_what_has_no_map_is_refused(resnet, tmp_path):
@@ -92,6 +96,8 @@ def test_a_changed_part_is_noticed(resnet, tmp_path):
     encoder = TokenEncoder.fit(resnet, pictures(), grid=4, dim=5)
     encoder.save_pretrained(tmp_path / "one")
     TokenEncoder.fit(resnet, pictures(), grid=4, dim=4).save_pretrained(tmp_path / "two")
-    (tmp_path / "one" / "components.safetensors").write_bytes((tmp_path / "two" / "components.safetensors").read_bytes())
+    (tmp_path / "one" / "components.safetensors").write_bytes(
+        (tmp_path / "two" / "components.safetensors").read_bytes()
+    )
     with pytest.raises(InputError, match="digest"):
         load_encoder(tmp_path / "one")

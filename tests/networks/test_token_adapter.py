@@ -33,7 +33,11 @@ def slowly(network, x, answers):
             values.append(sum(a * token for a, token in zip(attention, tokens, strict=True)))
         pooled = torch.cat(values)
         hidden = torch.relu(network.hidden.weight @ pooled / math.sqrt(len(pooled)) + network.hidden.bias)
-        adapted = normalize(row[:E], dim=0) * math.sqrt(E) + network.out.weight @ hidden / math.sqrt(H) + network.out.bias
+        adapted = (
+            normalize(row[:E], dim=0) * math.sqrt(E)
+            + network.out.weight @ hidden / math.sqrt(H)
+            + network.out.bias
+        )
         logits.append(100 * cosine_similarity(adapted[None], answers))
     return torch.stack(logits)
 

@@ -41,5 +41,7 @@ def embeds_and_map(tower: Any, pixels: Tensor, grid: int, name: str) -> tuple[Te
     fine = [each for each in maps if each.ndim == 4 and min(each.shape[-2:]) >= grid]
     if not fine:
         largest = max(min(each.shape[-2:]) for each in maps)
-        raise InputError(f"the largest map of {name} has {largest} × {largest} places: write tokens={largest} or less, got {grid}")
+        raise InputError(
+            f"the largest map of {name} has {largest} × {largest} places: write tokens={largest} or less, got {grid}"
+        )
     return embeds.float(), adaptive_avg_pool2d(fine[-1].float(), grid)

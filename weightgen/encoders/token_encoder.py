@@ -17,7 +17,14 @@ from torch import Tensor
 from weightgen.encoders.clip_towers import folder_name
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_json, read_tensors, write_json, write_tensors, written_beside
+from weightgen.storage.files import (
+    StrPath,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+    written_beside,
+)
 from weightgen.storage.hub import class_path
 
 COMPONENTS = "components.safetensors"
@@ -79,7 +86,9 @@ class TokenEncoder(Encoder):
         maps: Tensor = base.encode_maps(images, grid)[1]  # type: ignore[attr-defined]
         rows = maps.movedim(1, -1).flatten(0, -2)
         if dim > min(rows.shape):
-            raise InputError(f"{dim} principal components need as many channels and tokens, got {rows.shape[1]} and {len(rows)}")
+            raise InputError(
+                f"{dim} principal components need as many channels and tokens, got {rows.shape[1]} and {len(rows)}"
+            )
         mean = rows.mean(dim=0)
         scatter = (rows - mean).T @ (rows - mean) / len(rows)
         # In double precision, or two machines would disagree about the last components.
@@ -92,7 +101,7 @@ class TokenEncoder(Encoder):
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """What the base encoder does to an image before it is encoded."""
-        return self.base.preprocess(image)  # type: ignore[attr-defined, no-any-return]
+        return self.base.preprocess(image)  # type: ignore[attr-defined]
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image] | Tensor, batch_size: int = 64) -> Tensor:
@@ -145,7 +154,9 @@ class TokenEncoder(Encoder):
         except KeyError as error:
             raise InputError(f"{folder} is not of a TokenEncoder: {error} is missing") from error
         if encoder.digest != saved:
-            raise InputError(f"{folder} was saved with digest {saved[:12]}, what it holds now has {encoder.digest[:12]}")
+            raise InputError(
+                f"{folder} was saved with digest {saved[:12]}, what it holds now has {encoder.digest[:12]}"
+            )
         return encoder
 
     def _digest(self) -> str:

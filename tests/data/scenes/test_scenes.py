@@ -218,11 +218,19 @@ def test_splits_hold_out_meanings_of_familiar_parts():
         assert sum(other.attribute == meaning.attribute for other in KNOWN) >= 90
         kinds = [value for _, value in meaning.referent.looks]
         for kind in kinds:
-            assert sum(other.referent is not None and kind in dict(other.referent.looks).values() for other in KNOWN) > 15
+            assert (
+                sum(
+                    other.referent is not None and kind in dict(other.referent.looks).values()
+                    for other in KNOWN
+                )
+                > 15
+            )
 
 
 def test_a_referent_of_two_attributes_is_the_one_object_with_both(scenes):
-    referent = next(m.referent for m in all_meanings() if m.referent and m.referent.kinds == ("color", "pattern"))
+    referent = next(
+        m.referent for m in all_meanings() if m.referent and m.referent.kinds == ("color", "pattern")
+    )
     assert referent.looks == (("color", "red"), ("pattern", "plain"))
     assert {"the plain red object", "the solid red thing"} <= set(referent.phrases())
     for scene in scenes:

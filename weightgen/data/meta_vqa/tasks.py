@@ -71,8 +71,8 @@ class MetaVQATasks(Dataset[TaskBatch]):
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         self.templates: list[str] = table["template"].to_pylist()
-        known = "meaning" in table.column_names
-        self.meanings: list[str] = table["meaning"].to_pylist() if known else [""] * len(self.kept)
+        has_meanings = "meaning" in table.column_names
+        self.meanings: list[str] = table["meaning"].to_pylist() if has_meanings else [""] * len(self.kept)
         texts = [answer_texts(*pair) for pair in zip(self.templates, self.answers, strict=True)]
         parts = {part: rows_of(table, part, store) for part in PARTS}
         self.sizes: list[int] = sum(rows.starts.diff() for rows in parts.values()).tolist()  # type: ignore[union-attr]
