@@ -77,10 +77,10 @@ def test_from_rendered_scenes_to_a_report(tmp_path):
         "hyperldm_shuffled",
         "neighbours_average",
     }
-    for group in ("validation", "test", "novel_composition"):
+    for group in ("validation", "held_out_meanings", "new_wordings"):
         assert rows <= report["splits"][group].keys()
         assert set(report["splits"][group]["hyperldm"]) == {"0.0", "1.0", "1.5"}
-    assert f"{100 * report['splits']['test']['encoder']:.1f}" in table
+    assert f"{100 * report['splits']['held_out_meanings']['encoder']:.1f}" in table
 
 
 @pytest.mark.slow
