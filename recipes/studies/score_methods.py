@@ -81,7 +81,7 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
             return score(tasks[split], settings[label])
 
         row = score_chosen(of, tasks, settings, what=name)
-            rows[name] = row | ({"curve": {label: of(test, label) for label in row["tried"]}} if curve else {})
+        rows[name] = row | ({"curve": {label: of(test, label) for label in row["tried"]}} if curve else {})
         print(f"{name}: {row[test]:.3f} ({row['chosen']})", flush=True)
 
     none, most, test = {"zero-shot": 0.0}, max(cfg.shares), scored_split(tasks)
