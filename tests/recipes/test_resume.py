@@ -60,7 +60,9 @@ def folder(tmp_path_factory):
     save_data(folder / "data", clip=tiny_clip(folder / "clip_model"), tasks=5)
     splits = {"train": range(6), "validation": range(6, 12), "test": range(9, 12)}
     images = np.random.default_rng(0).integers(0, 256, (120, 14, 14), dtype=np.uint8)
-    write_few_shot_arrays(folder / "few", images, np.repeat(np.arange(12), 10), list("abcdefghijkl"), splits, {})
+    write_few_shot_arrays(
+        folder / "few", images, np.repeat(np.arange(12), 10), list("abcdefghijkl"), splits, {}
+    )
     return folder
 
 
@@ -135,20 +137,24 @@ def test_the_same_command_again_gives_the_same_bytes(run, folder, monkeypatch, n
         assert f"checkpoint-0000000{2 if how == 'killed' else 4}.safetensors" in kept
     run(name, output)
     expected, found = files(whole), files(folder / output)
-    assert expected.keys() == found.keys() and any(name.endswith("model.safetensors") for name in [*found, *RUNS])
+    assert expected.keys() == found.keys() and any(
+        name.endswith("model.safetensors") for name in [*found, *RUNS]
+    )
     for path, content in expected.items():
         assert content == found[path], path
     assert not (folder / f"{output}.unfinished").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
 def test_a_process_that_is_stopped(run, root, folder, number, status):
     """As it happens: another process sends the signal."""
     output = folder / f"process_{status}"
     command = [
         sys.executable, "recipes/train_hypernet.py", f"dataset={folder / 'data'}", "network.hidden_dim=3", f"output={output}",
-        "batch_size=3", "steps=4000", "lr=0.01", "checkpoint_every=50", "validate_every=500",
+        "batch_size=3", "steps=200", "lr=0.01", "checkpoint_every=20", "validate_every=100",
     ]  # fmt: skip
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=root, env=env, stderr=subprocess.PIPE, text=True)

@@ -46,7 +46,8 @@ def test_a_function_of_weightgen_that_returns_a_component_is_one():
             {"_component_": "weightgen.networks.MLP", "in_dim": 3},
             "in_dim of .* follows from the data: leave it out",
         ),
-        ({**NETWORK, "hidden_dims": ["x"]}, "weightgen.networks.MLP refuses"),
+        ({**NETWORK, "hidden_dims": ["x"]}, "hidden_dims must be a whole number"),
+        ({**NETWORK, "hidden_dims": 3}, "weightgen.networks.MLP refuses"),
     ],
 )
 def test_wrong_components_are_one_line(spec, message):
@@ -66,7 +67,7 @@ def test_wrong_components_are_one_line(spec, message):
         "torch.nn.Parameter",
         "weightgen.storage.files.write_json",
         "weightgen.networks.clip_adapter.PyTorchModelHubMixin",
-        "weightgen.hypernets.saving.load_hypernet",
+        "weightgen.storage.hub.load_part",
         "diffusers.DiffusionPipeline.from_pretrained",
         "subprocess.Popen",
     ],

@@ -33,7 +33,7 @@ DEMOS = {
             "embed": {"model": "data/scenes/clip", "name": "clip", "batch_size": 256},
             # In the tables, HyperLDM has 1500 steps, which give about a point more: the demo is to take five minutes.
             "train_hyperldm": {"steps": 600, "validate_every": 200},
-            "evaluate": {"lrs": [0.3, 1.0, 3.0]},
+            "evaluate": {"lrs": [0.1, 1.0, 3.0], "logistic_c": [10.0]},
         },
     ),
 }

@@ -52,7 +52,9 @@ def save_checkpoint(
     record = json.dumps(
         {"step": step, "facts": facts, "scalars": scalars, "parameters": names}, allow_nan=False
     )
-    write_tensors(path, tensors, metadata={"checkpoint": record, "sha256": _digest(tensors, record)})
+    # One entry: safetensors does not keep the order of several, and equal checkpoints are to have equal bytes.
+    metadata = {"checkpoint": json.dumps({"record": record, "sha256": _digest(tensors, record)})}
+    write_tensors(path, tensors, metadata=metadata)
 
 
 def load_checkpoint(path: StrPath, parts: Mapping[str, Stateful], optimizer: Optimizer | None = None) -> int:
@@ -64,11 +66,14 @@ def load_checkpoint(path: StrPath, parts: Mapping[str, Stateful], optimizer: Opt
     Raises:
         InputError: the file is missing, damaged, no checkpoint, or one of another model.
     """
-    tensors, metadata = read_tensors(path), read_metadata(path)
-    text = metadata.get("checkpoint")
-    if text is None:
+    tensors, stored = read_tensors(path), read_metadata(path).get("checkpoint")
+    if stored is None:
         raise InputError(f"{path} holds tensors, but is not a checkpoint of a training run")
-    if metadata.get("sha256") != _digest(tensors, text):
+    try:
+        text, digest = (json.loads(stored)[key] for key in ("record", "sha256"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: it does not say what it holds") from error
+    if digest != _digest(tensors, text):
         raise InputError(f"{path} is damaged: its checksum is wrong")
     record = json.loads(text)
     try:

@@ -33,6 +33,8 @@ def read_metrics(path: StrPath) -> list[dict[str, Any]]:
 
 def trim_metrics(path: StrPath, step: int) -> None:
     """Drop the rows after `step`, which a run that goes on from there will write again."""
+    if not Path(path).exists():
+        return
     rows = [row for row in read_metrics(path) if row["step"] <= step]
     with written_beside(path, overwrite=True) as partial:
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
