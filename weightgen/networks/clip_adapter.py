@@ -95,7 +95,16 @@ class CLIPAdapter(nn.Module, SavedModule):
 
 
 def class_logits(adapted: Tensor, answers: Tensor, answer_mask: Tensor | None, scale: float) -> Tensor:
-    """Scaled cosines of N adapted embeddings (*, N, E) with C answers (*, C, E), as (*, N, C); hopeless where `answer_mask` is False."""
+    """Scaled cosines of N adapted embeddings (*, N, E) with C answers (*, C, E), as (*, N, C); hopeless where `answer_mask` is False.
+
+    Raises:
+        InputError: images and answers of different lengths.
+    """
+    if adapted.shape[-1] != answers.shape[-1]:
+        raise InputError(
+            f"expected images of {answers.shape[-1]} numbers, as answers have, got {adapted.shape[-1]}: embeddings go with a CLIPAdapter, "
+            "features with tokens with a TokenAdapter of the same grid and token_dim"
+        )
     logits = scale * unit(adapted) @ unit(answers).mT
     if answer_mask is None:
         return logits
