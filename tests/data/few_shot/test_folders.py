@@ -38,6 +38,7 @@ def test_npz_as_a_command(root, tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", images=images, labels=[7, 3, 7, 3])
     np.savez(tmp_path / "b.npz", images=images, labels=["x", "x", "y", "y"])
     words = [f"train={tmp_path / 'a.npz'}", f"test={tmp_path / 'b.npz'}"]
+    monkeypatch.syspath_prepend(root / "data" / "few_shot_images")
     monkeypatch.setattr(sys, "argv", ["prepare.py", "--npz", *words, "--output-dir", str(tmp_path / "out")])
     runpy.run_path(str(root / "data" / "few_shot_images" / "prepare.py"), run_name="__main__")
     arrays = FewShotArrays(tmp_path / "out")

@@ -34,8 +34,8 @@ def prepare_from_npz(path: StrPath, output: StrPath) -> None:
         InputError: an array is missing, or the number of classes does not match the labels.
     """
     arrays = read_npz(path)
-    wanted = ("images", "class_id", "alphabet_names", "class_alphabet_id", "class_character_no",
-              "class_split_vinyals")  # fmt: skip
+    facts = ("class_alphabet_id", "class_character_no", "class_split_vinyals")
+    wanted = ("images", "class_id", "alphabet_names", *facts)
     if absent := [name for name in wanted if name not in arrays]:
         raise InputError(f"{path} has no array {absent[0]!r}, only {', '.join(sorted(arrays))}")
     labels, split = arrays["class_id"], arrays["class_split_vinyals"]
