@@ -44,7 +44,7 @@ def test_an_image_is_its_embedding_and_its_tokens(resnet):
 
 def test_components_are_principal_and_of_variance_one_on_average(resnet):
     encoder = TokenEncoder.fit(resnet, pictures(), grid=8, dim=5)
-    tokens = encoder.encode_images(pictures())[:, 24:].view(-1, 5)
+    tokens = encoder.encode_images(pictures())[:, 24:].reshape(-1, 5)
     covariance = tokens.T @ tokens / len(tokens)
     variances = covariance.diagonal()
     assert_close(covariance, variances.diag(), atol=1e-3, rtol=0)

@@ -54,7 +54,8 @@ class TokenEncoder(Encoder):
         _check_maps(base)
         self.base, self.grid = base, grid
         self.device: torch.device = getattr(base, "device", torch.device("cpu"))
-        self.mean, self.components = mean.to(self.device), components.to(self.device)
+        # In one layout, because the bits of a product depend on it.
+        self.mean, self.components = mean.to(self.device), components.to(self.device).contiguous()
         self.token_shape = (grid**2, components.shape[1])
         self.image_dim, self.text_dim = base.image_dim + grid**2 * components.shape[1], base.text_dim
         self.digest = self._digest()
@@ -155,7 +156,7 @@ class TokenEncoder(Encoder):
             raise InputError(f"{folder} is not of a TokenEncoder: {error} is missing") from error
         if encoder.digest != saved:
             raise InputError(
-                f"{folder} was saved with digest {saved[:12]}, what it holds now has {encoder.digest[:12]}"
+                f"{folder} was saved with another encoder: its digest is {saved[:12]}, that of the one here {encoder.digest[:12]}"
             )
         return encoder
 

@@ -6,16 +6,16 @@ Notation: N examples, C classes, E embedding of a whole picture, S × S tokens o
 import math
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.networks.clip_adapter import class_logits, unit
+from weightgen.storage.hub import SavedModule
 
 POSITION_DIM = 11
 
 
-class TokenAdapter(nn.Module, PyTorchModelHubMixin):
+class TokenAdapter(nn.Module, SavedModule):
     r"""Classify images among any answers: logits = s · cos(x + W₂ relu(W₁ [v_1, …, v_Q] + b₁) + b₂, answers), with
 
         v_q = Σ_t softmax_t(k_t · u_q / √D') k_t,
@@ -33,7 +33,7 @@ class TokenAdapter(nn.Module, PyTorchModelHubMixin):
         logit_scale: s.
 
     Raises:
-        InputError: features too short for these tokens.
+        InputError: features too short for these tokens, or a size below 1.
     """
 
     position: Tensor
@@ -48,6 +48,10 @@ class TokenAdapter(nn.Module, PyTorchModelHubMixin):
         logit_scale: float = 100.0,
     ) -> None:
         super().__init__()
+        check_sizes(
+            embed_dim=embed_dim, grid=grid, token_dim=token_dim, queries=queries, hidden_dim=hidden_dim
+        )
+        check_range(logit_scale=logit_scale)
         self.input_dim, self.embed_dim = embed_dim, embed_dim - grid**2 * token_dim
         if self.embed_dim < 1:
             raise InputError(
