@@ -35,7 +35,7 @@ def run(script, *words):
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes") / "scenes"
-    run("data/scenes/prepare.py", "--output-dir", folder, "--images", 500, "--paraphrases", 1)
+    run("data/scenes/prepare.py", "--output-dir", folder, "--images", 500)
     words = [f"images={folder / 'images'}", "model=data/scenes/clip", "name=clip"]
     run("recipes/embed.py", f"dataset={folder / 'dataset'}", *words)
     return folder / "dataset"

@@ -9,7 +9,7 @@ import pytest
 from weightgen.data.meta_vqa.table import VqaTable
 from weightgen.errors import InputError
 
-ROWS = [("What, exactly?", "a.jpg", "käse", None), ("How many?", "b.jpg", "2", None)]
+ROWS = [("What, exactly?", "a.jpg", "käse", None, None), ("How many?", "b.jpg", "2", None, None)]
 CSV = 'answer,question,ignored,image\nkäse,"What, exactly?",1,a.jpg\n2,How many?,,b.jpg\n'
 
 
@@ -45,6 +45,14 @@ def test_answer_types_are_passed_on(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("question,image,answer,answer_type\nQ?,i,a,other\nQ?,j,yes,yes/no\n")
     assert [row.answer_type for row in VqaTable(path)] == ["other", "yes/no"]
+
+
+def test_meanings_are_passed_on_with_and_without_types(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("meaning,question,image,answer\ncolor,Q?,i,a\n")
+    assert list(VqaTable(path)) == [("Q?", "i", "a", None, "color")]
+    path.write_text("meaning,answer_type,question,image,answer\ncolor,other,Q?,i,a\n")
+    assert list(VqaTable(path)) == [("Q?", "i", "a", "other", "color")]
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,11 @@ class FeaturePlan:
         names = {kind: json.dumps(list(getattr(self, kind))).encode() for kind in KINDS}
         return {**asdict(self), **{kind: hashlib.sha256(names[kind]).hexdigest() for kind in KINDS}}
 
+    def megabytes(self, encoder: Encoder) -> float:
+        """What the embeddings take on disk, in MB."""
+        numbers = len(self.images) * encoder.image_dim + len(self.questions) * encoder.question_dim
+        return (numbers + len(self.answers) * encoder.text_dim) * DTYPES[self.dtype].itemsize / 1e6
+
 
 class FeatureWriter:
     """The store that a plan describes, in the making.
