@@ -42,7 +42,8 @@ class Config:
     output: str = "runs/demo"
     num_samples: int = 8
     guidance_scale: float = 1.5
-    seed: int = 0
+    seed: int = 0  # of sampling
+    training_seed: int = 0
 
 
 def checked(cfg: Config) -> tuple[str, list[str] | None, list[Picture]]:
@@ -102,8 +103,8 @@ def answer_prompt(
 def main(cfg: Config) -> None:
     prompt, answers, pictures = checked(cfg)
     out = Path(cfg.output).resolve()
-    claim_folders([out], {"demo": cfg.demo})
-    seconds = run_stages(demo_stages(out, cfg.demo), ROOT, out / "seconds.json")
+    claim_folders([out], {"demo": cfg.demo, "training_seed": cfg.training_seed})
+    seconds = run_stages(demo_stages(out, cfg.demo, cfg.training_seed), ROOT, out / "seconds.json")
     write_json(out / "report.json", {**read_json(out / "report.json"), "seconds": seconds})
     answer_prompt(cfg, prompt, answers, pictures, out)
     print((out / "report.md").read_text(encoding="utf-8"))

@@ -61,6 +61,7 @@ def few_shot_methods(cfg: Config, pipe: WeightPipeline) -> dict[str, few_shot.Fe
         "maml": few_shot.fine_tuning(*training.load_run(cfg.start, "cpu"), cfg.steps, cfg.lrs, seed),
         "logistic_regression": few_shot.logistic_regression(cfg.logistic_c, seed),
         "nearest_centroid": few_shot.nearest_centroid(seed),
+        "question_mixed_with_examples": few_shot.mixing(pipe, seed, **how),
     }
     if cfg.support:
         methods["support_hnet"] = few_shot.one_pass(*training.load_run(cfg.support, "cpu"), seed)

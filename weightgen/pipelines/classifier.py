@@ -61,11 +61,7 @@ class Classifier(nn.Module):
         Raises:
             InputError: an image that cannot be read.
         """
-        given: Any = images
-        if _is_one(given):
-            given = [given]
-        if not isinstance(given, Tensor):
-            given = [open_picture(picture) for picture in given]
+        given = images if isinstance(images, Tensor) else open_pictures(images)
         return self(self.encoder.encode_images(given)).softmax(dim=-1)
 
     @overload
@@ -80,8 +76,18 @@ class Classifier(nn.Module):
         Raises:
             InputError: an image that cannot be read.
         """
-        found = [self.answers[i] for i in self.probabilities(images).argmax(dim=-1).tolist()]
-        return found[0] if _is_one(images) else found
+        return pick_answers(self.answers, self.probabilities(images), images)
+
+
+def pick_answers(answers: Sequence[str], probabilities: Tensor, images: Any) -> str | list[str]:
+    """The likeliest answers by probabilities (N, C): one text where `images` is a single image, else N texts."""
+    found = [answers[i] for i in probabilities.argmax(dim=-1).tolist()]
+    return found[0] if _is_one(images) else found
+
+
+def open_pictures(images: Any) -> list[Image.Image]:
+    """N images or paths, or one alone, as a list of RGB images; see `open_picture`."""
+    return [open_picture(picture) for picture in ([images] if _is_one(images) else images)]
 
 
 def _is_one(images: Any) -> bool:

@@ -6,6 +6,7 @@ Notation: B prompts, K samples of each, Z latent, P weights.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.errors import InputError
 from weightgen.pipelines.classifier import Classifier
+from weightgen.pipelines.mixed_classifier import MixedClassifier
 from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_tensors
 
 if TYPE_CHECKING:
@@ -65,6 +67,21 @@ class GeneratedWeights:
         network = self.pipeline.network.with_weights(self.weights[prompt, sample])
         embeds = encoder.encode_texts(answer_texts(self.templates[prompt], answers))
         return Classifier(network, encoder, answers, embeds.clone())
+
+    def with_examples(self, images: Sequence[Any], labels: Sequence[Any], prompt: int = 0) -> MixedClassifier:
+        """The classifier of all samples of a prompt and of labelled examples together; see `MixedClassifier`.
+
+        Args:
+            images: N PIL images or paths.
+            labels: an answer or its number for each; every answer needs an example.
+            prompt: number of the prompt.
+
+        Raises:
+            InputError: the pipeline was called without answers, or examples that do not fit.
+        """
+        classifiers = [self.classifier(prompt, sample) for sample in range(self.weights.shape[1])]
+        known = 1.0 if self.familiarity is None else self.familiarity[prompt].item()
+        return MixedClassifier(classifiers, (images, labels), known)
 
     def warning(self, prompt: int = 0) -> str | None:
         """One line where a prompt is unlike all questions of the training, else None."""

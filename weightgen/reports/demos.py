@@ -32,7 +32,7 @@ DEMOS = {
         prompt="Does it have wheels?",
         prepare=["data/photos/prepare.py", "--shipped"],
         configs="photos",
-        settings={"evaluate": {"lrs": [0.1, 0.3, 1.0], "logistic_c": [1.0, 10.0]}},
+        settings={"evaluate": {"lrs": [3.0, 10.0, 30.0], "logistic_c": [1.0, 10.0, 100.0]}},
         start="multitask",
     ),
     "scenes": Demo(
@@ -49,8 +49,8 @@ DEMOS = {
 }
 
 
-def demo_stages(out: Path, name: str) -> dict[str, Stage]:
-    """The stages of a demo by name, in order."""
+def demo_stages(out: Path, name: str, seed: int = 0) -> dict[str, Stage]:
+    """The stages of a demo by name, in order; `seed` is that of every training."""
     demo, source = DEMOS[name], out / name
     data = source / "dataset"
     found = {name: Stage(source, [*demo.prepare, "--output-dir", str(source)])}
@@ -72,7 +72,7 @@ def demo_stages(out: Path, name: str) -> dict[str, Stage]:
 
     def add(stage: str, recipe: str, variant: str = "", **of: str) -> None:
         paths = (out / stage, f"recipes/{recipe}.py", f"{recipe}/{demo.configs}{variant}")
-        add_recipe(found, stage, *paths, of, settings(recipe), needs=(data_stage,))
+        add_recipe(found, stage, *paths, of, {**settings(recipe), "seed": seed}, needs=(data_stage,))
 
     add("multitask", "train_hypernet")
     add("maml", "train_hypernet", "_maml", start="multitask")

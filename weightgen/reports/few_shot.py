@@ -10,6 +10,7 @@ from tqdm import tqdm
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.evaluation import baselines, embed_shots, zero_shot
+from weightgen.evaluation.mixed import mixed_scores
 from weightgen.hypernets.support_hnet import SupportHNet
 from weightgen.protocols import Hypernetwork
 from weightgen.reports.choice import score_chosen
@@ -73,6 +74,12 @@ def sampling(
         return zero_shot(pipe, tasks, tasks.embeds if question else None, shown, seed=seed, **how).macro
 
     return scales, score
+
+
+def mixing(pipe: Any, seed: int = 0, **options: Any) -> FewShotMethod:
+    """Weights sampled for the question, mixed with a regression on the examples; there is nothing to choose."""
+    how = {"guidance_scale": 1.0, **options}
+    return [None], lambda tasks, shots, _: mixed_scores(pipe, tasks, shots, seed=seed, **how).macro
 
 
 def few_shot_rows(
