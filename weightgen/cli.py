@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from weightgen.errors import InputError, one_line_errors
@@ -97,10 +96,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
+    from weightgen.pipelines.folder import pipeline_folder
     from weightgen.pipelines.generated_weights import read_record
     from weightgen.storage.files import read_json
 
-    path = Path(args.path)
+    path = pipeline_folder(args.path)
     if path.is_file():
         print(json.dumps(read_record(path), indent=2))
     elif (path / "pipeline.json").is_file():
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="sample the weights of classifiers from a question")
     sample.add_argument("prompt", help='the question, such as "What color is the star?"')
-    sample.add_argument("--model", required=True, help="folder of a saved pipeline")
+    sample.add_argument("--model", required=True, help="folder of a saved pipeline, or photos")
     sample.add_argument("--answers", required=True, help="what to choose from, with commas between")
     sample.add_argument("--template", help='statement with one {} for the answer, such as "the star is {}"')
     sample.add_argument("--num-samples", type=int, default=1, help="networks to sample (default: 1)")
@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     evaluate = commands.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
-    evaluate.add_argument("--model", required=True, help="folder of a saved pipeline")
+    evaluate.add_argument("--model", required=True, help="folder of a saved pipeline, or photos")
     evaluate.add_argument(
         "--dataset", required=True, help="Meta-VQA folder with features of the model's encoder"
     )

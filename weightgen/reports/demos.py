@@ -32,7 +32,7 @@ DEMOS = {
         prompt="Does it have wheels?",
         prepare=["data/photos/prepare.py", "--shipped"],
         configs="photos",
-        settings={"evaluate": {"lrs": [0.1, 0.3, 1.0], "logistic_c": [1.0, 10.0]}},
+        settings={"evaluate": {"lrs": [0.3, 1.0, 3.0, 10.0, 30.0], "logistic_c": [1.0, 10.0]}},
         start="multitask",
     ),
     "scenes": Demo(
