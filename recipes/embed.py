@@ -18,12 +18,13 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import training
-from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed
+from weightgen.data.features.embed import embed_images, embed_texts, names_to_embed, sample_images
 from weightgen.data.features.images import ImageStore
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import FACTS, load_meta_vqa
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
 from weightgen.encoders.load import load_clip, load_encoder
+from weightgen.encoders.token_encoder import TokenEncoder
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
 from weightgen.storage.files import read_json
@@ -42,6 +43,8 @@ class Config:
     name: str | None = None  # of the features; by default that of the encoder
     batch_size: int = 64
     workers: int | None = None  # threads of a process; by default its share of the CPUs
+    tokens: int | None = None  # S: add S x S tokens of each image to its embedding, for a TokenAdapter
+    token_dim: int = 64  # principal components in a token
     precision: str = "fp32"  # of a CLIP's computation: fp32, fp16, bf16
     dtype: str = "single"  # on disk: single, half
     preprocess: str = "center-crop"  # the CLIP's own; or squash, as the authors of HyperCLIP
@@ -66,9 +69,13 @@ def main(cfg: Config) -> None:
     accelerator = Accelerator()
     splits = load_meta_vqa(cfg.dataset)
     store = ImageStore(cfg.images)
+    names = names_to_embed(splits)
     encoder = make_encoder(cfg, accelerator.device)
+    if cfg.tokens:
+        sample = sample_images(store, names["images"])
+        encoder = TokenEncoder.fit(encoder, sample, cfg.tokens, cfg.token_dim)
     sizes = {"dtype": cfg.dtype, "batch_size": cfg.batch_size, "shard_size": cfg.shard_size}
-    plan = FeaturePlan(f"{encoder.digest} {cfg.precision}", **names_to_embed(splits), **sizes)
+    plan = FeaturePlan(f"{encoder.digest} {cfg.precision}", **names, **sizes)
     writer = FeatureWriter(Path(cfg.dataset) / "features" / (cfg.name or encoder.name), plan, cfg.overwrite)
     with accelerator.main_process_first():
         if not writer.begin():
@@ -76,8 +83,9 @@ def main(cfg: Config) -> None:
             return
     skip = cfg.on_error == "skip"
     missing = {name: "missing" for name in plan.images if name not in store}
-    if missing and not skip:
+    if missing and (not skip or len(missing) == len(plan.images)):
         writer.refuse(missing)
+    accelerator.print(f"{writer.folder}: will take {plan.megabytes(encoder):,.0f} MB")
     left = writer.unfinished()
     accelerator.wait_for_everyone()
     mine = left[accelerator.process_index :: accelerator.num_processes]

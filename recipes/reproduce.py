@@ -85,8 +85,8 @@ def check_data(cfg: Config) -> dict[str, Any]:
     Raises:
         InputError: no features, a split that is missing, a task without a question, or an unknown setting.
     """
-    splits = load_splits(cfg.dataset, train=True, needs=("train", "validation", "test"), questions=True)
-    setting = cfg.setting or ("scenes" if "novel_composition" in splits else "paper")
+    splits = load_splits(cfg.dataset, train=True, needs=("train", "validation"), questions=True)
+    setting = cfg.setting or ("scenes" if "held_out_meanings" in splits else "paper")
     if setting not in DIFFUSION:
         raise InputError(f"expected setting to be one of {', '.join(DIFFUSION)}, got {setting!r}")
     return {"dataset": dataset_digest(cfg.dataset), "setting": setting}

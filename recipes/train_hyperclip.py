@@ -18,8 +18,10 @@ from torch import Tensor
 
 from weightgen import training
 from weightgen.data import load_tasks
+from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.objectives import ContrastiveLoss
+from weightgen.reports.splits import scored_split
 from weightgen.tasks import random_subset
 
 
@@ -51,7 +53,8 @@ def main(cfg: Config) -> None:
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae"))
     where = {"features": cfg.features, "device": run.device}
     (train,) = load_tasks(cfg.dataset, "train", questions=True, **where)
-    validation, test = load_tasks(cfg.dataset, "validation", "test", **where)
+    test_split = scored_split(load_meta_vqa(cfg.dataset))
+    validation, test = load_tasks(cfg.dataset, "validation", test_split, **where)
     known = random_subset(len(train), cfg.question_fraction, cfg.seed)
     embeds = train.embeds[known]
     opened = (cfg.adapted, run.device, cfg.trust_remote_code)

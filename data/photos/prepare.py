@@ -36,18 +36,26 @@ DESCRIPTION = (
     "`validation_…` splits, which choose settings."
 )
 
-ALONE = "None: answers are embedded alone, so that the question can reach a classifier through its weights only."
+ALONE = (
+    "None: answers are embedded alone, so that the question can reach a classifier through its weights only."
+)
 STATEMENTS = "Made from the questions."
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--parquet", metavar="FOLDER", help="with train-*.parquet and test-*.parquet of the Hub")
+    source.add_argument(
+        "--parquet", metavar="FOLDER", help="with train-*.parquet and test-*.parquet of the Hub"
+    )
     source.add_argument("--torchvision", metavar="ROOT", help="with torchvision's cifar-100-python")
     source.add_argument("--shipped", action="store_true", help="the data set that comes with the package")
     parser.add_argument("--download", action="store_true", help="fetch cifar-100-python into ROOT first")
-    parser.add_argument("--statements", action="store_true", help="embed answers in statements that hold the question")
+    parser.add_argument(
+        "--statements", action="store_true", help="embed answers in statements that hold the question"
+    )
     parser.add_argument("--output-dir", required=True, metavar="OUT", help="folder to make")
     for owner in (Sizes(), Plan()):
         for name, default in vars(owner).items():
@@ -67,7 +75,9 @@ def write_images(path: Path, photos: Sequence[Photo], used: set[str]) -> None:
 
 def names_used(tasks: dict[str, list[Task]]) -> set[str]:
     """The photos that some task has."""
-    return {name for split in tasks.values() for task in split for name in task.support_images + task.query_images}
+    return {
+        name for split in tasks.values() for task in split for name in task.support_images + task.query_images
+    }
 
 
 @one_line_errors()
@@ -84,10 +94,14 @@ def main() -> None:
         print(f"Written to {args.output_dir}")
         return
     splits = plan_splits(load_knowledge(), plan)
-    photos = read_torchvision(args.torchvision, args.download) if args.torchvision else read_parquet(args.parquet)
+    photos = (
+        read_torchvision(args.torchvision, args.download) if args.torchvision else read_parquet(args.parquet)
+    )
     template_of = make_template if args.statements else answer_alone
     tasks = build_photo_tasks(splits, photo_pools(photos, sizes), sizes, plan.seed, template_of)
-    origin = Origin("Photos", DESCRIPTION, LICENCE, "other", templates=STATEMENTS if args.statements else ALONE)
+    origin = Origin(
+        "Photos", DESCRIPTION, LICENCE, "other", templates=STATEMENTS if args.statements else ALONE
+    )
     with written_beside(args.output_dir) as partial:
         partial.mkdir()
         write_images(partial / "images.zip", photos, names_used(tasks))

@@ -27,7 +27,9 @@ DESCRIPTION = (
     "No meaning of `validation` or `held_out_meanings` is asked about in another split, in any words; `new_wordings` asks about "
     "meanings of `train` in other words."
 )
-ALONE = "None: answers are embedded alone, so that the question can reach a classifier through its weights only"
+ALONE = (
+    "None: answers are embedded alone, so that the question can reach a classifier through its weights only"
+)
 
 
 def arguments() -> argparse.Namespace:
@@ -35,7 +37,12 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output-dir", type=Path, required=True, help="folder to make")
-    parser.add_argument("--images", type=int, default=9000, help="pictures to render (default: %(default)s)")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=9000,
+        help="pictures to render (default: %(default)s); with fewer, meanings that apply to fewer than 21 are left out",
+    )
     parser.add_argument(
         "--answers-alone",
         action="store_true",
@@ -79,8 +86,8 @@ def build_dataset(folder: Path, answers_alone: bool) -> str:
 @one_line_errors()
 def main() -> None:
     args = arguments()
-    if args.images < 3000:
-        raise InputError(f"Scenes needs at least 3000 images to ask every meaning about, got {args.images}")
+    if args.images < 500:
+        raise InputError(f"Scenes needs at least 500 images to make tasks, got {args.images}")
     with written_beside(args.output_dir) as partial:
         write_scenes(partial, args.images, args.seed, args.processes)
         made = build_dataset(partial, args.answers_alone)

@@ -18,6 +18,7 @@ from weightgen import training
 from weightgen.reports.figures import draw_curves
 from weightgen.reports.methods import FEW_SHOT, FLOORS, INFERENCE, RANKS, ZERO_SHOT
 from weightgen.reports.seeds import SeedScores
+from weightgen.reports.splits import scored_split
 from weightgen.reports.tables import (
     markdown_table,
     over_seeds,
@@ -85,21 +86,22 @@ def write_figure(
 
 
 def write_figures(cfg: Config, found: SeedScores) -> None:
-    floor, scales = {"encoder (floor)": found.row("encoder")["test"]}, {}
+    test = scored_split(found.splits)
+    floor, scales = {"encoder (floor)": found.row("encoder")[test]}, {}
     for label, row in by_share(cfg, {"hyperldm": "HyperLDM"}).items():
         keys = [key for key in found.scores[0]["rows"][row]["curve"] if key.endswith(PLAIN)]
         curves = [score["rows"][row]["curve"] for score in found.scores]
         scales[label] = {name_of(key): spread([curve[key] for curve in curves]) for key in keys}
     conditional = by_share(cfg, {"cond_multitask": "Cond. Multitask"})
-    lines = {label: found.row(row)["test"] for label, row in conditional.items()} | floor
-    title = "HVAE + HyperLDM (weightgen) on test tasks"
+    lines = {label: found.row(row)[test] for label, row in conditional.items()} | floor
+    title = f"HVAE + HyperLDM (weightgen) on {title_of(test)}"
     write_figure(cfg, found, "figure5a", scales, lines, "guidance scale", title)
     shares = {
-        label: {str(n): found.row(f"{row}_{n}")["test"] for n in sorted(cfg.shares)}
+        label: {str(n): found.row(f"{row}_{n}")[test] for n in sorted(cfg.shares)}
         for row, label in ZERO_SHOT.items()
     }
-    lines = {**floor, "few-shot MNet-MAML": found.row("few_shot_maml")["test"]}
-    title, xlabel = "Zero-shot on test tasks", "share of training questions (%)"
+    lines = {**floor, "few-shot MNet-MAML": found.row("few_shot_maml")[test]}
+    title, xlabel = f"Zero-shot on {title_of(test)}", "share of training questions (%)"
     write_figure(cfg, found, "figure5b", shares, lines, xlabel, title)
 
 

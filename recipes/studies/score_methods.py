@@ -24,7 +24,7 @@ from weightgen.evaluation.guided import hyperclip_scores
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.evaluation import encoder_rows
 from weightgen.reports.methods import CONDITIONAL, UNCONDITIONAL
-from weightgen.reports.splits import Splits, load_pipeline, load_splits
+from weightgen.reports.splits import Splits, load_pipeline, load_splits, scored_split
 from weightgen.storage.files import read_json, write_json
 from weightgen.storage.hub import load_part
 
@@ -81,10 +81,10 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
             return score(tasks[split], settings[label])
 
         row = score_chosen(of, tasks, settings, what=name)
-        rows[name] = row | ({"curve": {label: of("test", label) for label in row["tried"]}} if curve else {})
-        print(f"{name}: {row['test']:.3f} ({row['chosen']})", flush=True)
+        rows[name] = row | ({"curve": {label: of(test, label) for label in row["tried"]}} if curve else {})
+        print(f"{name}: {row[test]:.3f} ({row['chosen']})", flush=True)
 
-    none, most = {"zero-shot": 0.0}, max(cfg.shares)
+    none, most, test = {"zero-shot": 0.0}, max(cfg.shares), scored_split(tasks)
     descent = {f"{cfg.few_shot_steps} steps of {lr}": lr for lr in cfg.few_shot_lrs}
     walks = {f"{cfg.guidance_steps} steps of {lr}": lr for lr in cfg.guidance_lrs}
     samples = {f"scale {s}, temperature {t}": (s, t) for t in cfg.temperatures for s in cfg.scales}
@@ -107,7 +107,7 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
 def main(cfg: Config) -> None:
     if not (folder := Path(cfg.runs) / f"hyperldm_{max(cfg.shares)}").is_dir():
         raise InputError(f"no folder {folder}: recipes/reproduce.py makes it")
-    tasks = load_splits(cfg.dataset, cfg.features, needs=("validation", "test"), questions=True)
+    tasks = load_splits(cfg.dataset, cfg.features, needs=("validation",), questions=True)
     encoder = load_pipeline(folder, tasks, cfg.trust_remote_code).encoder
     known = {name: encoder_rows(encoder, part) for name, part in tasks.items() if name != "validation"}
     fixed = {row: {name: known[name][row] for name in known} for row in next(iter(known.values()))}

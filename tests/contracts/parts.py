@@ -20,7 +20,7 @@ from weightgen.hypernets import (
     SharedWeights,
     SupportHNet,
 )
-from weightgen.networks import MLP, CLIPAdapter, ConvNet, shallow
+from weightgen.networks import MLP, CLIPAdapter, ConvNet, TokenAdapter, shallow
 from weightgen.objectives import (
     AdaptationLoss,
     ContrastiveLoss,
@@ -73,6 +73,10 @@ NETWORKS = {
     "CLIPAdapter": (
         lambda: CLIPAdapter(E, 3, init="authors"),
         lambda lead: (torch.randn(*lead, N, E), torch.randn(*lead, C, E)),
+    ),
+    "TokenAdapter": (
+        lambda: disturbed(TokenAdapter(E + 4 * 3, grid=2, token_dim=3, queries=2, hidden_dim=6)),
+        lambda lead: (torch.randn(*lead, N, E + 4 * 3), torch.randn(*lead, C, E)),
     ),
     "ConvNet": (cnn, lambda lead: (torch.randn(*lead, N, 1, 12, 12),)),
     "shallow": (lambda: shallow(4, C, 28), lambda lead: (torch.randn(*lead, N, 1, 28, 28),)),

@@ -11,11 +11,13 @@ from torch.testing import assert_close
 
 import weightgen.encoders.clip
 import weightgen.encoders.paired
+import weightgen.encoders.token_encoder
 from tests.tiny import CONFIG, tiny_clip
 from tests.towers import tiny_paired, tiny_text_tower
 from weightgen import Encoder, InputError
 from weightgen.encoders.clip_folder import new_clip, save_clip
 from weightgen.encoders.load import load_clip, load_encoder
+from weightgen.encoders.token_encoder import TokenEncoder
 from weightgen.storage.files import read_json, write_json
 
 TEXTS = ["What color is the star?", "red", "the moon is blue ."]
@@ -38,6 +40,9 @@ MADE = {
     "CLIP with a text tower of transformers": hugging_face_clip,
     "CLIP by name": lambda folder: load_clip("ViT-S-32-alt", random_weights=True),
     "PairedEncoder": tiny_paired,
+    "TokenEncoder": lambda folder: TokenEncoder.fit(
+        load_clip(str(tiny_clip(folder / "clip"))), pictures(), grid=2, dim=3
+    ),
 }
 
 
@@ -58,14 +63,14 @@ def embedded(encoder):
 
 
 def test_every_encoder_is_here(tmp_path):
-    homes = (weightgen.encoders.clip, weightgen.encoders.paired)
+    homes = (weightgen.encoders.clip, weightgen.encoders.paired, weightgen.encoders.token_encoder)
     classes = {
         each
         for home in homes
         for _, each in inspect.getmembers(home, inspect.isclass)
         if each.__module__ == home.__name__
     }
-    assert {each.__name__ for each in classes} == {"CLIP", "PairedEncoder"}
+    assert {each.__name__ for each in classes} == {"CLIP", "PairedEncoder", "TokenEncoder"}
 
 
 def test_lengths_batches_and_gradients(made):

@@ -8,7 +8,7 @@ import torch
 from weightgen.data.features.embed import names_to_embed
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
-from weightgen.encoders.load import load_clip
+from weightgen.encoders.load import load_encoder
 
 
 def loaded(root, name):
@@ -29,14 +29,14 @@ def save_data(
     clip=None,
     tasks=2,
 ):
-    """A few tasks a split, with random features of two numbers; texts as the CLIP in the folder `clip` sees them, if there is one."""
+    """A few tasks a split, with random features of two numbers; texts as the encoder in the folder `clip` sees them, if there is one."""
     rows = {
         name: [Task(question.format(f"{name} {i}"), ["red", "green"], [f"{i}s{k}" for k in range(4)], [0, 1, 0, 1],
                     [f"{i}q{k}" for k in range(40)], [k % 2 for k in range(40)], "it is {}") for i in range(tasks)]
         for name in splits
     }  # fmt: skip
     save_meta_vqa(rows, folder)
-    tower = load_clip(str(clip)) if clip else None
+    tower = load_encoder(clip) if clip else None
     plan = FeaturePlan(
         tower.digest if tower else encoder, **names_to_embed(load_meta_vqa(folder)), dtype="single"
     )

@@ -27,8 +27,8 @@ def run(script, *words):
 
 def test_from_rendered_scenes_to_a_report(tmp_path):
     data = f"dataset={tmp_path / 'scenes/dataset'}"
-    run("data/scenes/prepare.py", "--output-dir", tmp_path / "scenes", "--images", 700, "--paraphrases", 1)
-    assert {"train", "validation", "test", "novel_composition"} <= load_meta_vqa(
+    run("data/scenes/prepare.py", "--output-dir", tmp_path / "scenes", "--images", 700)
+    assert {"train", "validation", "held_out_meanings", "new_wordings"} <= load_meta_vqa(
         tmp_path / "scenes/dataset"
     ).keys()
     run(
@@ -77,10 +77,10 @@ def test_from_rendered_scenes_to_a_report(tmp_path):
         "hyperldm_shuffled",
         "neighbours_average",
     }
-    for group in ("validation", "test", "novel_composition"):
+    for group in ("validation", "held_out_meanings", "new_wordings"):
         assert rows <= report["splits"][group].keys()
         assert set(report["splits"][group]["hyperldm"]) == {"0.0", "1.0", "1.5"}
-    assert f"{100 * report['splits']['test']['encoder']:.1f}" in table
+    assert f"{100 * report['splits']['held_out_meanings']['encoder']:.1f}" in table
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     kinds = {
         "plain": {},
-        "scenes": {"splits": ("train", "validation", "test", "novel_composition")},
+        "scenes": {"splits": ("train", "validation", "held_out_meanings", "new_wordings")},
         "without validation": {"splits": ("train", "test")},
         "without questions": {"question": " "},
         "seen by another encoder": {"encoder": "b"},

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from weightgen.encoders.clip_source import ClipSource
 from weightgen.encoders.clip_towers import Towers, folder_name
+from weightgen.encoders.image_maps import embeds_and_map
 from weightgen.encoders.pixels import Preprocessing
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
@@ -70,6 +71,11 @@ class CLIP(Encoder):
     def __repr__(self) -> str:
         return f"CLIP({self.name}, dim={self.image_dim}, device={self.device})"
 
+    @property
+    def max_tokens(self) -> int:
+        """The number of tokens that is read of a text."""
+        return self.tokenize(["a"]).shape[1]
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids (N, L) int64, padded and cut to the model's context length."""
         return self._tokenize(list(texts))
@@ -92,6 +98,17 @@ class CLIP(Encoder):
             batch = piece if isinstance(piece, Tensor) else torch.stack([self.preprocess(x) for x in piece])
             pieces.append(self.model.encode_image(self._normalized(batch)).float())
         return torch.cat(pieces)
+
+    @torch.inference_mode()
+    def encode_maps(self, images: Sequence[Image.Image] | Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, E) of N images, or of pixels as `preprocess` makes them, and maps (N, D, S, S) of the image tower.
+
+        Raises:
+            InputError: the image tower has no map, or none of S × S places.
+        """
+        batch = images if isinstance(images, Tensor) else torch.stack([self.preprocess(x) for x in images])
+        tower = getattr(self.model, "visual", None)
+        return embeds_and_map(tower, self._normalized(batch), grid, self.name)
 
     def _normalized(self, batch: Tensor) -> Tensor:
         # In this layout convolutions run twice as fast on a CPU.

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from weightgen.encoders.alignment import Alignment
 from weightgen.encoders.clip_towers import folder_name
+from weightgen.encoders.image_maps import embeds_and_map
 from weightgen.encoders.image_tower import ImageTower
 from weightgen.encoders.text_tower import TextTower
 from weightgen.errors import InputError
@@ -73,6 +74,11 @@ class PairedEncoder(Encoder):
         return f"PairedEncoder({self.name}, dim={self.image_dim}, question_dim={self.question_dim}, device={self.device})"
 
     @property
+    def max_tokens(self) -> int:
+        """The number of tokens that is read of a text."""
+        return self.text_tower.max_tokens
+
+    @property
     def question_dim(self) -> int:
         """The length of the text tower's own vectors."""
         return self.text_tower.dim
@@ -85,6 +91,18 @@ class PairedEncoder(Encoder):
     def encode_images(self, images: Sequence[Image.Image] | Tensor, batch_size: int = 64) -> Tensor:
         """Embed N images, or pixels as `preprocess` makes them, as (N, E), not normalised."""
         return self.alignment.images(self.image_tower(images, batch_size))
+
+    @torch.inference_mode()
+    def encode_maps(self, images: Sequence[Image.Image] | Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, E) of N images, or of pixels as `preprocess` makes them, and maps (N, D, S, S) of the image tower.
+
+        Raises:
+            InputError: the image tower has no map, or none of S × S places.
+        """
+        batch = images if isinstance(images, Tensor) else torch.stack([self.preprocess(x) for x in images])
+        pixels = self.image_tower.preprocess.normalize(batch).to(memory_format=torch.channels_last)
+        features, maps = embeds_and_map(self.image_tower.model, pixels, grid, self.name)
+        return self.alignment.images(features), maps
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:

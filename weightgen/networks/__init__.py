@@ -3,5 +3,6 @@
 from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.networks.convnet import ConvNet, shallow
 from weightgen.networks.mlp import MLP
+from weightgen.networks.token_adapter import TokenAdapter
 
-__all__ = ["MLP", "CLIPAdapter", "ConvNet", "shallow"]
+__all__ = ["MLP", "CLIPAdapter", "ConvNet", "TokenAdapter", "shallow"]

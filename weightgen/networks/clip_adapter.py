@@ -77,21 +77,43 @@ class CLIPAdapter(nn.Module, SavedModule):
 
         Returns:
             Logits, with shape (*, N, C).
+
+        Raises:
+            InputError: embeddings of another length.
         """
-        x = _unit(inputs) * math.sqrt(self.embed_dim) if self.normalize_inputs else inputs
+        if inputs.shape[-1] != self.embed_dim:
+            raise InputError(
+                f"expected embeddings of {self.embed_dim} numbers, got {inputs.shape[-1]}: features with image tokens need a TokenAdapter"
+            )
+        x = unit(inputs) * math.sqrt(self.embed_dim) if self.normalize_inputs else inputs
         adapted = x + self._linear(self.out, functional.relu(self._linear(self.hidden, x)))
-        logits = self.logit_scale * _unit(adapted) @ _unit(answers).mT
-        if answer_mask is None:
-            return logits
-        # Minus infinity would make the gradients of a softmax NaN; a quarter leaves room for sums.
-        return logits.masked_fill(~answer_mask.unsqueeze(-2), torch.finfo(logits.dtype).min / 4)
+        return class_logits(adapted, answers, answer_mask, self.logit_scale)
 
     def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
         # Scaling x and not the weights is the same and spares a copy of every task's weights.
         return functional.linear(x * layer.in_features**-0.5 if self.ntk else x, layer.weight, layer.bias)
 
 
-def _unit(vectors: Tensor) -> Tensor:
+def class_logits(adapted: Tensor, answers: Tensor, answer_mask: Tensor | None, scale: float) -> Tensor:
+    """Scaled cosines of N adapted embeddings (*, N, E) with C answers (*, C, E), as (*, N, C); hopeless where `answer_mask` is False.
+
+    Raises:
+        InputError: images and answers of different lengths.
+    """
+    if adapted.shape[-1] != answers.shape[-1]:
+        raise InputError(
+            f"expected images of {answers.shape[-1]} numbers, as answers have, got {adapted.shape[-1]}: embeddings go with a CLIPAdapter, "
+            "features with tokens with a TokenAdapter of the same grid and token_dim"
+        )
+    logits = scale * unit(adapted) @ unit(answers).mT
+    if answer_mask is None:
+        return logits
+    # Minus infinity would make the gradients of a softmax NaN; a quarter leaves room for sums.
+    return logits.masked_fill(~answer_mask.unsqueeze(-2), torch.finfo(logits.dtype).min / 4)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length 1."""
     # The clamp keeps derivatives of every order finite at zero, which is what padding consists of.
     tiny = max(1e-12, torch.finfo(vectors.dtype).tiny)
     return vectors * vectors.square().sum(-1, keepdim=True).clamp_min(tiny).rsqrt()

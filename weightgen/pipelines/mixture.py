@@ -67,7 +67,9 @@ class Mixture:
         """
         counts = torch.bincount(labels, minlength=question.shape[1])
         if len(counts) > question.shape[1] or not counts.all():
-            raise InputError(f"expected an example of each of {question.shape[1]} answers, got {counts.tolist()}")
+            raise InputError(
+                f"expected an example of each of {question.shape[1]} answers, got {counts.tolist()}"
+            )
         scores, left_out = ridge_scores(examples, labels, queries, self.ridge)
         checked = int(counts.min()) > 1
         a, b = self._weights(question.double(), left_out if checked else None, labels, familiarity)
@@ -76,7 +78,7 @@ class Mixture:
     def _weights(
         self, question: Tensor, left_out: Tensor | None, labels: Tensor, familiarity: float
     ) -> tuple[float, float]:
-        """a and b by Newton's method: the objective is concave in both."""
+        """A and b by Newton's method: the objective is concave in both."""
         middle = self.example_weight if left_out is None else self.checked_weight
         prior = torch.tensor([self.question_weight * familiarity, middle], dtype=torch.double)
         spread = torch.tensor([self.question_spread, self.example_spread], dtype=torch.double)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from weightgen.data import load_tasks
 from weightgen.data.features.store import find_features
@@ -45,6 +45,21 @@ def load_splits(
         raise InputError(f"{dataset} has no split to score: expected one beside train and validation")
     tasks = load_tasks(dataset, *wanted, features=features, questions=questions)
     return dict(zip(wanted, tasks, strict=True))
+
+
+def scored_split(splits: Iterable[str]) -> str:
+    """The split that figures show: the first one beside train and validation, such as "test" or "held_out_meanings".
+
+    Raises:
+        InputError: there is none.
+    """
+    names = list(splits)
+    found = [name for name in names if name not in ("train", "validation")]
+    if not found:
+        raise InputError(
+            f"no split to score among {', '.join(names)}: expected one beside train and validation"
+        )
+    return found[0]
 
 
 def load_pipeline(folder: StrPath, tasks: Splits, trust_remote_code: bool = False) -> WeightPipeline:

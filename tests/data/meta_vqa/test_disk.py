@@ -30,6 +30,7 @@ COLUMNS = [
     "query_images",
     "query_labels",
     "template",
+    "meaning",
 ]
 
 

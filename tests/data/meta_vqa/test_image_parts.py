@@ -23,7 +23,9 @@ def test_no_image_is_in_two_splits():
     found = {name: images(tasks) for name, tasks in splits.items()}
     assert sum(map(len, found.values())) == len(set.union(*found.values())) == 200
     assert shared_images(splits) == {"validation": 0, "test": 0}
-    assert len(found["test"]) == pytest.approx(80, abs=15) and len(found["validation"]) == pytest.approx(36, abs=12)
+    assert len(found["test"]) == pytest.approx(80, abs=15) and len(found["validation"]) == pytest.approx(
+        36, abs=12
+    )
 
 
 def test_the_part_of_an_image_depends_on_its_name_and_the_seed_alone():
@@ -47,7 +49,9 @@ def test_answers_that_become_too_rare_go():
     rules = replace(RULES, task_fraction=0.5, validation_fraction=0.0, min_per_answer=6)
     (task,) = [task for tasks in build_meta_vqa(rows, rules).values() for task in tasks]
     assert task.answers == ["a", "b"]
-    (task,) = [task for tasks in build_meta_vqa(rows, replace(rules, split_images=False)).values() for task in tasks]
+    (task,) = [
+        task for tasks in build_meta_vqa(rows, replace(rules, split_images=False)).values() for task in tasks
+    ]
     assert task.answers == ["rare", "a", "b"]
 
 

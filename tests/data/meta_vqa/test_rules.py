@@ -44,6 +44,31 @@ def test_plain_triples_do_as_well():
     assert only_task(triples) == only_task(rows("Q", "rrbb"))
 
 
+def with_meanings(questions: int, wordings: int) -> list[Row]:
+    made = [(f"Q{m} {w}", f"meaning {m}") for m in range(questions) for w in range(wordings)]
+    return [row._replace(meaning=meaning) for question, meaning in made for row in rows(question, "rrbb")]
+
+
+def test_splits_share_no_meaning():
+    rules = Rules(min_examples=4, task_fraction=0.5, validation_fraction=0.2)
+    splits = build_meta_vqa(with_meanings(20, 3), rules)
+    meanings = {name: {task.meaning for task in tasks} for name, tasks in splits.items()}
+    assert {name: len(found) for name, found in meanings.items()} == {"train": 8, "validation": 2, "test": 10}
+    assert len(set.union(*meanings.values())) == 20
+    assert {name: len(tasks) for name, tasks in splits.items()} == {"train": 24, "validation": 6, "test": 30}
+
+
+def test_without_meanings_splits_are_by_question():
+    rules = Rules(min_examples=4, task_fraction=0.5, validation_fraction=0.2)
+    bare = [row._replace(meaning=None) for row in with_meanings(20, 3)]
+    splits = build_meta_vqa(bare, rules)
+    assert {name: len(tasks) for name, tasks in splits.items()} == {"train": 24, "validation": 6, "test": 30}
+    assert {task.meaning for tasks in splits.values() for task in tasks} == {""}
+    # As if every question were a meaning of its own.
+    alone = build_meta_vqa([row._replace(meaning=row.question) for row in bare], rules)
+    assert [task.question for task in alone["train"]] == [task.question for task in splits["train"]]
+
+
 def test_first_answer_of_an_image_wins():
     assert shown(only_task(rows("Q", "rrbb") + rows("Q", "bbrr")))["image0"] == "r"
 

@@ -19,7 +19,9 @@ def test_size():
 
 
 def test_every_class_group_and_attribute_is_used():
-    assert {name for meaning in MEANINGS for names in KNOWLEDGE.answers(meaning).values() for name in names} == set(CLASSES)
+    assert {
+        name for meaning in MEANINGS for names in KNOWLEDGE.answers(meaning).values() for name in names
+    } == set(CLASSES)
     assert {meaning.attribute for meaning in MEANINGS} == set(KNOWLEDGE.attributes)
     assert {meaning.group for meaning in MEANINGS} == set(KNOWLEDGE.groups)
 
@@ -65,8 +67,14 @@ def test_some_facts(meaning, answer, names):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda table: table["groups"]["tree"].update(classes="oak_tree birch"), "class 'birch' is not one of"),
-        (lambda table: table["attributes"]["fur"]["answers"].update(no="lion"), "class 'lion' is named 2 times"),
+        (
+            lambda table: table["groups"]["tree"].update(classes="oak_tree birch"),
+            "class 'birch' is not one of",
+        ),
+        (
+            lambda table: table["attributes"]["fur"]["answers"].update(no="lion"),
+            "class 'lion' is named 2 times",
+        ),
         (lambda table: table["attributes"]["fur"]["answers"].pop("no"), "has 1 answers; expected at least 2"),
         (lambda table: table["attributes"]["fur"].update(questions=["Fur?"]), "expected one {g} and a final"),
         (lambda table: table["groups"]["tree"].update(nouns=[]), "group 'tree' has no noun"),
@@ -76,7 +84,9 @@ def test_some_facts(meaning, answer, names):
 def test_a_wrong_table_is_one_line(tmp_path, change, told):
     table = {
         "groups": {"tree": {"nouns": ["tree"], "classes": "oak_tree pine_tree"}},
-        "attributes": {"fur": {"questions": ["Has the {g} fur?"], "answers": {"yes": "lion", "no": "oak_tree"}}},
+        "attributes": {
+            "fur": {"questions": ["Has the {g} fur?"], "answers": {"yes": "lion", "no": "oak_tree"}}
+        },
     }
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))

@@ -18,7 +18,14 @@ from weightgen.data.meta_vqa.image_parts import shared_images
 from weightgen.data.photos.build import Sizes, build_photo_tasks, photo_pools
 from weightgen.data.photos.cifar import Photo, read_parquet, read_torchvision
 from weightgen.data.photos.knowledge import CLASSES, load_knowledge
-from weightgen.data.photos.splits import NOVEL_ATTRIBUTES, UNSEEN, VALIDATION_UNSEEN, Plan, plan_splits, seen_classes
+from weightgen.data.photos.splits import (
+    NOVEL_ATTRIBUTES,
+    UNSEEN,
+    VALIDATION_UNSEEN,
+    Plan,
+    plan_splits,
+    seen_classes,
+)
 from weightgen.errors import InputError
 
 PLAN = plan_splits(load_knowledge())
@@ -61,7 +68,9 @@ def test_novel_compositions_are_new_though_their_parts_are_known():
 def test_classes_and_attributes_are_held_out():
     assert len(UNSEEN) == 20 and len(VALIDATION_UNSEEN) == 10 and len(seen_classes()) == 70
     assert classes("train") <= set(seen_classes()) >= classes("novel_attributes")
-    assert classes("unseen_classes") <= set(UNSEEN) and classes("validation_unseen_classes") <= set(VALIDATION_UNSEEN)
+    assert classes("unseen_classes") <= set(UNSEEN) and classes("validation_unseen_classes") <= set(
+        VALIDATION_UNSEEN
+    )
     assert {each.attribute for each in meanings("novel_attributes")} == set(NOVEL_ATTRIBUTES)
     assert not {each.attribute for each in meanings("train")} & set(NOVEL_ATTRIBUTES)
 
@@ -75,19 +84,28 @@ def test_the_same_seed_asks_the_same():
 
 def made_up(per_part=10):
     return [
-        Photo(f"{name}-{part}{i:02}", name, part, b"") for name in CLASSES for part in ("train", "test") for i in range(per_part)
+        Photo(f"{name}-{part}{i:02}", name, part, b"")
+        for name in CLASSES
+        for part in ("train", "test")
+        for i in range(per_part)
     ]
 
 
 def test_tasks_draw_from_the_photos_of_their_split_and_the_answers_classes():
     tasks = build_photo_tasks(PLAN, photo_pools(made_up(), SIZES), SIZES)
-    assert {name: len(split) for name, split in tasks.items()} == {name: len(asked) for name, asked in PLAN.items()}
+    assert {name: len(split) for name, split in tasks.items()} == {
+        name: len(asked) for name, asked in PLAN.items()
+    }
     assert set(shared_images(tasks).values()) == {0}
     for name, split in tasks.items():
         for task, asked in zip(split, PLAN[name], strict=True):
             support, query = set(task.support_images), set(task.query_images)
-            assert not support & query and set(task.support_labels) == set(task.query_labels) == set(range(len(task.answers)))
-            pairs = zip(task.support_images + task.query_images, task.support_labels + task.query_labels, strict=True)
+            assert not support & query and set(task.support_labels) == set(task.query_labels) == set(
+                range(len(task.answers))
+            )
+            pairs = zip(
+                task.support_images + task.query_images, task.support_labels + task.query_labels, strict=True
+            )
             assert all(image.split("-")[0] in asked.classes[task.answers[label]] for image, label in pairs)
             assert task.meaning == "/".join(asked.meaning) and task.template == "{}"
     assert [task for task in tasks["validation"] if task in tasks["validation_random_questions"]]
@@ -102,7 +120,9 @@ def test_too_few_photos_are_told():
 
 def png(seed) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, "png")
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+        buffer, "png"
+    )
     return buffer.getvalue()
 
 
@@ -151,7 +171,18 @@ def test_nothing_there(tmp_path):
 
 
 def test_prepare(tmp_path):
-    sizes = ["--train-photos", "4", "--validation-photos", "4", "--test-photos", "4", "--support", "6", "--query", "6"]
+    sizes = [
+        "--train-photos",
+        "4",
+        "--validation-photos",
+        "4",
+        "--test-photos",
+        "4",
+        "--support",
+        "6",
+        "--query",
+        "6",
+    ]
     arguments = ["--parquet", write_parquet(tmp_path / "in"), "--output-dir", tmp_path / "out", *sizes]
     command = [sys.executable, ROOT / "data" / "photos" / "prepare.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

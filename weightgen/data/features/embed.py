@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -23,12 +23,13 @@ from weightgen.data.features.writer import FeatureWriter
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.encoders.clip import CLIP
 from weightgen.encoders.paired import PairedEncoder
+from weightgen.encoders.token_encoder import TokenEncoder
 from weightgen.protocols import Encoder
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["embed_images", "embed_texts", "names_to_embed"]
+__all__ = ["embed_images", "embed_texts", "names_to_embed", "sample_images"]
 
 OWN = (CLIP, PairedEncoder)  # those that may be called from several threads
 T = TypeVar("T")
@@ -52,6 +53,15 @@ def names_to_embed(splits: Mapping[str, datasets.Dataset]) -> dict[str, list[str
         for template, task_answers in zip(split["template"], split["answers"], strict=True):
             answers.update(answer_texts(template, task_answers))
     return {"images": sorted(images), "questions": sorted(questions), "answers": sorted(answers)}
+
+
+def sample_images(store: ImageStore, names: Sequence[str], number: int = 500) -> list[Image.Image]:
+    """About `number` of the images, evenly spread over `names`, without those that cannot be read."""
+    images: list[Image.Image] = []
+    for name in names[:: max(1, len(names) // number)]:
+        with suppress(BrokenImage):
+            images.append(store.open(name))
+    return images
 
 
 def embed_texts(
@@ -152,7 +162,8 @@ def _encoded(encoder: Encoder, batch: _Batch) -> _Batch:
 
 def _parallel(encoder: Encoder) -> bool:
     """Whether several threads may encode at once; a user's own encoder need not bear it."""
-    return isinstance(encoder, OWN) and encoder.device.type == "cpu"
+    base = encoder.base if isinstance(encoder, TokenEncoder) else encoder
+    return isinstance(base, OWN) and base.device.type == "cpu"
 
 
 def _ahead(work: Callable[[Any], T], items: Iterable[Any], workers: int) -> Iterator[T]:

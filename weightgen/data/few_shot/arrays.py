@@ -140,9 +140,13 @@ def write_few_shot_arrays(
         raise InputError(f"class {empty!r} has no image: leave it out of the names")
     _check_splits(splits, len(names))
     index = {
-        "format": FORMAT, "image_shape": list(images.shape[1:]), "names": list(names), "counts": counts.tolist(),
-        "splits": {name: [int(k) for k in members] for name, members in splits.items()}, "source": dict(source),
-    }  # fmt: skip
+        "format": FORMAT,
+        "image_shape": list(images.shape[1:]),
+        "names": list(names),
+        "counts": counts.tolist(),
+        "splits": {name: [int(k) for k in members] for name, members in splits.items()},
+        "source": dict(source),
+    }
     order = np.argsort(labels, kind="stable")
     rows = max(1, PIECE // max(1, math.prod(images.shape[1:])))
     with written_beside(folder) as partial:

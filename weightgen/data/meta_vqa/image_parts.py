@@ -44,7 +44,9 @@ def images_of_part(
 ) -> dict[str, list[str]]:
     """Of the images of each answer, those of one part; answers that keep none stay, with an empty list."""
     return {
-        answer: [each for each in images if image_part(each, task_fraction, validation_fraction, seed) == part]
+        answer: [
+            each for each in images if image_part(each, task_fraction, validation_fraction, seed) == part
+        ]
         for answer, images in images_of_answer.items()
     }
 

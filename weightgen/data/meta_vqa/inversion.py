@@ -11,7 +11,9 @@ import re
 __all__ = ["invert", "third_person"]
 
 DETERMINERS = frozenset("the this that these those a an one your his her its their our my any each".split())
-PRONOUNS = frozenset("it he she they you we i there this that these those people anyone someone humans".split())
+PRONOUNS = frozenset(
+    "it he she they you we i there this that these those people anyone someone humans".split()
+)
 BE, HAVE, DO = "is are was were".split(), "has have had".split(), "do does did".split()
 MODALS = "can could would will should must may might".split()
 AUXILIARY = "|".join([*BE, *HAVE, *DO, *MODALS])
@@ -25,8 +27,7 @@ VERBS = frozenset(
     "drive burn stop sit lie rest relax hold pour press build make know exist enter stand sail show spend stand "
     "steer kill hurt buy sell stay prick feel consist work do say read mean want represent indicate spell fit "
     "paint classify call grow roll wag play like love fall turn open close touch write sleep cook cut wash contain "
-    "help start end face seem appear think plan taste smell sound add mate sing bark bite lead cross serve store"
-    .split()
+    "help start end face seem appear think plan taste smell sound add mate sing bark bite lead cross serve store".split()
 )
 PARTICIPLES = frozenset("got been had ever done made seen eaten lost gone taken come become".split())
 ADVERBS = frozenset("always usually often never sometimes mostly also still ever already probably".split())
@@ -58,7 +59,11 @@ def invert(question: str) -> str | None:
     if asked is None:
         return None
     counted = asked["noun"].removeprefix(" many").strip() if asked["noun"].startswith(" many ") else ""
-    parts = [_statement(asked["aux"], asked["rest"], True), asked["prep"], "because" if asked["wh"] == "why" else ""]
+    parts = [
+        _statement(asked["aux"], asked["rest"], True),
+        asked["prep"],
+        "because" if asked["wh"] == "why" else "",
+    ]
     return " ".join(part for part in [*parts, "{}", counted] if part)
 
 
@@ -131,4 +136,8 @@ def _before_predicate(words: list[str], asks_what: bool) -> int:
 def _is_phrase_of_subject(words: list[str], place: int) -> bool:
     """Whether a short phrase such as "in the photo" begins there and more follows it."""
     end = place + (3 if place + 1 < len(words) and words[place + 1] in DETERMINERS else 2)
-    return end < len(words) and words[end] not in (*PREPOSITIONS, "and", "or") and not words[end - 1].endswith(",")
+    return (
+        end < len(words)
+        and words[end] not in (*PREPOSITIONS, "and", "or")
+        and not words[end - 1].endswith(",")
+    )

@@ -78,7 +78,8 @@ class MetaVQATasks(Dataset[TaskBatch]):
         self.sizes: list[int] = sum(rows.starts.diff() for rows in parts.values()).tolist()  # type: ignore[union-attr]
 
         used = torch.cat([rows.images for rows in parts.values()]).unique()
-        images = store.embeds("images", used).float()
+        # In the type of the store: token features in single precision would take twice the memory.
+        images = store.embeds("images", used)
         names = store.names("images")
         check_finite_rows(images, [names[row] for row in used.tolist()], "image")
         self._images = images.to(device)
@@ -181,7 +182,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
     def _examples(self, part: str, index: Tensor) -> Examples:
         images, labels, starts = self._parts[part]
         positions, mask = padded(starts, index)
-        inputs = self._images[images[positions]].masked_fill_(~mask[..., None], 0)
+        inputs = self._images[images[positions]].float().masked_fill_(~mask[..., None], 0)
         return Examples(inputs, labels[positions].masked_fill_(~mask, PADDING_LABEL))
 
 

@@ -91,7 +91,9 @@ def build_photo_tasks(
     """
     tasks = {}
     for name, asked in splits.items():
-        pool = pools["train" if name == "train" else "validation" if name.startswith("validation") else "test"]
+        pool = pools[
+            "train" if name == "train" else "validation" if name.startswith("validation") else "test"
+        ]
         # The validation union repeats the tasks of its parts, photo by photo: the split's name is no seed.
         tasks[name] = [
             _task(each, pool, sizes, Random(f"{seed} {each.question} {sorted(each.classes)}"), template_of)

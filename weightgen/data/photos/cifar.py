@@ -44,7 +44,9 @@ def read_parquet(folder: str | Path) -> list[Photo]:
     """
     photos: dict[str, Photo] = {}
     for part in PARTS:
-        paths = [path for place in (".", "cifar100") for path in Path(folder, place).glob(f"{part}-*.parquet")]
+        paths = [
+            path for place in (".", "cifar100") for path in Path(folder, place).glob(f"{part}-*.parquet")
+        ]
         if not paths:
             raise InputError(f"{folder} has no {part}-*.parquet; expected the Parquet files of cifar100")
         for path in sorted(paths):
@@ -71,7 +73,9 @@ def read_torchvision(root: str | Path, download: bool = False) -> list[Photo]:
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{root}: {reason}; expected torchvision's cifar-100-python there") from error
-        rows = ((Image.fromarray(pixels), label) for pixels, label in zip(data.data, data.targets, strict=True))
+        rows = (
+            (Image.fromarray(pixels), label) for pixels, label in zip(data.data, data.targets, strict=True)
+        )
         _keep(photos, part, rows)
     return list(photos.values())
 

@@ -153,7 +153,9 @@ def load_knowledge(path: str | Path | None = None) -> Knowledge:
         raise InputError(f"{source}: {error}; expected a table of groups and attributes") from error
     groups = {name: Group(each.nouns, tuple(each.classes.split())) for name, each in table.groups.items()}
     attributes = {
-        name: Attribute(each.questions, {answer: tuple(text.split()) for answer, text in each.answers.items()})
+        name: Attribute(
+            each.questions, {answer: tuple(text.split()) for answer, text in each.answers.items()}
+        )
         for name, each in table.attributes.items()
     }
     return Knowledge(groups, attributes)

@@ -72,7 +72,12 @@ class Referent:
         if not self.beside:
             return [f"the {phrase}" for phrase in noun_phrases(dict(self.looks))]
         marks = noun_phrases(dict(self.looks))
-        return [f"the {thing} {side} the {mark}" for thing in THINGS for side in SIDES[self.beside] for mark in marks]
+        return [
+            f"the {thing} {side} the {mark}"
+            for thing in THINGS
+            for side in SIDES[self.beside]
+            for mark in marks
+        ]
 
     def plurals(self) -> list[str]:
         """All ways to name several of them: "stars", "red objects", …"""
@@ -81,7 +86,9 @@ class Referent:
 
 def noun_phrases(looks: Mapping[str, str], inflect: Callable[[str], str] = str) -> list[str]:
     """All noun phrases, without an article, of an object that looks like this; `inflect` changes the noun."""
-    words = [ADJECTIVES.get(looks[kind], (looks[kind],)) for kind in ("size", "pattern", "color") if kind in looks]
+    words = [
+        ADJECTIVES.get(looks[kind], (looks[kind],)) for kind in ("size", "pattern", "color") if kind in looks
+    ]
     nouns = [inflect(noun) for noun in (SHAPE_NOUNS[looks["shape"]] if "shape" in looks else THINGS)]
     places = [f" in the {place}" for place in PLACES[looks["position"]]] if "position" in looks else [""]
     return [" ".join(parts[:-1]) + parts[-1] for parts in product(*words, nouns, places)]

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from weightgen.data.scenes.language import NUMBERS, Referent, pair_referents, relational_referents, simple_referents
+from weightgen.data.scenes.language import (
+    NUMBERS,
+    Referent,
+    pair_referents,
+    relational_referents,
+    simple_referents,
+)
 from weightgen.data.scenes.world import ATTRIBUTES, Scene
 
 # {x} is the referent's phrase, {xs} its plural.
@@ -90,7 +96,9 @@ def all_meanings() -> list[Meaning]:
 
 def _meanings() -> Iterator[Meaning]:
     for referent in (*simple_referents(), *pair_referents()):
-        yield from (Meaning(attribute, referent) for attribute in ATTRIBUTES if attribute not in referent.kinds)
+        yield from (
+            Meaning(attribute, referent) for attribute in ATTRIBUTES if attribute not in referent.kinds
+        )
     for attribute, referent in product(("color", "shape"), relational_referents()):
         yield Meaning(attribute, referent)
     for referent in simple_referents():
