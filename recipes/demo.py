@@ -53,7 +53,9 @@ def checked(cfg: Config) -> tuple[str, list[str] | None, list[Picture]]:
     prompt = DEMOS[cfg.demo].prompt if cfg.prompt is None else cfg.prompt
     if not prompt.strip():
         raise InputError(f'expected a question: make demo PROMPT="{DEMOS[cfg.demo].prompt}"')
-    known = load_meta_vqa(DATASET) if cfg.demo == "photos" else {}
+    data = Path(cfg.output, cfg.demo, "dataset")
+    data = DATASET if cfg.demo == "photos" and not data.is_dir() else data
+    known = load_meta_vqa(data) if data.is_dir() else {}
     answers = given_answers(cfg.answers, prompt, known)
     if cfg.images is not None:
         return prompt, answers, folder_pictures(cfg.images)

@@ -120,10 +120,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
+    from weightgen.pipelines.folder import pipeline_folder
     from weightgen.pipelines.generated_weights import read_record
     from weightgen.storage.files import read_json
 
-    path = Path(args.path)
+    path = pipeline_folder(args.path)
     if path.is_file():
         print(json.dumps(read_record(path), indent=2))
     elif (path / "pipeline.json").is_file():
@@ -151,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = commands.add_parser("sample", help="sample the weights of classifiers from a question")
     sample.add_argument("prompt", help='the question, such as "What color is the star?"')
-    sample.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline")
+    sample.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline, or photos")
     sample.add_argument(
         "--answers",
         required=True,
@@ -173,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     evaluate = commands.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
-    evaluate.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline")
+    evaluate.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline, or photos")
     evaluate.add_argument(
         "--dataset", required=True, type=_path, help="Meta-VQA folder with features of the model's encoder"
     )

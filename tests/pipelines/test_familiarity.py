@@ -6,6 +6,7 @@ import torch
 from tests.tiny import tiny_pipeline
 from weightgen import InputError, WeightPipeline
 from weightgen.cli import main
+from weightgen.pipelines import folder
 from weightgen.pipelines.familiarity import Familiarity
 
 TOPICS = [f"topic {i // 4}" for i in range(40)]
@@ -39,8 +40,8 @@ def test_meanings_say_the_topics():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("familiar")
-    pipe = tiny_pipeline(folder)
+    place = tmp_path_factory.mktemp("familiar")
+    pipe = tiny_pipeline(place)
     asked = [
         f"what {what} is the {which}?"
         for what in ("color", "shape")
@@ -48,8 +49,8 @@ def model(tmp_path_factory):
     ]
     pipe.familiarity = Familiarity.fitted(pipe.encoder.encode_questions(asked), ["c"] * 3 + ["s"] * 3)
     pipe.familiarity.calibration.copy_(torch.tensor([40.0, 0.9]))
-    pipe.save_pretrained(folder / "model")
-    return folder / "model"
+    pipe.save_pretrained(place / "model")
+    return place / "model"
 
 
 def test_a_pipeline_keeps_it_and_says_it(model, tmp_path):
@@ -82,3 +83,12 @@ def test_the_command_line_warns(model, tmp_path, capsys):
         .splitlines()[-1]
         .startswith("'red red red' is unlike all questions of the training")
     )
+
+
+def test_the_command_line_finds_what_comes_with_the_package(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(folder, "SHIPPED", model.parent)
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", "model", "--answers", "red,green", "--output", "x.safetensors"]
+    main(["sample", "what color is the star?", *words])
+    main(["info", "model"])
+    assert '"familiarity"' in capsys.readouterr().out

@@ -72,15 +72,20 @@ def read_pipeline(
     return parts, record
 
 
+def pipeline_folder(name: StrPath) -> Path:
+    """The folder of that name, or the one of a pipeline that comes with the package."""
+    folder = Path(name)
+    shipped = not folder.exists() and len(folder.parts) == 1 and (SHIPPED / folder).is_dir()
+    return SHIPPED / folder if shipped else folder
+
+
 def read_description(name: StrPath) -> tuple[Path, dict[str, Any]]:
     """The folder of a saved pipeline, and what its `pipeline.json` holds.
 
     Raises:
         InputError: there is no such folder, or it holds no pipeline.
     """
-    folder = Path(name)
-    if not folder.is_dir() and len(folder.parts) == 1 and (SHIPPED / folder).is_dir():
-        folder = SHIPPED / folder
+    folder = pipeline_folder(name)
     if not folder.is_dir():
         raise InputError(
             f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline, or the name photos"

@@ -71,7 +71,8 @@ class MetaVQATasks(Dataset[TaskBatch]):
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         self.templates: list[str] = table["template"].to_pylist()
-        self.meanings: list[str] = table["meaning"].to_pylist()
+        named = "meaning" in table.column_names
+        self.meanings: list[str] = table["meaning"].to_pylist() if named else [""] * len(self.questions)
         texts = [answer_texts(*pair) for pair in zip(self.templates, self.answers, strict=True)]
         parts = {part: rows_of(table, part, store) for part in PARTS}
         self.sizes: list[int] = sum(rows.starts.diff() for rows in parts.values()).tolist()  # type: ignore[union-attr]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from weightgen.data.features.store import FeatureStore
 from weightgen.data.meta_vqa.disk import describe_meta_vqa
+from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, written_beside
 
@@ -40,8 +41,8 @@ def unpack(folder: StrPath, dataset: Path = DATASET, model: Path = MODEL) -> Non
                 f"the package lacks {path}: install weightgen again, or run data/photos/prepare.py"
             )
     describe_meta_vqa(dataset)
+    # Before anything is trained: a tower that is missing, or another one, would come out hours later.
+    FeatureStore(dataset / FEATURES).check_encoder(load_encoder(model / "encoder"))
     with written_beside(folder) as partial:
         shutil.copytree(dataset, partial / "dataset")
         shutil.copytree(model / "encoder", partial / "dataset" / FEATURES / "encoder")
-        # Before anything is trained: a tower that is missing, or another one, would come out hours later.
-        FeatureStore(partial / "dataset" / FEATURES).load_encoder()
