@@ -83,7 +83,7 @@ def main(cfg: Config) -> None:
             return
     skip = cfg.on_error == "skip"
     missing = {name: "missing" for name in plan.images if name not in store}
-    if missing and not skip:
+    if missing and (not skip or len(missing) == len(plan.images)):
         writer.refuse(missing)
     accelerator.print(f"{writer.folder}: will take {plan.megabytes(encoder):,.0f} MB")
     left = writer.unfinished()

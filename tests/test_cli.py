@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import weightgen
 from tests.tiny import tiny_pipeline
 from weightgen.cli import main
 from weightgen.data import load_tasks
@@ -15,6 +17,7 @@ from weightgen.data.features.embed import names_to_embed
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
 from weightgen.evaluation import zero_shot
+from weightgen.storage.files import read_metadata
 
 STAR = "What color is the star?"
 COMMANDS = ("sample", "predict", "evaluate", "info")
@@ -292,3 +295,76 @@ def test_nothing_to_describe(tmp_path, capsys):
     assert "neither" in refused(capsys, "info", tmp_path / "nothing")
     (tmp_path / "x").write_text("text")
     assert "not a safetensors file" in refused(capsys, "info", tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["red,green"], ["red", "green"]),
+        (['"red, white and blue",green'], ["red, white and blue", "green"]),
+        (['red, "white, blue"'], ["red", "white, blue"]),
+        (["red", "green,blue"], ["red", "green", "blue"]),
+        (["@FILE"], ["red, white", "green", 'the "blue"']),
+        (["@FILE", "moon"], ["red, white", "green", 'the "blue"', "moon"]),
+    ],
+)
+def test_answers_of_the_command_line(words, expected, model, tmp_path):
+    (tmp_path / "answers.txt").write_text('\ufeffred, white\r\n\r\ngreen\nthe "blue"\n', encoding="utf-8")
+    words = [word.replace("FILE", str(tmp_path / "answers.txt")) for word in words]
+    more = [part for word in words[1:] for part in ("--answers", word)]
+    path = tmp_path / "x.safetensors"
+    main(sample(model, str(path), *more, "--steps", "2", "--template", "{} is it", answers=words[0]))
+    assert json.loads(load_metadata(path))["answers"] == expected
+
+
+def load_metadata(path):
+    return read_metadata(path)["weightgen"]
+
+
+def test_wrong_answers_of_the_command_line(model, tmp_path, capsys):
+    path = tmp_path / "x.safetensors"
+    assert "UTF-8 file with one a line" in refused(
+        capsys, *sample(model, path, answers=f"@{tmp_path}/nothing")
+    )
+    assert "write" in refused(capsys, *sample(model, path, answers='"red,green'))
+    assert "by capitals or spaces alone" in refused(capsys, *sample(model, path, answers="red,Red"))
+    assert "is no valid text" in refused(capsys, *sample(model, path, prompt="what \udcff is it?"))
+    assert not path.exists()
+
+
+def test_home_is_expanded(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(model, tmp_path / "pipe")
+    main(sample("~/pipe", "~/x.safetensors", "--steps", "2"))
+    main(["info", "~/x.safetensors"])
+    assert STAR in capsys.readouterr().out and (tmp_path / "x.safetensors").is_file()
+
+
+def test_version_as_a_module(root):
+    for words in (["--version"], ["info", "nowhere"]):
+        command = [sys.executable, "-m", "weightgen", *words]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert done.stdout == f"weightgen {weightgen.__version__}\n" or done.returncode == 2
+    assert done.stderr.startswith("error: nowhere is neither")
+
+
+def test_a_terminal_without_the_letters_of_a_prompt(model, root, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "weightgen",
+        *sample(model, str(tmp_path / "x.safetensors"), "--steps", "2"),
+    ]
+    command[4] = "what colör is the star?"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, cwd=root, capture_output=True, env=environment)
+    assert done.returncode == 0 and rb"col\xf6r" in done.stdout, done.stderr
+
+
+def test_several_features_are_told_with_the_option(model, dataset, tmp_path, capsys):
+    other = tmp_path / "set"
+    shutil.copytree(dataset, other)
+    (first,) = (other / "features").iterdir()
+    shutil.copytree(first, other / "features" / "second")
+    line = refused(capsys, "evaluate", "--model", model, "--dataset", other, "--output", tmp_path / "r.json")
+    assert "several features" in line and "--features" in line

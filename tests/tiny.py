@@ -1,5 +1,6 @@
 """A whole pipeline of random weights, a few hundred kilobytes, for tests of what is done with one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,24 +24,28 @@ CONFIG = {
 }
 
 
-def tiny_clip(folder: Path) -> Path:
-    """Save a CLIP of a few thousand random weights, with a tokenizer of a dozen words."""
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+def tiny_clip(folder: Path, more: Sequence[str] = ()) -> Path:
+    """Save a CLIP of a few thousand random weights, with a tokenizer of a dozen words and `more`."""
+    words = [*WORDS[:-1], *(word for word in more if word not in WORDS), WORDS[-1]]
+    config = {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": len(words)}}
+    if more:
+        config["text_cfg"]["context_length"] = 77
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", len(WORDS) - 1)]
+        single="[BOS] $A [EOS]", special_tokens=[("[BOS]", 2), ("[EOS]", len(words) - 1)]
     )
-    save_clip(new_clip(CONFIG, tokenizer).eval(), CONFIG, tokenizer, folder)
+    save_clip(new_clip(config, tokenizer).eval(), config, tokenizer, folder)
     return folder
 
 
-def tiny_pipeline(folder: Path) -> WeightPipeline:
+def tiny_pipeline(folder: Path, more: Sequence[str] = ()) -> WeightPipeline:
     """Make a pipeline whose prompts, noise and guidance scales all matter; its CLIP lies in `folder`/clip."""
     from diffusers import DDIMScheduler
 
     torch.manual_seed(0)
-    clip = load_clip(str(tiny_clip(folder / "clip")))
+    clip = load_clip(str(tiny_clip(folder / "clip", more)))
     network = FunctionalNetwork(CLIPAdapter(embed_dim=E, hidden_dim=4))
     space = network.space
     hypernet = HVAE(space, latent_dim=Z, hidden_dims=(16,)).fit(torch.randn(64, space.size))

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import math
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from weightgen import __version__
 from weightgen.errors import InputError, one_line_errors
 
 if TYPE_CHECKING:
@@ -31,6 +36,24 @@ def _load(args: argparse.Namespace) -> WeightPipeline:
     return WeightPipeline.from_pretrained(args.model, trust_remote_code=args.trust_remote_code)
 
 
+def _answers(word: str) -> list[str]:
+    """The answers of one word of the command line: with commas between, those with commas in quotes, or @FILE with one a line."""
+    if word.startswith("@"):
+        path = Path(word[1:]).expanduser()
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeError) as error:
+            raise InputError(
+                f"cannot read the answers in {path}: expected a UTF-8 file with one a line"
+            ) from error
+        return [line.strip() for line in lines if line.strip()]
+    try:
+        rows = list(csv.reader([word], skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(f"--answers {word!r}: {error}; write '\"red, white\",green'") from error
+    return [answer.strip() for row in rows for answer in row]
+
+
 def _sample(args: argparse.Namespace) -> None:
     import torch
 
@@ -38,7 +61,7 @@ def _sample(args: argparse.Namespace) -> None:
 
     _check_sampling(args)
     check_prompts(args.prompt)
-    (answers,) = check_answers([answer.strip() for answer in args.answers.split(",")], 1)
+    (answers,) = check_answers([answer for word in args.answers for answer in _answers(word)], 1)
     out = _load(args)(
         args.prompt,
         answers,
@@ -111,6 +134,9 @@ def _info(args: argparse.Namespace) -> None:
         )
 
 
+_path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:  # one line, as for every other wrong use
         raise InputError(f"{message}; see {self.prog} --help")
@@ -118,34 +144,42 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="weightgen", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"weightgen {__version__}")
     commands = parser.add_subparsers(title="commands", required=True)
 
     sample = commands.add_parser("sample", help="sample the weights of classifiers from a question")
     sample.add_argument("prompt", help='the question, such as "What color is the star?"')
-    sample.add_argument("--model", required=True, help="folder of a saved pipeline")
-    sample.add_argument("--answers", required=True, help="what to choose from, with commas between")
+    sample.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline")
+    sample.add_argument(
+        "--answers",
+        required=True,
+        action="append",
+        help="what to choose from, with commas between; an answer with a comma in double quotes; @FILE has one a line; may be repeated",
+    )
     sample.add_argument("--template", help='statement with one {} for the answer, such as "the star is {}"')
     sample.add_argument("--num-samples", type=int, default=1, help="networks to sample (default: 1)")
-    sample.add_argument("--output", required=True, help="safetensors file to write")
+    sample.add_argument("--output", required=True, type=_path, help="safetensors file to write")
     sample.set_defaults(run=_sample)
 
     predict = commands.add_parser("predict", help="answer the question about images, with sampled weights")
-    predict.add_argument("weights", help="file that `weightgen sample` wrote")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
-    predict.add_argument("--model", required=True, help="folder of the pipeline that sampled the weights")
+    predict.add_argument("weights", type=_path, help="file that `weightgen sample` wrote")
+    predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE", help="image files")
+    predict.add_argument(
+        "--model", required=True, type=_path, help="folder of the pipeline that sampled the weights"
+    )
     predict.add_argument("--sample", type=int, help="use this sample alone (default: average over all)")
     predict.set_defaults(run=_predict)
 
     evaluate = commands.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
-    evaluate.add_argument("--model", required=True, help="folder of a saved pipeline")
+    evaluate.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline")
     evaluate.add_argument(
-        "--dataset", required=True, help="Meta-VQA folder with features of the model's encoder"
+        "--dataset", required=True, type=_path, help="Meta-VQA folder with features of the model's encoder"
     )
     evaluate.add_argument("--features", help="name of the features, where the data set has several")
     evaluate.add_argument(
         "--split", nargs="+", default=["test"], help="one split to score, or several (default: test)"
     )
-    evaluate.add_argument("--output", required=True, help="JSON file to write")
+    evaluate.add_argument("--output", required=True, type=_path, help="JSON file to write")
     evaluate.set_defaults(run=_evaluate)
     for command in (sample, predict, evaluate):
         command.add_argument(
@@ -159,7 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
 
     info = commands.add_parser("info", help="describe a pipeline, a Meta-VQA data set or a file of weights")
-    info.add_argument("path")
+    info.add_argument("path", type=_path)
     info.set_defaults(run=_info)
     return parser
 
@@ -167,5 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 @one_line_errors()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command of the command line; bad input is one line on stderr and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack letters of a prompt or a path
     args = _parser().parse_args(argv)
     args.run(args)

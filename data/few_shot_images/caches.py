@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from plain_pickle import read_plain_pickle
 
 from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
+from weightgen.storage.images import read_image
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}  # name here, and in the files
 
@@ -144,20 +144,21 @@ class _PngFiles:
         return len(self._files)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        try:
-            return np.stack([self._decoded(self._files[row]) for row in rows])
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"{self.path} holds an unreadable image or two sizes of images: {error}"
-            ) from error
+        images = [self._decoded(self._files[row]) for row in rows]
+        if len({image.shape for image in images}) > 1:
+            raise InputError(f"{self.path} holds images of two sizes")
+        return np.stack(images)
 
     def _decoded(self, file: Any) -> NDArray[np.uint8]:
-        if not isinstance(file, np.ndarray) or file.dtype != np.uint8:
+        """One image; OpenCV gives its file as an array (M,) or (M, 1)."""
+        if isinstance(file, np.ndarray) and file.dtype == np.uint8:
+            file = file.tobytes()
+        if not isinstance(file, bytes):
             raise InputError(f"{self.path} holds a {type(file).__name__}: expected PNG files as uint8 arrays")
-        with Image.open(io.BytesIO(file.tobytes())) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+        try:
+            return np.asarray(read_image(io.BytesIO(file)), dtype=np.uint8)
+        except InputError as error:
+            raise InputError(f"{self.path} holds an unreadable image: {error}") from error
 
 
 def _bgr_images(path: Path) -> NDArray[np.uint8]:
@@ -212,7 +213,7 @@ def _tiered_labels(path: Path) -> Labels:
                 f"{path} names {count} classes, but has labels of {len(found)}, "
                 f"from {min(found, default=None)} to {max(found, default=None)}"
             )
-        return labels, [str(name) for name in names]
+        return labels, [name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names]
     numbers, labels = np.unique(_whole_numbers(_table(path, "labels")["labels"], path), return_inverse=True)
     return labels.astype(np.int64), [str(number) for number in numbers]
 
@@ -226,7 +227,7 @@ def _whole_numbers(values: Any, path: Path) -> NDArray[np.int64]:
 
 def _table(path: Path, *keys: str) -> dict[str, Any]:
     """The dictionary in a pickle, which has all of `keys`."""
-    table = read_plain_pickle(path)
+    table = _with_text_keys(read_plain_pickle(path))
     if not isinstance(table, dict):
         raise InputError(f"{path} holds a {type(table).__name__}: expected a dictionary")
     if absent := [key for key in keys if key not in table]:
@@ -234,6 +235,16 @@ def _table(path: Path, *keys: str) -> dict[str, Any]:
             f"{path} has no {absent[0]!r}, only {', '.join(map(repr, table)) or 'nothing'}"[:300]
         )
     return table
+
+
+def _with_text_keys(table: Any) -> Any:
+    """Dictionaries with `bytes` as keys, which come of Python 2 files that were written again, with text in their place."""
+    if not isinstance(table, dict):
+        return table
+    return {
+        key.decode("latin1") if isinstance(key, bytes) else key: _with_text_keys(value)
+        for key, value in table.items()
+    }
 
 
 def _refuse_missing(paths: Sequence[Path]) -> None:

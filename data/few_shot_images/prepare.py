@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--output-dir", required=True, help="folder to make")
     parser.add_argument("--size", type=int, default=84, help="side of the images made from --folder")
     parser.add_argument("--grey", action="store_true", help="drop the colour of images from --folder")
+    parser.add_argument("--background", default="white", help="colour behind what is transparent in --folder")
     args = parser.parse_args()
     if args.npz:
         prepare_from_npz(named(args.npz), args.output_dir)
@@ -43,7 +44,11 @@ def main() -> None:
     elif args.tiered_imagenet:
         prepare_from_tiered_imagenet(args.tiered_imagenet, args.output_dir)
     else:
-        prepare_from_folders(named(args.folder), args.output_dir, args.size, args.grey)
+        skipped = prepare_from_folders(
+            named(args.folder), args.output_dir, args.size, args.grey, args.background
+        )
+        if skipped:
+            print(f"skipped {skipped} files that are no images, or were left by a system or an editor")
 
 
 if __name__ == "__main__":

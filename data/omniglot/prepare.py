@@ -3,7 +3,8 @@
     python data/omniglot/prepare.py --npz omniglot28.npz --output-dir runs/omniglot
     python data/omniglot/prepare.py --images FOLDER --output-dir runs/omniglot
 
-FOLDER holds images_background.zip and images_evaluation.zip, or the two unpacked, or torchvision's omniglot-py.
+FOLDER holds images_background.zip and images_evaluation.zip, or the two unpacked, or torchvision's omniglot-py, or is a
+clone of the authors' repository, or a zip file of any of these.
 """
 
 import argparse

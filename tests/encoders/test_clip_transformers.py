@@ -7,7 +7,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast
 
 from weightgen import InputError
-from weightgen.encoders.load import load_clip
+from weightgen.encoders.load import load_clip, load_encoder
 
 TEXTS = ["What color is the object?", "red"]
 
@@ -106,4 +106,46 @@ def test_weights_that_are_missing(folder):
     del tensors["text_projection.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="lacks 1 weights, for example text_projection.weight"):
+        load_clip(str(folder))
+
+
+def test_sharded_weights_are_read(folder):
+    expected = load_clip(str(folder)).encode_texts(TEXTS)
+    model = CLIPModel.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1 and not (folder / "model.safetensors").exists()
+    clip = load_clip(str(folder))
+    torch.testing.assert_close(clip.encode_texts(TEXTS), expected)
+    clip.save_pretrained(folder.parent / "saved")
+    (folder / "model.safetensors.index.json").unlink()
+    with pytest.raises(InputError, match="expected model.safetensors or model.safetensors.index.json"):
+        load_clip(str(folder))
+    torch.testing.assert_close(load_encoder(folder.parent / "saved").encode_texts(TEXTS), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_normalize": False},
+        {"do_rescale": False},
+        {"rescale_factor": 1 / 127.5},
+        {"do_rescale": False, "do_normalize": False},
+        {"do_center_crop": False, "size": {"height": 32, "width": 32}},
+    ],
+)
+def test_steps_that_a_processor_leaves_out(settings, folder):
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    clip = load_clip(str(folder))
+    square = [Image.fromarray(np.asarray(pictures()[0].resize((32, 32)))), pictures()[1]]
+    known = CLIPImageProcessor.from_pretrained(folder)(square, return_tensors="pt").pixel_values.float()
+    found = clip._normalized(torch.stack([clip.preprocess(image) for image in square]))
+    assert (found - known).abs().mean() < 0.01 * known.std()
+
+
+def test_a_processor_that_does_not_resize_is_refused(folder):
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"do_resize": False}))
+    with pytest.raises(InputError, match="do_resize=false is not supported"):
         load_clip(str(folder))

@@ -186,6 +186,32 @@ def test_broken_images_can_be_left_out(recipe, work, clip, capsys):
     assert train.sizes == [size for size in sizes if size >= 21] and min(train.sizes) < 24
 
 
+def test_another_encoder_beside_the_features_is_seen_when_they_are_opened(recipe, work, clip):
+    run(recipe, work, clip)
+    path = find_features(work / "data").folder / "encoder" / "encoder.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": 64 * "0"}))
+    with pytest.raises(
+        InputError, match="holds another encoder .000000000000. than the one of these features"
+    ):
+        find_features(work / "data")
+
+
+def test_losing_every_image_is_no_success(recipe, work, clip):
+    (work / "others").mkdir()
+    Image.new("RGB", (8, 8)).save(work / "others" / "unrelated.png")
+    for more in ([], ["on_error=skip"]):
+        with pytest.raises(
+            InputError, match="of 59 images 59 are missing and 0 broken.*the folder of images given"
+        ):
+            run(recipe, work, clip, f"images={work / 'others'}", *more)
+    for path in (work / "images").rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match="0 are missing and 59 broken"):
+        run(recipe, work, clip, "on_error=skip")
+    with pytest.raises(InputError, match="has no features|is unfinished"):
+        find_features(work / "data")
+
+
 def test_any_saved_encoder_and_one_of_ones_own(recipe, work, clip, monkeypatch):
     load_clip(str(clip)).save_pretrained(work / "saved")
     more = [word for word in words(work, clip) if not word.startswith("model=")]

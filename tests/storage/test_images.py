@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from weightgen import InputError
-from weightgen.storage.images import read_image, to_rgb
+from weightgen.storage.images import is_stray, member_path, read_image, to_rgb
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -89,3 +89,29 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
         with pytest.raises(InputError, match="is not an image that can be read") as caught:
             read_image(tmp_path / name)
         assert "\n" not in str(caught.value) and str(tmp_path / name) in str(caught.value)
+
+
+def test_a_bomb_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(InputError, match="exceeds limit of 200 pixels"):
+        read_image(stored(Image.new("RGB", (20, 20)), "PNG"))
+
+
+def test_a_profile_that_is_not_one_of_inks_does_no_harm():
+    cmyk = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for given in (b"junk", profile):
+        assert read_image(stored(cmyk, "TIFF", icc_profile=given)).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_another_background():
+    clear = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
+    assert read_image(stored(clear, "PNG"), background="black").getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_names():
+    for name in ("._0.png", "a/.ipynb_checkpoints/0.png", "__MACOSX/a.png", "a/Thumbs.db", ".DS_Store"):
+        assert is_stray(name), name
+    for name in ("a.png", "./a.png", "../a/b.png", "a.b/c.png"):
+        assert not is_stray(name), name
+    assert {str(member_path(n)) for n in ("./a/b.png", "a//b.png", r"a\b.png", "/a/b.png")} == {"a/b.png"}

@@ -71,6 +71,11 @@ class CLIP(Encoder):
     def __repr__(self) -> str:
         return f"CLIP({self.name}, dim={self.image_dim}, device={self.device})"
 
+    @property
+    def max_tokens(self) -> int:
+        """The number of tokens that is read of a text."""
+        return self.tokenize(["a"]).shape[1]
+
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Turn N texts into token ids (N, L) int64, padded and cut to the model's context length."""
         return self._tokenize(list(texts))

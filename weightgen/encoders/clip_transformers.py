@@ -12,6 +12,11 @@ from weightgen.storage.files import read_json
 
 __all__ = ["load"]
 
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+)  # the second names the files of sharded weights
+
 
 class _AsOpenCLIP(nn.Module):
     """A transformers CLIP with open_clip's two methods.
@@ -42,8 +47,8 @@ def load(folder: Path) -> Towers:
         raise InputError(f"{folder / 'config.json'} is of model_type {kind!r}: expected 'clip'")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise InputError(f"{folder}: expected a tokenizer, as tokenizer.json or vocab.json and merges.txt")
-    if not (folder / "model.safetensors").is_file():
-        raise InputError(f"{folder}: expected model.safetensors; weights in other formats are not read")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise InputError(f"{folder}: expected {' or '.join(WEIGHTS)}; weights in other formats are not read")
     from safetensors import SafetensorError
     from transformers import AutoTokenizer, CLIPModel
 
@@ -56,7 +61,7 @@ def load(folder: Path) -> Towers:
         raise InputError(f"{folder} is not a CLIP that transformers can read: {brief(error)}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
         wrong = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
-        raise InputError(f"{folder / 'model.safetensors'} lacks {len(wrong)} weights, for example {wrong[0]}")
+        raise InputError(f"{folder} lacks {len(wrong)} weights, for example {wrong[0]}")
     length = model.config.text_config.max_position_embeddings
 
     def tokenize(texts: list[str]) -> Tensor:
@@ -79,8 +84,26 @@ def _pixels(folder: Path, size: int) -> dict[str, Any]:
     interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3))
     if interpolation is None:
         raise InputError(f"{path}: resample {settings['resample']} is not supported: expected 2 or 3")
-    pixels = {"size": size, "interpolation": interpolation}
-    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
-        if theirs in settings:
-            pixels[ours] = tuple(settings[theirs])
+    if settings.get("do_resize", True) is False:
+        raise InputError(f"{path}: do_resize=false is not supported: images of every size are given")
+    pixels = {"size": size, "interpolation": interpolation, **_normalization(settings)}
+    if settings.get("do_center_crop", True) is False:
+        pixels["resize_mode"] = "squash"
     return pixels
+
+
+def _normalization(settings: dict[str, Any]) -> dict[str, Any]:
+    """Mean and std for pixels from 0 to 1, of settings that may leave out a step or scale in another way."""
+    found = {
+        ours: tuple(settings[theirs])
+        for ours, theirs in (("mean", "image_mean"), ("std", "image_std"))
+        if theirs in settings
+    }
+    if settings.get("do_normalize", True) is False:
+        found = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    factor = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 1
+    if abs(255 * factor - 1) < 1e-6:
+        return found
+    if len(found) < 2:
+        raise InputError("a processor that rescales in its own way must name image_mean and image_std")
+    return {name: tuple(value / (255 * factor) for value in values) for name, values in found.items()}

@@ -74,6 +74,11 @@ class PairedEncoder(Encoder):
         return f"PairedEncoder({self.name}, dim={self.image_dim}, question_dim={self.question_dim}, device={self.device})"
 
     @property
+    def max_tokens(self) -> int:
+        """The number of tokens that is read of a text."""
+        return self.text_tower.max_tokens
+
+    @property
     def question_dim(self) -> int:
         """The length of the text tower's own vectors."""
         return self.text_tower.dim

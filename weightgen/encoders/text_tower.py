@@ -60,7 +60,7 @@ class TextTower:
             ) from error
         self.model: Any = model.to(self.device).eval().requires_grad_(False)
         self.dim: int = model.config.hidden_size
-        length = _max_length(self.folder, model.config.max_position_embeddings)
+        length = self.max_tokens = _max_length(self.folder, model.config.max_position_embeddings)
         # The tokenizer of the tokenizers library, set up once: unlike its wrapper it may be called from threads.
         self._tokenizer = tokenizer.backend_tokenizer
         self._tokenizer.enable_truncation(length)

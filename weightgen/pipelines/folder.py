@@ -9,6 +9,7 @@ import torch
 
 from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError
+from weightgen.priors import DiffusionPrior
 from weightgen.storage.files import StrPath, read_json
 from weightgen.storage.hub import class_named, load_part
 
@@ -40,7 +41,11 @@ def read_pipeline(
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{found / 'pipeline.json'} lacks {error}") from error
     encoder = load_encoder(found / "encoder", device=device, trust_remote_code=trust_remote_code)
-    parts = {"encoder": encoder, "prior": kinds["prior"].from_pretrained(found / "prior").to(device)}
+    trust = {"trust_remote_code": trust_remote_code} if issubclass(kinds["prior"], DiffusionPrior) else {}
+    parts = {
+        "encoder": encoder,
+        "prior": kinds["prior"].from_pretrained(found / "prior", **trust).to(device),
+    }
     for name in names:
         if name not in parts:
             parts[name] = load_part(kinds[name], found / name).to(device)

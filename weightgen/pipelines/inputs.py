@@ -6,17 +6,21 @@ Notation: B prompts, E text embedding, D support embedding.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
-from weightgen.data.meta_vqa.templates import check_template, make_template
+from weightgen.data.meta_vqa.templates import answer_texts, check_template, make_template
+from weightgen.encoders.alike import cut_texts, length_limit, refuse_alike
 from weightgen.errors import InputError
 from weightgen.guidance import ClassifierFreeGuidance, TextAndSupportGuidance
-from weightgen.pipelines.support_sets import Support, support_list
-from weightgen.protocols import Denoiser
+from weightgen.hypernets import SupportHNet
+from weightgen.pipelines.arguments import as_list, check_texts
+from weightgen.pipelines.support_sets import Support, embed_support, support_list
+from weightgen.protocols import Denoiser, Encoder
 
 Guide = Callable[[Denoiser], Denoiser]
 """Denoiser → guided denoiser, which is a `Denoiser` again."""
@@ -116,6 +120,7 @@ def check_request(
     choices = check_answers(answers, count) if answers is not None else None
     if template is not None:
         check_template(template, "template")
+        check_texts([template], "the template")
     if choices and template is None and prompts is None:
         raise InputError("answers need a template when there is no prompt, e.g. template='the star is {}'")
     if supports is not None and choices is None:
@@ -123,6 +128,29 @@ def check_request(
     prompts = prompts or [""] * count
     templates = [template or make_template(text) for text in prompts]
     return Request(count, prompts, choices, templates, supports)
+
+
+def check_reading(encoder: Encoder, asked: Request) -> None:
+    """Refuse answers that the encoder cannot tell apart, and warn of questions whose end it does not read."""
+    for choices, template in zip(asked.choices or [], asked.templates, strict=False):
+        refuse_alike(encoder, answer_texts(template, choices), choices)
+    for question in cut_texts(encoder, asked.prompts):
+        warnings.warn(
+            f"the encoder reads {length_limit(encoder)} of a question, and not the end of {question!r:.120}",
+            stacklevel=3,
+        )
+
+
+def embed_supports(encoder: Encoder, hypernet: SupportHNet | None, asked: Request) -> Tensor:
+    """Support embeddings (B, D).
+
+    Raises:
+        InputError: there is no network for examples; see also `embed_support`.
+    """
+    if hypernet is None:
+        raise InputError("this pipeline takes questions only: for examples, train one with support=...")
+    cases = zip(asked.supports or [], asked.choices or [], asked.templates, strict=True)
+    return torch.stack([embed_support(encoder, hypernet, *case) for case in cases])
 
 
 def check_scales(scales: Sequence[float], guidable: bool) -> None:
@@ -144,8 +172,13 @@ def streams(generator: Generator | Sequence[Generator] | None, prompts: int, sam
     """One generator per (prompt, sample), in that order.
 
     Raises:
-        InputError: another number of generators than of prompts.
+        InputError: what is no generator, or another number of generators than of prompts.
     """
+    for one in generator if isinstance(generator, Sequence) else [generator]:
+        if one is not None and not isinstance(one, Generator):
+            raise InputError(
+                f"generator must be a torch.Generator, got {one!r:.40}: write torch.Generator().manual_seed(42)"
+            )
     if isinstance(generator, Sequence):
         if len(generator) != prompts:
             raise InputError(
@@ -161,34 +194,43 @@ def check_prompts(prompt: str | Sequence[str]) -> list[str]:
     """One question or several, as a list.
 
     Raises:
-        InputError: none, or an empty one.
+        InputError: none, an empty one, or one that is no valid text.
     """
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts = [prompt] if isinstance(prompt, str) else as_list(prompt, "prompts")
     if not prompts or not all(isinstance(text, str) and text.strip() for text in prompts):
         raise InputError(f"expected a question such as 'What color is the star?', got {prompt!r}")
+    check_texts(prompts, "the question")
     return prompts
 
 
 def check_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: int) -> list[list[str]]:
-    """Answers for each prompt: one list is for all of them.
+    """Answers for each prompt: one list is for all of them. Whether the encoder can tell them apart is for `encoders.alike`.
 
     Raises:
-        InputError: another number of lists, fewer than two answers, an empty one, or one given twice.
+        InputError: another number of lists, fewer than two answers, an empty one, one that is no text, or one given twice.
     """
     if isinstance(answers, str):
         raise InputError(f"answers must be a list such as ['red', 'green'], got the text {answers!r}")
-    flat = all(isinstance(answer, str) for answer in answers)
-    lists = [list(answers)] * prompts if flat else [list(some) for some in answers]
+    given = as_list(answers, "answers")
+    flat = not any(isinstance(some, list | tuple | set | frozenset) for some in given)
+    lists = [given] * prompts if flat else [as_list(some, "answers") for some in given]
     if len(lists) != prompts:
         raise InputError(
             f"expected one list of answers, or one for each of {prompts} prompts, got {len(lists)}"
         )
     for some in lists:
-        if len(some) < 2:
-            raise InputError(f"a classifier chooses among two answers or more, got {some}")
-        if not all(isinstance(answer, str) and answer.strip() for answer in some):
-            raise InputError(f"answers must be texts that are not empty, got {some}")
-        # CLIP reads small letters only: answers that differ in nothing else would always tie.
-        if len({" ".join(str(answer).lower().split()) for answer in some}) < len(some):
-            raise InputError(f"answers must differ, and not by capitals or spaces alone, got {some}")
-    return lists  # type: ignore[return-value]
+        _check_choices(some)
+    return lists
+
+
+def _check_choices(answers: list[Any]) -> None:
+    if len(answers) < 2:
+        raise InputError(f"a classifier chooses among two answers or more, got {answers}")
+    for answer in answers:
+        if not isinstance(answer, str):
+            raise InputError(f"answers must be texts, got {answer!r}: write {str(answer)!r}")
+    if not all(answer.strip() for answer in answers):
+        raise InputError(f"answers must be texts that are not empty, got {answers}")
+    check_texts(answers, "the answer")
+    if len({" ".join(answer.split()) for answer in answers}) < len(answers):
+        raise InputError(f"answers must differ, and not by spaces alone, got {answers}")

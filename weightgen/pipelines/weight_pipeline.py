@@ -19,10 +19,19 @@ from weightgen.data.meta_vqa.templates import check_template
 from weightgen.encoders.load import check_encoder
 from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
+from weightgen.pipelines.arguments import check_condition, check_numbers, check_weights
 from weightgen.pipelines.folder import FORMAT, read_pipeline
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
-from weightgen.pipelines.inputs import Guide, check_request, check_scales, guided_condition, streams
-from weightgen.pipelines.support_sets import Support, embed_support
+from weightgen.pipelines.inputs import (
+    Guide,
+    check_reading,
+    check_request,
+    check_scales,
+    embed_supports,
+    guided_condition,
+    streams,
+)  # fmt: skip
+from weightgen.pipelines.support_sets import Support
 from weightgen.priors import DiffusionPrior
 from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath, write_json, written_beside
@@ -201,14 +210,13 @@ class WeightPipeline:
             InputError: a number out of range, a scale other than 1 for a prior that is not guidable, or an embedding of zeros, which
                 means "no question", at a scale other than 0.
         """
-        if num_samples < 1:
-            raise InputError(f"num_samples must be at least 1, got {num_samples}")
+        check_numbers(num_samples=num_samples, num_inference_steps=num_inference_steps)
+        check_numbers(guidance_scale=guidance_scale, temperature=temperature)
+        check_numbers(support_guidance_scale=support_guidance_scale)
+        like, dims = self.prior.latents.mean, self.prior.denoiser.part_dims
+        embeds, support_embeds = check_condition(embeds, support_embeds, dims, like, guidance_scale)
         scales = ((guidance_scale, embeds), (support_guidance_scale, support_embeds))
         check_scales([scale for scale, given in scales if given is not None], self.guidable)
-        if embeds is not None and guidance_scale and not embeds.any(dim=-1).all():
-            raise InputError(
-                "an embedding is all zeros, which means 'no question': give a question, or guidance_scale=0"
-            )
         known, inner = guided_condition(
             self.prior.denoiser.part_dims, embeds, support_embeds, guidance_scale, support_guidance_scale
         )
@@ -219,7 +227,7 @@ class WeightPipeline:
             guide=inner if guide is None else lambda denoiser: guide(inner(denoiser)),
             temperature=temperature,
         )
-        weights: Tensor = self.hypernet(latents)
+        weights = check_weights(self.hypernet(latents))
         return weights.unflatten(0, (len(known), -1)), latents.unflatten(0, (len(known), -1))
 
     def __call__(
@@ -259,9 +267,10 @@ class WeightPipeline:
             InputError: an empty prompt, answers given twice or fewer than two, a number out of range, or examples that do not fit.
         """
         asked = check_request(prompt, prompt_embeds, answers, support, template or self.template)
+        check_reading(self.encoder, asked)
         embeds, support_embeds = prompt_embeds, None
         if asked.supports is not None:
-            support_embeds = self._embed_supports(asked.supports, asked.choices or [], asked.templates)
+            support_embeds = embed_supports(self.encoder, self.support, asked)
         if prompt is not None:
             embeds = self.encoder.encode_questions(asked.prompts).clone()
         values = (guidance_scale, num_inference_steps, temperature, support_guidance_scale)
@@ -279,15 +288,6 @@ class WeightPipeline:
         return GeneratedWeights(
             weights, latents, asked.prompts, asked.templates, asked.choices, self, settings
         )
-
-    def _embed_supports(
-        self, sets: Sequence[Support], choices: list[list[str]], templates: Sequence[str]
-    ) -> Tensor:
-        """Support embeddings (B, D)."""
-        if self.support is None:
-            raise InputError("this pipeline takes questions only: for examples, train one with support=...")
-        cases = zip(sets, choices, templates, strict=True)
-        return torch.stack([embed_support(self.encoder, self.support, *case) for case in cases])
 
     def load_weights(self, path: StrPath) -> GeneratedWeights:
         """Read samples that `GeneratedWeights.save` wrote.

@@ -7,7 +7,6 @@ training steps of the schedule.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from torch import Generator, Tensor, nn
 from weightgen.errors import InputError, check_range
 from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler
+from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler, save_scheduler
+from weightgen.priors.trial import check_steps, takes_generator
 from weightgen.protocols import Denoiser, TrainedDenoiser
 from weightgen.storage.files import read_tensors, write_tensors
 from weightgen.storage.hub import check_finite, load_part
@@ -46,6 +46,7 @@ class DiffusionPrior(nn.Module):
         self.denoiser: Any = denoiser
         self.latents = Standardizer(denoiser.latent_dim)
         self._trained = self._scheduler = keep_positional(check_scheduler(scheduler))
+        self._tried: set[int] = set()  # numbers of steps that the scheduler is known to sample with
 
     @property
     def scheduler(self) -> Any:
@@ -55,6 +56,7 @@ class DiffusionPrior(nn.Module):
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
         self._scheduler = keep_positional(check_scheduler(scheduler, self._trained))
+        self._tried = set()
 
     @torch.no_grad()
     def sample(
@@ -81,8 +83,8 @@ class DiffusionPrior(nn.Module):
             Latents, no longer standardised, with shape (B, Z).
 
         Raises:
-            InputError: the number of steps is not in 1…T, the temperature is negative, or the latents are not
-                finite.
+            InputError: the number of steps is not in 1…T or none for this scheduler (`check_steps`), the
+                temperature is negative, or the latents are not finite.
         """
         check_range(temperature=temperature)
         trained_steps = self.scheduler.config.num_train_timesteps
@@ -90,6 +92,9 @@ class DiffusionPrior(nn.Module):
             raise InputError(
                 f"num_inference_steps must be from 1 to {trained_steps} (the schedule), got {num_inference_steps}"
             )
+        if num_inference_steps not in self._tried:
+            check_steps(self.scheduler, num_inference_steps)
+            self._tried.add(num_inference_steps)
         from diffusers.utils.torch_utils import randn_tensor
 
         denoiser: Denoiser = guide(self.denoiser) if guide else self.denoiser
@@ -100,7 +105,7 @@ class DiffusionPrior(nn.Module):
         shape = (len(embeds), self.denoiser.latent_dim)
         noise = randn_tensor(shape, generator=rows, device=embeds.device)
         z = noise * (temperature * scheduler.init_noise_sigma)
-        extra = {"generator": rows} if _takes_generator(scheduler) else {}
+        extra = {"generator": rows} if takes_generator(scheduler) else {}
         for time in scheduler.timesteps:
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
             z = scheduler.step(prediction, time, z, **extra).prev_sample
@@ -117,18 +122,23 @@ class DiffusionPrior(nn.Module):
         """Write denoiser, scheduler and latent statistics into `folder`."""
         folder = Path(folder)
         self.denoiser.save_pretrained(folder / "denoiser")
-        self.scheduler.save_pretrained(folder / "scheduler")
+        save_scheduler(self.scheduler, folder / "scheduler")
         write_tensors(folder / "latents.safetensors", self.latents.state_dict())
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> DiffusionPrior:
+    def from_pretrained(cls, folder: str | Path, *, trust_remote_code: bool = False) -> DiffusionPrior:
         """Read what `save_pretrained` wrote.
+
+        Args:
+            folder: the folder.
+            trust_remote_code: whether a scheduler's class that is not of diffusers may be imported and run.
 
         Raises:
             InputError: a file is missing, damaged or of another model, or a number is not finite.
         """
         folder = Path(folder)
-        prior = cls(load_part(MLPDenoiser, folder / "denoiser"), load_scheduler(folder / "scheduler"))
+        denoiser = load_part(MLPDenoiser, folder / "denoiser")
+        prior = cls(denoiser, load_scheduler(folder / "scheduler", trust_remote_code))
         statistics = read_tensors(folder / "latents.safetensors")
         check_finite(statistics, str(folder / "latents.safetensors"))
         try:
@@ -138,7 +148,3 @@ class DiffusionPrior(nn.Module):
                 f"{folder / 'latents.safetensors'} does not hold the statistics of {prior.denoiser.latent_dim} latents"
             ) from error
         return prior.eval()
-
-
-def _takes_generator(scheduler: Any) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters

@@ -112,7 +112,7 @@ def read_json(path: StrPath) -> Any:
         InputError: the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows puts a byte-order mark first
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a JSON file") from error
     except (ValueError, RecursionError) as error:

@@ -92,7 +92,7 @@ def downloaded(folder: StrPath, **options: Any) -> Path:
         InputError: the download fails.
     """
     if not str(folder).startswith(HUB):
-        return Path(folder)
+        return Path(folder).expanduser()
     wanted = ["config.json", "model.safetensors"]
     try:
         return Path(snapshot_download(str(folder).removeprefix(HUB), allow_patterns=wanted, **options))

@@ -1,24 +1,40 @@
 """The one reader of pictures: what any file shows on a screen, as RGB with 8 bits."""
 
 import struct
-from pathlib import Path
+from io import BytesIO
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Endings, in small letters, by which files are taken for pictures."""
 
 
-def read_image(source: StrPath | BinaryIO) -> Image.Image:
+def is_stray(path: StrPath) -> bool:
+    """Whether a file or folder was left by a system or an editor: `.ipynb_checkpoints`, `._0.png`, `__MACOSX`, `Thumbs.db`."""
+    names = [part for part in PurePath(path).parts if part not in (".", "..")]
+    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in names)
+
+
+def member_path(name: str) -> PurePosixPath:
+    """The name of a member of a zip as a path: `./a.png`, `a//b.png` and those with backslashes are read like others."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    return PurePosixPath(*parts)
+
+
+def read_image(source: StrPath | BinaryIO, background: str = "white") -> Image.Image:
     """Read the first frame of a picture file as RGB.
 
     Args:
         source: a path, or an open binary file.
+        background: the colour that is put behind what is transparent.
 
     Raises:
         InputError: no such file, no picture, a truncated one, or one without a clear range of values.
@@ -28,7 +44,7 @@ def read_image(source: StrPath | BinaryIO) -> Image.Image:
         raise InputError(f"{name} is not an image that can be read: it is a folder")
     try:
         with Image.open(source) as image:
-            return to_rgb(image)
+            return to_rgb(image, background)
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
     except UnidentifiedImageError as error:
@@ -38,8 +54,12 @@ def read_image(source: StrPath | BinaryIO) -> Image.Image:
         raise InputError(f"{name} is not an image that can be read: {reason}") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture to RGB: turned as its EXIF data say, 16-bit and float values scaled, alpha on white.
+def to_rgb(image: Image.Image, background: str = "white") -> Image.Image:
+    """Convert a picture to RGB: turned as its EXIF data say, 16-bit and float values scaled, CMYK by its profile.
+
+    Args:
+        image: the picture.
+        background: the colour that is put behind what is transparent.
 
     Raises:
         InputError: values whose range is not clear.
@@ -52,8 +72,18 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+    return _by_profile(image) if image.mode == "CMYK" else image.convert("RGB")
+
+
+def _by_profile(image: Image.Image) -> Image.Image:
+    """Inks to RGB as the file's colour profile says; without one, or with a damaged one, by Pillow's formula."""
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(image.info["icc_profile"]))
+        found = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (KeyError, TypeError, OSError, ImageCms.PyCMSError):
+        found = None
+    return found if found is not None else image.convert("RGB")
 
 
 def _upright(image: Image.Image) -> Image.Image:

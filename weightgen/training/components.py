@@ -38,6 +38,7 @@ RENAMED = {
     "most_steps": "max_inner_steps",
     "least_shots": "min_shots",
     "least_queries": "min_queries",
+    "local_features": "activation_features",
     "num_inference_steps": "sampling",
     "validate_samples": "sampling",
     "validate_support_scale": "sampling",

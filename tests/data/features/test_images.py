@@ -161,3 +161,31 @@ def test_a_forked_process_opens_the_zip_anew(coco, tmp_path):
     }  # as after a fork
     check(store)
     assert set(before) < set(store._archives)
+
+
+@pytest.mark.parametrize("name", ["./a.png", "x//a.png", "x\\a.png", "/a.png", "x/./a.png"])
+def test_members_of_zips_are_found_however_they_are_named(name, tmp_path):
+    save(tmp_path / "a.png", 3)
+    info = zipfile.ZipInfo("a.png")
+    info.filename = name  # the constructor would change it
+    with zipfile.ZipFile(tmp_path / "all.ZIP", "w") as file:
+        file.writestr(info, (tmp_path / "a.png").read_bytes())
+    (tmp_path / "a.png").unlink()
+    for root in (tmp_path, tmp_path / "all.ZIP"):
+        store = ImageStore(root)
+        assert store.open("a").getpixel((3, 3)) == colour(3) == store.open("a.png").getpixel((3, 3))
+        if "x" in name:
+            assert "x/a.png" in store and "x\\a.png" in store and "./x/a.png" in store
+
+
+def test_webp_is_seen_and_stray_files_are_skipped_and_counted(tmp_path):
+    save(tmp_path / "a.webp", 1)
+    save(tmp_path / "a.png", 2).rename(tmp_path / "._a.png")
+    save(tmp_path / ".ipynb_checkpoints/a.png")
+    (tmp_path / "Thumbs.db").write_bytes(b"junk")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("__MACOSX/._b.png", b"junk")
+        file.write(save(tmp_path / "b.png"), "b.png")
+    store = ImageStore(tmp_path)
+    assert store.open("a").size == (6, 4)
+    assert len(store) == 3 and store.skipped == 4  # a, b and b of the zip

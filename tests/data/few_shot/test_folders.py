@@ -74,3 +74,63 @@ def test_wrong_use(tmp_path):
     with pytest.raises(InputError, match=r"\(5, 5\), and those before \(4, 4\)"):
         prepare_from_npz({"train": tmp_path / "c.npz", "test": tmp_path / "d.npz"}, out)
     assert not out.exists()
+
+
+def drawing(mode):
+    """A black bar on white, in one of the ways in which pictures are stored."""
+    ink = np.full((16, 16), 255, np.uint8)
+    ink[4:8] = 0
+    if mode == "I;16":
+        return Image.fromarray(ink.astype(np.uint16) * 257)
+    image = Image.new("L", (16, 16), 0)
+    image.putalpha(Image.fromarray(255 - ink))
+    return Image.fromarray(ink) if mode == "L" else image.convert("RGBA") if mode == "RGBA" else image
+
+
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("mode", ["L", "RGBA", "LA", "I;16", "palette"])
+def test_drawings_look_alike_however_they_are_stored(mode, grey, tmp_path):
+    (tmp_path / "train/a").mkdir(parents=True)
+    if mode == "palette":
+        image = Image.fromarray((np.asarray(drawing("L")) == 0).astype(np.uint8), "P")
+        image.putpalette([9, 9, 9, 0, 0, 0])
+        image.save(tmp_path / "train/a/0.png", transparency=0)
+    else:
+        drawing(mode).save(tmp_path / "train/a/0.png")
+    prepare_from_folders({"train": tmp_path / "train"}, tmp_path / "out", size=16, grey=grey)
+    found = FewShotArrays(tmp_path / "out").images[0, ..., 0]
+    np.testing.assert_array_equal(found, np.asarray(drawing("L")))
+
+
+def test_white_ink_needs_another_background(tmp_path):
+    (tmp_path / "train/a").mkdir(parents=True)
+    clear = Image.new("LA", (4, 4), (255, 0))
+    clear.putpixel((1, 1), (255, 255))
+    clear.save(tmp_path / "train/a/0.png")
+    prepare_from_folders({"train": tmp_path / "train"}, tmp_path / "out", size=4, background="black")
+    image = FewShotArrays(tmp_path / "out").images[0, ..., 0]
+    assert image[1, 1] == 255 and image.sum() == 255
+
+
+def test_stray_files_and_folders_are_skipped_and_counted(tmp_path):
+    splits = folders(tmp_path)
+    for name in (
+        "train/a/._0.png",
+        "train/a/Thumbs.db",
+        "train/a/.ipynb_checkpoints/0.png",
+        "train/.ipynb_checkpoints/0.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"junk")
+    Image.new("RGB", (8, 8)).save(tmp_path / "train/a/more.webp")
+    (tmp_path / "train/b/images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "train/b/images/deep.JPEG")
+    skipped = prepare_from_folders(splits, tmp_path / "out", size=8)
+    arrays = FewShotArrays(tmp_path / "out")
+    assert arrays.names == ["a", "b", "c"] and arrays.counts.tolist() == [4, 4, 3]
+    assert skipped == 3 + 3  # notes.txt of each class, and three of what is stray in a class
+
+
+def test_size_zero(tmp_path):
+    with pytest.raises(InputError, match="size must be at least 1, got 0"):
+        prepare_from_folders(folders(tmp_path), tmp_path / "out", size=0)

@@ -133,3 +133,87 @@ def test_npz_whose_parts_do_not_match(shared, tmp_path, name, change, message):
     np.savez(tmp_path / "a.npz", **(file | {name: change(file[name])}))
     with pytest.raises(InputError, match=message):
         prepare_from_npz(tmp_path / "a.npz", tmp_path / "out")
+
+
+def placed(folder, kind):
+    """Omniglot as people have it; gives what to name on the command line."""
+    files = list(official())
+    if kind == "official zip files":
+        return as_zips(folder)
+    if kind == "clone":
+        (folder / "python").mkdir()
+        as_zips(folder / "python")
+        (folder / "matlab").mkdir()
+        return folder
+    if kind == "zip of the clone":
+        as_zips(folder)
+        with zipfile.ZipFile(folder / "omniglot-master.ZIP", "w") as archive:
+            for part in ("images_background", "images_evaluation"):
+                archive.write(folder / f"{part}.zip", f"omniglot-master/python/{part}.zip")
+                (folder / f"{part}.zip").unlink()
+        return folder / "omniglot-master.ZIP"
+    if kind == "one zip":
+        with zipfile.ZipFile(folder / "archive.zip", "w") as archive:
+            for _, path, content in files:
+                archive.writestr(f"./{path.split('/')[0]}/{path}", content)
+        return folder
+    above = {"torchvision": "omniglot-py/", "unpacked": "", "kaggle": "", "upper": ""}[kind]
+    for part, path, content in files:
+        inner = (
+            f"{part}/{path}"
+            if kind == "kaggle"
+            else path.replace(".png", ".PNG")
+            if kind == "upper"
+            else path
+        )
+        target = folder / f"{above}{inner}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+        (target.parent / f"._{target.name}").write_bytes(b"junk")
+        (target.parent / "Thumbs.db").write_bytes(b"junk")
+    if kind == "torchvision":
+        as_zips(folder / "omniglot-py")  # it keeps what it unpacked
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("official zip files", "clone", "zip of the clone", "one zip"),
+        *("torchvision", "unpacked", "kaggle", "upper"),
+    ],
+)
+def test_every_layout_gives_the_same(kind, tmp_path):
+    (tmp_path / "known").mkdir()
+    (tmp_path / "given").mkdir()
+    prepare_from_images(as_zips(tmp_path / "known"), tmp_path / "a")
+    prepare_from_images(placed(tmp_path / "given", kind), tmp_path / "b")
+    a, b = FewShotArrays(tmp_path / "a"), FewShotArrays(tmp_path / "b")
+    assert a.names == b.names and a.splits == b.splits
+    np.testing.assert_array_equal(a.images, b.images)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "L"])
+def test_drawings_of_every_mode_have_bright_ink_on_a_dark_ground(mode, tmp_path):
+    """A transparent ground is paper, and 16 bits are scaled."""
+    ink = np.full((105, 105), 255, np.uint8)
+    ink[40:60, 10:30] = 0
+    for _, path, _ in official():
+        target = tmp_path / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if mode == "I;16":
+            Image.fromarray(ink.astype(np.uint16) * 257).save(target)
+        elif mode == "L":
+            Image.fromarray(ink).save(target)
+        else:
+            clear = Image.new("L", (105, 105), 0)
+            clear.putalpha(Image.fromarray(255 - ink))
+            clear.convert(mode).save(target)
+    prepare_from_images(tmp_path, tmp_path / "out")
+    images = FewShotArrays(tmp_path / "out").images
+    assert images[0, 0, 0] == 0 and images[0].max() == 255 and images[0].mean() < 20
+
+
+def test_a_size_of_zero_is_told(tmp_path):
+    with pytest.raises(InputError, match="size must be at least 1, got 0"):
+        prepare_from_images(as_zips(tmp_path), tmp_path / "out", size=0)

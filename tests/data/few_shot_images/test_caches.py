@@ -182,3 +182,25 @@ def test_missing_truncated_or_other_files(tmp_path, make, prepare):
     if make is tiered_imagenet:
         with pytest.raises(InputError, match="no array 'images', only pictures"):
             prepare(tmp_path / "caches", tmp_path / "out")
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("make", [mini_imagenet, tiered_imagenet])
+def test_bytes_as_keys_and_columns_of_bytes(make, protocol, tmp_path):
+    """What comes of a Python 2 file that Python 3 read with encoding="bytes", and of OpenCV, which encodes PNG as (M, 1)."""
+
+    def as_bytes(value):
+        if isinstance(value, dict):
+            return {key.encode(): as_bytes(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [as_bytes(each) for each in value]
+        if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == np.uint8:
+            return value[:, None]
+        return value.encode() if isinstance(value, str) else value
+
+    expected = make(tmp_path / "caches", lambda value: pickle.dumps(as_bytes(value), protocol=protocol))
+    prepare = prepare_from_mini_imagenet if make is mini_imagenet else prepare_from_tiered_imagenet
+    prepare(tmp_path / "caches", tmp_path / "out")
+    arrays = FewShotArrays(tmp_path / "out")
+    np.testing.assert_array_equal(arrays.images, np.concatenate(list(expected.values())))
+    assert arrays.names == (list(expected) if make is mini_imagenet else ["crane"] * 6)

@@ -62,9 +62,11 @@ def test_meanings_are_passed_on_with_and_without_types(tmp_path):
         ("question,image\n", "got 'question', 'image'"),
         ("question,image,answer,answer\n", "each once"),
         ("question,image,answer\nQ?,i\n", "line 2: expected 3 values, got 2"),
-        ("question,image,answer\nQ?,i,a\nQ?,,a\n", r"row 1 after the header: .*\('Q\?', '', 'a'\)"),
+        ("question,image,answer\nQ?,i,a\nQ?,,a\n", "line 3, column 'image': expected a text, got nothing"),
         ('question,image,answer\nQ?,i,"a\n', "line 3: unexpected end of data"),
-        ("question,image,answer\nQ?,i,\udcff\n", "utf-8"),
+        ("question,image,answer\nQ?,i,\udcff\n", "line 2, column 'answer': .*utf-8.*save the file again"),
+        ("question;image;answer\nQ?;i;a\n\nQ?;\udcff;a\n", "line 4, column 'image': .*utf-8"),
+        ("question,image,answer\n" + 5000 * "Q?,i,a\n" + "Q?,i,  \n", "line 5002, column 'answer'"),
     ],
 )
 def test_wrong_csv(text, told, tmp_path):
@@ -78,12 +80,11 @@ def test_wrong_csv(text, told, tmp_path):
 def test_wrong_parquet(tmp_path):
     with pytest.raises(InputError, match="expected columns"):
         list(VqaTable(table(tmp_path, question=["Q?"])))
-    with pytest.raises(
-        InputError, match=r"row 1 after the header: expected a text .* got \('Q\?', 'j', None\)"
-    ):
+    with pytest.raises(InputError, match="row 1, column 'answer': expected a text, got nothing"):
         list(VqaTable(table(tmp_path, question=["Q?", "Q?"], image=["i", "j"], answer=["a", None])))
-    with pytest.raises(InputError, match=r"got \('Q\?', 'i', 7\)"):
-        list(VqaTable(table(tmp_path, question=["Q?"], image=["i"], answer=[7])))
+    for wrong, told in (([True], "got True"), ([float("nan")], "got nan")):
+        with pytest.raises(InputError, match=f"row 0, column 'answer': .*{told}"):
+            list(VqaTable(table(tmp_path, question=["Q?"], image=["i"], answer=wrong)))
     whole = table(tmp_path, question=["Q?"], image=["i"], answer=["a"])
     whole.write_bytes(whole.read_bytes()[:-9])
     with pytest.raises(InputError, match="expected a Parquet file"):
@@ -91,7 +92,57 @@ def test_wrong_parquet(tmp_path):
 
 
 def test_other_files(tmp_path):
-    with pytest.raises(InputError, match="expected a .csv, .csv.gz or .parquet file"):
+    with pytest.raises(InputError, match="ends in .csv, .csv.gz, .tsv, .tsv.gz, .parquet"):
         VqaTable(tmp_path / "t.xlsx")
     with pytest.raises(InputError, match="it is missing"):
         list(VqaTable(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text + "\n",
+        lambda text: text + ",,,\n\n",
+        lambda text: text.replace("\n", "\n\n"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace(",", ";").replace("What;", "What,"),
+        lambda text: text.replace(",", "\t").replace("What\t", "What,"),
+        lambda text: text.replace("answer,question", " Answer , QUESTION"),
+        lambda text: text.replace("2,How", " 2 ,How"),
+    ],
+    ids=[
+        "blank line",
+        "empty values",
+        "blank lines",
+        "windows",
+        "mac",
+        "mark",
+        ";",
+        "tab",
+        "header",
+        "spaces",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_same_rows_of_every_spelling_of_a_csv(change, encoding, tmp_path):
+    for name in ("t.csv", "t.TSV"):
+        (tmp_path / name).write_bytes(change(CSV).encode(encoding))
+        assert [tuple(row) for row in VqaTable(tmp_path / name)] == ROWS
+
+
+def test_numbers_are_texts(tmp_path):
+    path = table(tmp_path, question=["Q?"] * 2, image=[7, 8], answer=[2, 10])
+    assert [tuple(row)[1:3] for row in VqaTable(path)] == [("7", "2"), ("8", "10")]
+    path = table(tmp_path, question=["Q?"] * 2, image=["i", "j"], answer=[2.0, 0.5])
+    assert [row.answer for row in VqaTable(path)] == ["2", "0.5"]
+
+
+def test_answers_that_differ_by_capitals_are_one(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "question,image,answer\nQ?,i,Red\nQ?,j,red\nQ?,k,RED \nP?,i,red\nP?,j,dark  red\nP?,k,Dark red\n"
+    )
+    assert [row.answer for row in VqaTable(path)] == ["Red", "Red", "Red", "red", "dark  red", "dark  red"]
+    assert [row.answer for row in VqaTable(path, fold_case=False)][:3] == ["Red", "red", "RED"]

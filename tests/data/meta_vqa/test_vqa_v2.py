@@ -43,6 +43,13 @@ def test_rows_in_the_official_order(contents, write_vqa, tmp_path):
     ]
 
 
+def test_a_byte_order_mark_of_windows_is_no_fault(contents, write_vqa, tmp_path):
+    folder = write_vqa(tmp_path, contents)
+    for path in folder.glob("*.json"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [tuple(row) for row in VqaV2(folder)] == ROWS
+
+
 def test_annotations_decide_the_order(contents, write_vqa, tmp_path):
     contents[TRAIN_ANNOTATIONS]["annotations"].reverse()
     rows = list(VqaV2(write_vqa(tmp_path, contents)))

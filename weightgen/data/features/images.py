@@ -14,11 +14,13 @@ from PIL import Image
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
-from weightgen.storage.images import read_image
+from weightgen.storage.images import SUFFIXES, is_stray, member_path, read_image
 
 __all__ = ["BrokenImage", "ImageStore"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+Found = tuple[
+    PurePosixPath, Path | None, str
+]  # the path of an image, its zip, and its name in there as it is
 DEPTH = 3  # root/images/train2014/name.jpg
 
 
@@ -31,10 +33,14 @@ class ImageStore:
 
     A name is a file's name with or without its suffix, and may begin with the folders it lies in:
     `COCO_train2014_000000000009`, `a.png` and `train2014/COCO_train2014_000000000009` are names. A file on
-    disk goes before one of that name in a zip. Fit for several threads, and for processes made by a fork.
+    disk goes before one of that name in a zip. What systems and editors leave (`is_stray`) is not looked at.
+    Fit for several threads, and for processes made by a fork.
 
     Args:
         root: the folder or zip file.
+
+    Attributes:
+        skipped: the number of files that are no images, or stray.
 
     Raises:
         InputError: there is no such folder or zip, it is damaged, or no image is in it.
@@ -44,9 +50,14 @@ class ImageStore:
         self.root = Path(root).expanduser()
         if not self.root.exists():
             raise InputError(f"no image folder {root}: expected a folder of images, or a zip file")
-        self._found: dict[str, list[tuple[PurePosixPath, Path | None]]] = {}
-        for path, archive in _files(self.root):
-            self._found.setdefault(path.stem, []).append((path, archive))
+        self._found: dict[str, list[Found]] = {}
+        self.skipped = 0
+        for found in _files(self.root):
+            path = found[0]
+            if path.suffix.lower() in SUFFIXES and not is_stray(path):
+                self._found.setdefault(path.stem, []).append(found)
+            elif path.suffix.lower() != ".zip":
+                self.skipped += 1
         if not self._found:
             raise InputError(
                 f"{root} holds no images: expected files named {', '.join('*' + x for x in SUFFIXES)}"
@@ -76,22 +87,22 @@ class ImageStore:
         except (InputError, OSError, zipfile.BadZipFile, RuntimeError) as error:
             raise BrokenImage(f"cannot be decoded: {' '.join(str(error).split())}") from error
 
-    def _matches(self, name: str) -> list[tuple[PurePosixPath, Path | None]]:
-        wanted = PurePosixPath(name)
+    def _matches(self, name: str) -> list[Found]:
+        wanted = member_path(name)
         suffix = wanted.suffix if wanted.suffix.lower() in SUFFIXES else ""
         candidates = self._found.get(wanted.name.removesuffix(suffix), [])
         found = [match for match in candidates if _fits(match[0], wanted.parts[:-1], suffix)]
         on_disk = [match for match in found if match[1] is None]
         return on_disk or found
 
-    def _source(self, path: PurePosixPath, archive: Path | None) -> Path | BytesIO:
+    def _source(self, path: PurePosixPath, archive: Path | None, member: str) -> Path | BytesIO:
         if archive is None:
             return self.root / path
         key = (os.getpid(), archive)  # a forked process shares the file's position: open it anew
         with self._lock:
             if key not in self._archives:
                 self._archives[key] = zipfile.ZipFile(archive)
-        return BytesIO(self._archives[key].read(str(path)))
+        return BytesIO(self._archives[key].read(member))
 
 
 def _fits(path: PurePosixPath, parents: tuple[str, ...], suffix: str) -> bool:
@@ -100,35 +111,37 @@ def _fits(path: PurePosixPath, parents: tuple[str, ...], suffix: str) -> bool:
     return suffix in ("", path.suffix) and (not parents or folders[-len(parents) :] == parents)
 
 
-def _files(root: Path) -> Iterator[tuple[PurePosixPath, Path | None]]:
+def _files(root: Path) -> Iterator[Found]:
     if root.is_file():
         yield from _zipped(root)
         return
     yield from _on_disk(root, PurePosixPath(), DEPTH)
-    for archive in sorted(root.glob("*.zip")):
-        yield from _zipped(archive)
+    for archive in sorted(
+        path for path in root.iterdir() if path.suffix.lower() == ".zip" and path.is_file()
+    ):
+        if not is_stray(archive.name):
+            yield from _zipped(archive)
 
 
-def _on_disk(folder: Path, relative: PurePosixPath, depth: int) -> Iterator[tuple[PurePosixPath, None]]:
+def _on_disk(folder: Path, relative: PurePosixPath, depth: int) -> Iterator[Found]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"cannot read the image folder {folder}: {error.strerror}") from error
     for entry in entries:
         path = relative / entry.name
-        if path.suffix.lower() in SUFFIXES:
-            yield path, None
-        elif depth > 1 and entry.is_dir():
+        if path.suffix.lower() in SUFFIXES or not entry.is_dir():
+            yield path, None, entry.name
+        elif depth > 1:
             yield from _on_disk(folder / entry.name, path, depth - 1)
 
 
-def _zipped(archive: Path) -> Iterator[tuple[PurePosixPath, Path]]:
+def _zipped(archive: Path) -> Iterator[Found]:
     try:
         with zipfile.ZipFile(archive) as file:
             names = file.namelist()
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{archive} is not a zip file, or is damaged: {error}") from error
     for name in names:
-        path = PurePosixPath(name)
-        if path.suffix.lower() in SUFFIXES:
-            yield path, archive
+        if not name.endswith("/"):
+            yield member_path(name), archive, name

@@ -52,6 +52,7 @@ class FeatureStore:
         if self.index.get("format") != FORMAT:
             raise InputError(f"{self.folder / 'index.json'} is not of format {FORMAT}")
         self.plan: dict[str, Any] = read_json(self.folder / "plan.json")
+        self._check_saved_encoder()
         self.failed: dict[str, str] = self.index["failed"]
         self._names: dict[str, list[str]] = {}
         self._shards: dict[str, list[Tensor]] = {}
@@ -131,6 +132,16 @@ class FeatureStore:
         self.check_encoder(encoder)
         return encoder
 
+    def _check_saved_encoder(self) -> None:
+        """Refuse features beside which lies another encoder by now; every stage opens a store first."""
+        path = self.folder / "encoder" / "encoder.json"
+        saved = read_json(path).get("digest") if path.is_file() else None
+        if saved is not None and saved != self.encoder_digest:
+            raise InputError(
+                f"{path.parent} holds another encoder ({str(saved)[:12]}) than the one of these features "
+                f"({self.encoder_digest[:12]}): run recipes/embed.py again"
+            )
+
     def check_encoder(self, encoder: Encoder) -> None:
         """Refuse an encoder that is not the one of these features.
 
@@ -179,6 +190,8 @@ def find_features(dataset: StrPath, name: str | None = None) -> FeatureStore:
         if not there:
             raise InputError(f"{dataset} has no features yet: run recipes/embed.py first")
         if len(there) > 1:
-            raise InputError(f"{dataset} has several features: name one of {', '.join(there)}")
+            raise InputError(
+                f"{dataset} has several features: name one of {', '.join(there)} as features=NAME, or --features NAME"
+            )
         name = there[0]
     return FeatureStore(folder / name)

@@ -191,10 +191,12 @@ class FeatureWriter:
         path = self.partial / "failed.json"
         write_json(path, dict(failed))
         name, reason = min(failed.items())
+        whole = len(failed) == len(self.plan.images)
+        remedy = "look at the folder of images given" if whole else "leave them out with on_error=skip"
         raise InputError(
             f"of {len(self.plan.images)} images {missing} are missing and {len(failed) - missing} broken, "
             f"for example {name} ({reason}); all are listed in {path}. "
-            "Put them in place, or leave them out with on_error=skip"
+            f"Put them in place, or {remedy}"
         )
 
     def finish(self, facts: Mapping[str, Any], encoder: Encoder | None = None) -> dict[str, str]:
@@ -208,7 +210,7 @@ class FeatureWriter:
             The names that were left out because they could not be read, with the reasons.
 
         Raises:
-            InputError: a shard is missing.
+            InputError: a shard is missing, or not one image could be read.
         """
         shards: dict[str, list[str]] = {kind: [] for kind in KINDS}
         failed: dict[str, str] = {}
@@ -218,6 +220,8 @@ class FeatureWriter:
                     raise InputError(f"{self.path(kind, number)} is missing: run the same command again")
                 failed |= shard_names(self.path(kind, number))[1]
                 shards[kind].append(self.path(kind, number).name)
+        if failed and len(failed) == len(self.plan.images):
+            self.refuse(failed)
         for path in self.partial.iterdir():  # temporary files of killed runs
             if path.name not in ["plan.json", *sum(shards.values(), [])]:
                 _remove(path)

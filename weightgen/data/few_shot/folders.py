@@ -14,39 +14,54 @@ from tqdm import tqdm
 from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
-from weightgen.storage.images import read_image
-
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
+from weightgen.storage.images import SUFFIXES, is_stray, read_image
 
 
 def prepare_from_folders(
-    splits: Mapping[str, StrPath], output: StrPath, size: int = 84, grey: bool = False
-) -> None:
-    """Write folders of class folders as few-shot images.
+    splits: Mapping[str, StrPath],
+    output: StrPath,
+    size: int = 84,
+    grey: bool = False,
+    background: str = "white",
+) -> int:
+    """Write folders of class folders as few-shot images; images may lie deeper in a class folder.
 
     Args:
         splits: folder of each split, in which every folder is a class.
         output: folder to make.
         size: side of the square images; others are resized, bilinearly.
         grey: whether colour is dropped.
+        background: the colour that is put behind what is transparent.
+
+    Returns:
+        The number of files that were skipped: no images, or left by a system or an editor (`is_stray`).
 
     Raises:
-        InputError: a folder without classes, a class without images or in two splits, or an unreadable image.
+        InputError: a size below 1, a folder without classes, a class without images or in two splits, or an unreadable image.
     """
+    if size < 1:
+        raise InputError(f"size must be at least 1, got {size}")
     classes = [(split, folder) for split, root in splits.items() for folder in _folders(Path(root))]
     names = [folder.name for _, folder in classes]
     _refuse_repeated(names)
     images, labels = [], []
+    skipped = 0
     for k, (_, folder) in enumerate(tqdm(classes, desc="reading classes")):
-        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS):
-            images.append(_read(path, size, grey))
-            labels.append(k)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        pictures = [path for path in files if _is_picture(path.relative_to(folder))]
+        skipped += len(files) - len(pictures)
+        images += [_read(path, size, grey, background) for path in pictures]
+        labels += [k] * len(pictures)
     if not images:
-        raise InputError(
-            f"no images ({', '.join(sorted(ENDINGS))}) in {', '.join(map(str, splits.values()))}"
-        )
+        raise InputError(f"no images ({', '.join(SUFFIXES)}) in {', '.join(map(str, splits.values()))}")
     members = {split: [k for k, (s, _) in enumerate(classes) if s == split] for split in splits}
-    write_few_shot_arrays(output, np.stack(images), labels, names, members, {"form": "folders", "size": size})
+    source = {"form": "folders", "size": size, "skipped_files": skipped}
+    write_few_shot_arrays(output, np.stack(images), labels, names, members, source)
+    return skipped
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not is_stray(path)
 
 
 def prepare_from_npz(splits: Mapping[str, StrPath], output: StrPath) -> None:
@@ -88,7 +103,7 @@ def prepare_from_npz(splits: Mapping[str, StrPath], output: StrPath) -> None:
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise InputError(f"no folder {root}: expected a folder of class folders")
-    if not (found := sorted(path for path in root.iterdir() if path.is_dir())):
+    if not (found := sorted(path for path in root.iterdir() if path.is_dir() and not is_stray(path.name))):
         raise InputError(f"{root} holds no folders: expected one for each class")
     return found
 
@@ -101,7 +116,7 @@ def _refuse_repeated(names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def _read(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
-    image = read_image(path)
+def _read(path: Path, size: int, grey: bool, background: str) -> NDArray[np.uint8]:
+    image = read_image(path, background)
     small = (image.convert("L") if grey else image).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(small, dtype=np.uint8).reshape(size, size, 1 if grey else 3)

@@ -9,15 +9,17 @@ import re
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
+from weightgen.storage.images import is_stray, member_path, read_image
 
 SPLITS = ("train", "validation", "test")
 SETS = ("images_background", "images_evaluation")
@@ -63,13 +65,16 @@ def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> Non
     """Write the drawings in `images_background` and `images_evaluation` as few-shot images, ink bright.
 
     Args:
-        folder: holds the two as zip files or as folders, itself or in `omniglot-py`, as torchvision puts them.
+        folder: holds the two as zip files or as folders, itself or in a folder there: `omniglot-py` of torchvision, `python` of a
+            clone of the authors' repository, or a folder twice inside itself, as from Kaggle. Or one zip file of all this.
         output: folder to make.
         size: side of the square images; the originals (105 × 105) are averaged over boxes.
 
     Raises:
-        InputError: a set is missing or damaged, or a character has not 20 drawings.
+        InputError: a size below 1, a set is missing or damaged, or a character has not 20 drawings.
     """
+    if size < 1:
+        raise InputError(f"size must be at least 1, got {size}")
     drawings: dict[Character, list[tuple[str, NDArray[np.uint8]]]] = {}
     background: set[Character] = set()
     for name in SETS:
@@ -116,37 +121,78 @@ def _name(alphabet: str, number: int) -> str:
 
 
 def _files(folder: Path, name: str) -> Iterator[tuple[str, int, str, bytes]]:
-    """Alphabet, number of the character, file name and content of every drawing in a set."""
-    for place in (folder, folder / "omniglot-py"):
-        if (place / name).is_dir():
-            paths = sorted((place / name).rglob("*.png"))
-            yield from _parsed((str(path.relative_to(place)), path.read_bytes()) for path in paths)
-            return
-        if (place / f"{name}.zip").is_file():
-            try:
-                with zipfile.ZipFile(place / f"{name}.zip") as archive:
-                    inside = sorted(n for n in archive.namelist() if n.endswith(".png"))
-                    yield from _parsed((n, archive.read(n)) for n in inside)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise InputError(
-                    f"{place / name}.zip is damaged: {error}; download and prepare again"
-                ) from error
-            return
-    raise InputError(f"neither {name}.zip nor a folder {name} in {folder} or {folder}/omniglot-py")
+    """Alphabet, number of the character, file name and content of every drawing in a set.
+
+    A folder of that name goes before a zip file of that name, and that before a zip file in which it lies.
+    """
+    if (place := _place(folder, name)) is not None:
+        paths = sorted(path for path in place.rglob("*") if path.suffix.lower() == ".png")
+        return _parsed((str(path.relative_to(place.parent)), path.read_bytes()) for path in paths)
+    zips = [folder] if folder.is_file() else sorted(p for p in _near(folder) if p.suffix.lower() == ".zip")
+    zips.sort(key=lambda path: path.stem.lower() != name)
+    for path in zips:
+        if path.stem.lower() == name or _holds(path, name):
+            return _zipped(path, path.name, name)
+    raise InputError(
+        f"neither {name}.zip nor a folder {name} in {folder} or in folders there such as omniglot-py or python"
+    )
+
+
+def _near(folder: Path, depth: int = 3) -> Iterator[Path]:
+    """What lies in a folder, down to `depth`, apart from what lies in a set or an alphabet."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        yield path
+        if path.is_dir() and path.name not in SETS and depth > 1:
+            yield from _near(path, depth - 1)
+
+
+def _place(folder: Path, name: str) -> Path | None:
+    return next((path for path in _near(folder) if path.is_dir() and path.name == name), None)
+
+
+def _holds(path: Path, name: str) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name in (part, part.lower().removesuffix(".zip")) for each in archive.namelist()
+                       for part in member_path(each).parts)  # fmt: skip
+    except (zipfile.BadZipFile, OSError):
+        return False  # a zip file that holds something else may be broken
+
+
+def _zipped(file: Path | BinaryIO, label: str, name: str) -> Iterator[tuple[str, int, str, bytes]]:
+    """The drawings of a set in a zip file, or in the zip file of the set inside it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {str(member_path(each)): each for each in archive.namelist()}
+            inner = [
+                path
+                for path in members
+                if path.lower().split("/")[-1] == f"{name}.zip" and not is_stray(path)
+            ]
+            if inner:
+                yield from _zipped(io.BytesIO(archive.read(members[inner[0]])), inner[0], name)
+                return
+            other = [each for each in SETS if each != name]
+            wanted = [
+                p for p in sorted(members) if p.lower().endswith(".png") and other[0] not in p.split("/")
+            ]
+            yield from _parsed((path, archive.read(members[path])) for path in wanted)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{label} is damaged: {error}; download and prepare again") from error
 
 
 def _parsed(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, int, str, bytes]]:
     for path, content in files:
         parts = path.replace("\\", "/").split("/")
         match = re.fullmatch(r"character(\d+)", parts[-2]) if len(parts) > 2 else None
-        if match and not parts[-1].startswith("._"):  # what macOS adds to archives
+        if match and not is_stray(path):
             yield parts[-3], int(match[1]), parts[-1], content
 
 
 def _pixels(content: bytes, size: int, name: str) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            small = image.convert("L").resize((size, size), Image.Resampling.BOX)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise InputError(f"{name} is no readable image: {error}") from error
+        image = read_image(io.BytesIO(content))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    small = image.convert("L").resize((size, size), Image.Resampling.BOX)
     return np.uint8(255) - np.asarray(small, dtype=np.uint8)  # the originals are black on white

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from weightgen.data.meta_vqa.rules import Task, merge_validation, split_validation
-from weightgen.data.meta_vqa.source_files import SourceFile, read_source
+from weightgen.data.meta_vqa.source_files import SourceFile, read_source, without_mark
 from weightgen.data.meta_vqa.templates import make_template
 from weightgen.errors import InputError
 from weightgen.storage.files import written_beside
@@ -67,7 +67,7 @@ def read_release(
 def _read(path: Path, template_of: Callable[[str], str]) -> tuple[list[Task], dict[str, str | int]]:
     data, source = read_source(SourceFile(path))
     try:
-        released = msgspec.json.decode(data, type=dict[str, _Released])
+        released = msgspec.json.decode(without_mark(data), type=dict[str, _Released])
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise InputError(
             f'{path}: {error}; expected {{question: {{"train": [[image, answer], ...], "test": [...], '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import zipfile
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from weightgen.errors import InputError
 
-__all__ = ["SourceFile", "find_source", "read_source"]
+__all__ = ["SourceFile", "find_source", "read_source", "without_mark"]
 
 CHUNK = 1 << 22  # bytes: a progress bar moves a few times a second, and the reading is not slowed down
 # What gzip, zipfile and the file system make of damaged, encrypted or absent files.
@@ -84,6 +85,11 @@ def read_source(source: SourceFile, progress: bool = False) -> tuple[bytearray, 
         reason = str(error) or type(error).__name__
         raise InputError(f"{source}: cannot be read, it is missing, broken or cut off: {reason}") from error
     return data, {"name": name, "bytes": len(data), "sha256": digest.hexdigest()}
+
+
+def without_mark(data: bytes | bytearray) -> memoryview:
+    """The bytes of a UTF-8 text without the byte-order mark that Windows puts first."""
+    return memoryview(data)[len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0 :]
 
 
 @contextmanager

@@ -5,9 +5,10 @@ The columns `answer_type` and `meaning` are used if they are there. Rows are rea
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +20,129 @@ __all__ = ["VqaTable"]
 
 COLUMNS = ("question", "image", "answer")
 OPTIONAL = ("answer_type", "meaning")
+ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+DELIMITERS = (",", ";", "\t", "|")
+Placed = tuple[str, list[str], tuple[Any, ...]]  # where a row is, its columns, their values
 
 
 class VqaTable:
-    """The rows of a `.csv` (UTF-8, with a header), `.csv.gz` or `.parquet` file.
+    """The rows of a `.csv` or `.tsv` file (also `.gz`), with a header, or of a `.parquet` file.
+
+    Text files are UTF-8, or UTF-16 with a byte-order mark; values are separated by commas, semicolons, tabs or bars, as the header
+    shows. Blank lines are left out, spaces around values too. Whole numbers become text.
 
     Args:
         path: the file.
         progress: whether to show a bar while it is read.
+        fold_case: whether answers of a question that differ by capitals alone are one, spelled as it comes first. Most text encoders
+            read small letters only and could not tell them apart.
+
+    Raises:
+        InputError: another ending; while it is read, a damaged file, or a value that is missing, with its line and column.
     """
 
-    def __init__(self, path: str | Path, progress: bool = False) -> None:
-        self.path, self.progress = Path(path), progress
+    def __init__(self, path: str | Path, progress: bool = False, fold_case: bool = True) -> None:
+        self.path, self.progress, self.fold_case = Path(path), progress, fold_case
         self.sources: list[dict[str, str | int]] = []
         """Name, size and checksum of the file, known once the rows have been read."""
-        if not self.path.name.endswith((".csv", ".csv.gz", ".parquet")):
-            raise InputError(f"{path}: expected a .csv, .csv.gz or .parquet file")
+        if not self.path.name.lower().endswith(ENDINGS):
+            raise InputError(f"{path}: expected a file that ends in {', '.join(ENDINGS)}")
 
     def __iter__(self) -> Iterator[Row]:
         data, description = read_source(SourceFile(self.path), self.progress)
         self.sources = [description]
-        parse = _parquet if self.path.suffix == ".parquet" else _csv
-        for place, values in enumerate(parse(data, self.path)):
-            required = tuple(values[name] for name in COLUMNS)
-            if not all(isinstance(value, str) and value for value in required):
-                raise InputError(
-                    f"{self.path}: row {place} after the header: expected a text in each of "
-                    f"{', '.join(COLUMNS)}, got {required!r:.200}"
-                )
-            yield Row(**values)
+        parse = _parquet if self.path.suffix.lower() == ".parquet" else _csv
+        spelled: dict[tuple[str, str], str] = {}
+        for place, columns, values in parse(data, self.path):
+            texts = [
+                _text(value, f"{self.path}: {place}, column {column!r}")
+                for column, value in zip(columns, values[: len(COLUMNS)], strict=False)
+            ]
+            if self.fold_case:
+                texts[2] = spelled.setdefault((texts[0], " ".join(texts[2].lower().split())), texts[2])
+            yield Row(*texts, **dict(zip(columns[len(COLUMNS) :], values[len(COLUMNS) :], strict=True)))
 
 
-def _csv(data: bytearray, path: Path) -> Iterator[dict[str, Any]]:
-    # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
+def _text(value: Any, where: str) -> str:
+    if isinstance(value, float) and value.is_integer():  # whole numbers of a column in which one is missing
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{where}: expected a text, got {'nothing' if value in ('', None) else repr(value)}")
+    return value.strip()
+
+
+def _csv(data: bytearray, path: Path) -> Iterator[Placed]:
+    text = _decoded(data, path)
+    delimiter = _delimiter(text)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
-        header = next(reader, [])
-        places = {name: header.index(name) for name in _columns(header, path)}
+        header = [name.strip().lower() for name in next(reader, [])]
+        columns = _columns(header, path)
+        places = [header.index(name) for name in columns]
         for values in reader:
+            if not any(value.strip() for value in values):
+                continue
             if len(values) != len(header):
                 raise InputError(
                     f"{path}: line {reader.line_num}: expected {len(header)} values, got {len(values)}"
                 )
-            yield {name: values[place] for name, place in places.items()}
-    except (csv.Error, UnicodeError) as error:
-        raise InputError(f"{path}: line {reader.line_num + 1}: {error}; expected UTF-8 CSV") from error
+            yield f"line {reader.line_num}", columns, tuple(values[place] for place in places)
+    except csv.Error as error:
+        raise InputError(f"{path}: line {reader.line_num + 1}: {error}; expected CSV") from error
 
 
-def _parquet(data: bytearray, path: Path) -> Iterator[dict[str, Any]]:
+def _decoded(data: bytearray, path: Path) -> str:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        # A spreadsheet puts a byte-order mark before the first column's name.
+        return data.decode("utf-16" if wide else "utf-8-sig").removeprefix("\ufeff")
+    except UnicodeError as error:
+        start = error.start if isinstance(error, UnicodeDecodeError) else 0
+        before = bytes(data[:start]).decode("utf-8-sig", errors="replace")
+        line = before.count("\n") + 1
+        row = next(csv.reader([before.rpartition("\n")[2] + "x"], delimiter=_delimiter(before)))
+        header = next(csv.reader([before.partition("\n")[0]], delimiter=_delimiter(before)), [])
+        column = (
+            header[len(row) - 1].strip() if len(row) <= len(header) and line > 1 else f"number {len(row)}"
+        )
+        raise InputError(
+            f"{path}: line {line}, column {column!r}: {error}; expected UTF-8: save the file again with that encoding"
+        ) from error
+
+
+def _delimiter(text: str) -> str:
+    """The separator that gives the most of the expected columns in the header."""
+    header = text.partition("\n")[0]
+
+    def known(delimiter: str) -> int:
+        names = {name.strip(' "\r').lower() for name in header.split(delimiter)}
+        return len(names & set(COLUMNS))
+
+    return max(DELIMITERS, key=known)
+
+
+def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
         columns = _columns(file.schema_arrow.names, path)
+        row = 0
         for batch in file.iter_batches(columns=columns):
-            yield from batch.select(columns).to_pylist()
+            for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+                yield f"row {row}", columns, values
+                row += 1
     except (pa.ArrowException, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: {reason}; expected a Parquet file") from error
 
 
-def _columns(header: list[str], path: Path) -> list[str]:
+def _columns(header: Sequence[str], path: Path) -> list[str]:
     missing = [name for name in COLUMNS if name not in header]
-    if missing or len(set(header)) < len(header):
+    if missing or any(header.count(name) > 1 for name in (*COLUMNS, *OPTIONAL)):
         raise InputError(
             f"{path}: expected columns {', '.join(COLUMNS)} (and optionally {', '.join(OPTIONAL)}), each once, got "
             f"{', '.join(map(repr, header)) or 'none'}"

@@ -17,7 +17,7 @@ from typing import Annotated, TypeVar
 import msgspec
 
 from weightgen.data.meta_vqa.rules import Row
-from weightgen.data.meta_vqa.source_files import SourceFile, find_source, read_source
+from weightgen.data.meta_vqa.source_files import SourceFile, find_source, read_source, without_mark
 from weightgen.errors import InputError
 
 __all__ = ["VqaV2"]
@@ -149,7 +149,7 @@ def _split(data: bytes | bytearray, source: SourceFile, key: str, subtype: str) 
     """The undecoded records of a file, once it has proved to be the file it is named for."""
     expected = f"expected the VQA v2 {key} of {subtype}"
     try:
-        file = msgspec.json.decode(data, type=_File)
+        file = msgspec.json.decode(without_mark(data), type=_File)
     except UNREADABLE as error:
         hint = "" if isinstance(error, msgspec.ValidationError) else " (is it cut off, or not JSON?)"
         raise InputError(f"{source}: {error}; {expected}{hint}") from error
