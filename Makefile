@@ -7,12 +7,14 @@ READY = $(VENV)/.ready
 .PHONY: demo demo-scenes test test-slow lint meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
-PROMPTED = $(if $(filter command,$(origin PROMPT)),"prompt=$$PROMPT")
+given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
+ASKED = $(call given,PROMPT,prompt) $(call given,ANSWERS,answers) $(call given,IMAGES,images)
 
-demo: demo-scenes
+demo: $(READY)
+	$(VENV)/bin/python recipes/demo.py demo=photos $(ASKED)
 
 demo-scenes: $(READY)
-	$(VENV)/bin/python recipes/demo.py demo=scenes $(PROMPTED)
+	$(VENV)/bin/python recipes/demo.py demo=scenes output=runs/demo-scenes $(ASKED)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest
@@ -42,5 +44,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -e $@ || rm -rf $(VENV)
 	@rm -f $@
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,photos]'
 	@touch $@

@@ -1,7 +1,7 @@
 r"""Fine-tune the base network on every training task, several times, each time on a random part of its examples.
 
     accelerate launch recipes/adapt_tasks.py --config recipes/configs/adapt_tasks/scenes.yaml \
-        dataset=runs/demo/scenes/dataset start=runs/demo/maml output=runs/demo/adapted
+        dataset=runs/demo/photos/dataset start=runs/demo/maml output=runs/demo/adapted
 
 Writes adapted.safetensors: `weights` (R, T, P), R draws of T tasks; with `inner_variable=latents`, also the adapted
 `latents` (R, T, Z) of an HNet. With `support`, a SupportHNet writes the weights in one pass, in place of gradient steps.

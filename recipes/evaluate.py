@@ -1,6 +1,6 @@
 r"""Score HyperLDM and what it is compared with on every split but the training tasks, and write the report.
 
-    python recipes/evaluate.py dataset=runs/demo/scenes/dataset pipeline=runs/demo/pipeline multitask=runs/demo/multitask \
+    python recipes/evaluate.py dataset=runs/demo/photos/dataset pipeline=runs/demo/pipeline multitask=runs/demo/multitask \
         cond_multitask=runs/demo/cond_multitask start=runs/demo/maml adapted=runs/demo/adapted output=runs/demo/report.json
 
 Accuracies are means over tasks of per-task query accuracy (Nava, Kobayashi et al., 2023: section 5.3), those of sampled weights also over
@@ -22,6 +22,7 @@ from weightgen.reports import few_shot
 from weightgen.reports.choice import best_setting
 from weightgen.reports.evaluation import (
     encoder_rows,
+    familiarity_rows,
     sampled_rows,
     write_evaluation,
 )
@@ -105,6 +106,7 @@ def main(cfg: Config) -> None:
     facts = {
         "chosen": {"neighbours": k, **chosen},
         "tasks": {split: len(part) for split, part in tasks.items()},
+        "familiarity": familiarity_rows(pipe, tasks),
     }
     facts |= {"seconds": {}, "seeds": cfg.seeds, "settings": vars(cfg), "versions": versions()}
     write_evaluation(

@@ -1,6 +1,6 @@
 """The tables of the paper from one command: trains what is not there yet, scores every method, writes means over seeds.
 
-    python recipes/reproduce.py dataset=runs/demo/scenes/dataset output=results/scenes seeds=3
+    python recipes/reproduce.py dataset=runs/demo/photos/dataset output=results/scenes seeds=3
 
 Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`), on any
 other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the

@@ -1,6 +1,6 @@
 """Train the HVAE, an autoencoder of adapted weights whose latents HyperLDM learns.
 
-    accelerate launch recipes/train_hvae.py dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted output=runs/demo/hvae
+    accelerate launch recipes/train_hvae.py dataset=runs/demo/photos/dataset adapted=runs/demo/adapted output=runs/demo/hvae
 
 The state with the best validation accuracy is saved: that of adapted weights of validation tasks after a pass through
 the autoencoder (on Scenes 57 %, as much as before the pass). 20 seconds on 2 CPU cores.

@@ -1,7 +1,7 @@
 """Train HyperCLIP, which embeds weights where CLIP embeds the question of their task.
 
     accelerate launch recipes/train_hyperclip.py --config recipes/configs/train_hyperclip/scenes.yaml \
-        dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted output=runs/demo/hyperclip
+        dataset=runs/demo/photos/dataset adapted=runs/demo/adapted output=runs/demo/hyperclip
 
 Writes encoder/ and training.json: how often the right question is ranked first, or among the first ten, of all questions
 of the held-out tasks, given weights adapted to one of them. The state with the best top 10 on validation tasks is saved.

@@ -1,7 +1,7 @@
 r"""Train HyperLDM, latent diffusion from questions to latents of weights, and save the whole as a pipeline.
 
     accelerate launch recipes/train_hyperldm.py --config recipes/configs/train_hyperldm/scenes.yaml \
-        dataset=runs/demo/scenes/dataset adapted=runs/demo/adapted hvae=runs/demo/hvae output=runs/demo/pipeline
+        dataset=runs/demo/photos/dataset adapted=runs/demo/adapted hvae=runs/demo/hvae output=runs/demo/pipeline
 
 Latents are the HVAE's encodings of adapted weights; without `hvae`, they are adapted latents of an HNet.
 `function_weight` adds a loss on what the denoised weights do, and trains the decoder (not in the paper).
@@ -24,6 +24,7 @@ from weightgen.data import LatentTasks, TaskConditions, load_tasks
 from weightgen.evaluation import zero_shot
 from weightgen.evaluation.curves import embed_shots
 from weightgen.objectives import LatentDiffusionLoss
+from weightgen.pipelines.familiarity import Familiarity
 from weightgen.tasks import TaskBatchSampler
 
 
@@ -81,7 +82,9 @@ def main(cfg: Config) -> None:
     prior.latents.fit(latents.everything())
     tower = train.store.load_encoder(run.device, cfg.trust_remote_code)
     parts = (tower, prior, average.module["hypernet"], network)
-    pipe = WeightPipeline(*parts, template=train.template, guidable=guidable, support=encoder)
+    known = Familiarity.of(train.embeds, train.meanings)
+    told = {"template": train.template, "guidable": guidable, "support": encoder, "familiarity": known}
+    pipe = WeightPipeline(*parts, **told)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     objective, optimizer = run.accelerator.prepare(objective, torch.optim.Adam(trained, lr=cfg.lr))

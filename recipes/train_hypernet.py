@@ -1,6 +1,6 @@
 """Train a hypernetwork on the loss of its tasks: multitask, MAML, or conditioned on the question.
 
-    accelerate launch recipes/train_hypernet.py dataset=runs/demo/scenes/dataset output=runs/demo/multitask
+    accelerate launch recipes/train_hypernet.py dataset=runs/demo/photos/dataset output=runs/demo/multitask
 
 | method                     | hypernet      | inner steps | configs/train_hypernet/   |
 |----------------------------|---------------|-------------|---------------------------|

@@ -1,7 +1,7 @@
 """Train a SupportHNet, which writes adapter weights from a few labelled examples in one pass.
 
     accelerate launch recipes/train_support.py --config recipes/configs/train_support/scenes.yaml \
-        dataset=runs/demo/scenes/dataset start=runs/demo/multitask output=runs/demo/support
+        dataset=runs/demo/photos/dataset start=runs/demo/multitask output=runs/demo/support
 
 Each step draws support sets of all sizes from the training tasks. The moving average with the best mean accuracy on
 validation tasks over `shots` is saved. 3 minutes on one CPU thread.

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -24,3 +25,25 @@ def test_importing_is_light():
     code = f"import sys, weightgen; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_wheel_holds_every_file_that_is_no_code(root):
+    """setuptools takes what these patterns name, and nothing else."""
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    declared = {
+        path
+        for pattern in settings["package-data"]["weightgen"]
+        for path in (root / "weightgen").glob(pattern)
+    }
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "weightgen"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("not in a git repository")
+    files = {root / name for name in listed.stdout.splitlines()}
+    missing = {path for path in files - declared if path.suffix != ".py" and path.is_file()}
+    assert not missing
+    assert sum(path.stat().st_size for path in declared if path.is_file()) < 24e6

@@ -73,6 +73,8 @@ def _sample(args: argparse.Namespace) -> None:
     )
     out.save(args.output)
     print(f"{args.output}: {args.num_samples} x {out.weights.shape[-1]} weights for {args.prompt!r}")
+    if foreign := out.warning():
+        print(f"{args.prompt!r} is {foreign}")
 
 
 def _predict(args: argparse.Namespace) -> None:

@@ -68,12 +68,16 @@ RULES = {
     "seed": "of all shuffles",
     "excluded_words": "questions with one of these words are dropped",
     "answer_types": "VQA v2 answer types to keep",
+    "split_images": "split images before questions: no image of a test task is in a training task",
 }
 
 
 def _add_rules(group: argparse._ArgumentGroup) -> None:
     for name, text in RULES.items():
         default = getattr(DEFAULTS, name)
+        if isinstance(default, bool):
+            group.add_argument("--" + name.replace("_", "-"), action="store_true", help=text)
+            continue
         several = isinstance(default, tuple)
         group.add_argument(
             "--" + name.replace("_", "-"),

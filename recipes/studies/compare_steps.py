@@ -1,6 +1,6 @@
 r"""Sampling accuracy against the number of steps, for several schedulers: which is the cheapest that loses nothing?
 
-    python recipes/studies/compare_steps.py dataset=runs/demo/scenes/dataset \
+    python recipes/studies/compare_steps.py dataset=runs/demo/photos/dataset \
         "pipelines=[runs/scenes/seed0/hyperldm_100,runs/scenes/seed1/hyperldm_100]" output=results/scenes/figure_steps
 
 Writes `output`.json and .png. "chosen" is the cheapest setting whose accuracy on validation tasks is at most 0.2 points below that of DDPM

@@ -1,6 +1,6 @@
 r"""Few-shot guidance of HyperLDM: labelled examples steer the sampling, alone and with the question; no gradient step on weights.
 
-    python recipes/studies/guide_few_shot.py dataset=runs/demo/scenes/dataset "pipelines=[runs/scenes/seed0/hyperldm_100]" \
+    python recipes/studies/guide_few_shot.py dataset=runs/demo/photos/dataset "pipelines=[runs/scenes/seed0/hyperldm_100]" \
         output=results/scenes/few_shot_guidance
 
 Writes `output`.json and `output`.md: accuracy on held-out tasks by examples per class, with the text off (scale 0) and on (scale 1), ±

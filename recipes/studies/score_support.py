@@ -1,6 +1,6 @@
 r"""Score SupportHNets on held-out tasks beside gradient descent on the very same examples.
 
-    python recipes/studies/score_support.py dataset=runs/demo/scenes/dataset \
+    python recipes/studies/score_support.py dataset=runs/demo/photos/dataset \
         "runs=[runs/scenes/seed0/support,runs/scenes/seed1/support]" "starts=[runs/scenes/seed0/maml,runs/scenes/seed1/maml]" \
         output=results/scenes/support
 

@@ -1,6 +1,6 @@
 r"""Score pipelines that take questions, examples, or both, on held-out tasks.
 
-    python recipes/studies/score_text_and_support.py dataset=runs/demo/scenes/dataset \
+    python recipes/studies/score_text_and_support.py dataset=runs/demo/photos/dataset \
         "pipelines=[runs/scenes/seed0/hyperldm_support]" output=results/scenes/text_and_support
 
 The pipelines are outputs of train_hyperldm with `support`. Writes `output`.json and `output`.md: accuracy of one network sampled from the

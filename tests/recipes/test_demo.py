@@ -1,12 +1,12 @@
 """What the demos ask for; how stages run is tested in tests/reports/test_stages.py."""
 
 import pytest
-import torch
 
 from tests.recipes.small import loaded
 from weightgen import InputError
 from weightgen.reports.demos import DEMOS, demo_stages
 from weightgen.reports.stages import missing_stages
+from weightgen.storage.files import write_json
 from weightgen.training.config import parse
 
 
@@ -24,23 +24,24 @@ def test_every_stage_is_a_command_that_its_script_understands(root, tmp_path, na
     assert list(chain)[0] == name and list(chain)[-1] == "evaluate"
 
 
-def test_the_nearest_task(root):
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ({"demo": "birds"}, "one of photos, scenes"),
+        ({"prompt": " "}, "expected a question"),
+        ({"demo": "scenes", "answers": "red"}, "two answers or more"),
+        ({"demo": "scenes", "images": "nowhere"}, "no folder nowhere"),
+    ],
+)
+def test_wrong_use_is_refused_before_any_work(root, tmp_path, words, reason):
     demo = loaded(root, "demo")
-    rows = [{"question": "what color is it?"}, {"question": "what shape is it?"}]
-    splits = {"train": rows[:1], "test": rows[1:]}
-
-    class Encoder:
-        def encode_questions(self, texts):
-            return torch.tensor([[1.0, float("color" in text)] for text in texts])
-
-    assert demo.nearest_task("what color is it?", splits, Encoder()) == rows[0]
-    assert demo.nearest_task("which color has it?", splits, Encoder()) == rows[0]
-    assert demo.nearest_task("which form has it?", splits, Encoder()) == rows[1]
-
-
-def test_wrong_use(root, tmp_path):
-    demo = loaded(root, "demo")
-    for words, reason in (({"demo": "birds"}, "one of scenes"), ({"prompt": " "}, "expected a question")):
-        with pytest.raises(InputError, match=reason):
-            demo.main(demo.Config(output=str(tmp_path / "out"), **words))
+    with pytest.raises(InputError, match=reason):
+        demo.main(demo.Config(output=str(tmp_path / "out"), **words))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_another_demo_is_refused(root, tmp_path):
+    demo = loaded(root, "demo")
+    write_json(tmp_path / "origin.json", {"demo": "photos"})
+    with pytest.raises(InputError, match="holds results of"):
+        demo.main(demo.Config(demo="scenes", output=str(tmp_path)))

@@ -11,6 +11,8 @@ from tests.tiny import tiny_pipeline
 from weightgen import InputError
 from weightgen.cli import main as command_line
 from weightgen.hypernets import HNet, SharedWeights
+from weightgen.pipelines.familiarity import Familiarity
+from weightgen.reports.evaluation import evaluation_text, familiarity_rows
 from weightgen.reports.splits import load_splits
 from weightgen.storage.files import write_json, write_tensors
 from weightgen.storage.hub import class_path
@@ -85,6 +87,33 @@ def test_a_report_on_splits_of_any_name(root, folder, tmp_path, capsys):
     for name in ("accuracies.png", "guidance.png"):
         with Image.open(tmp_path / "made" / name) as image:
             assert image.format == "PNG"
+
+
+class Asked:
+    """A pipeline and a split, for `familiarity_rows`, which reads their questions only."""
+
+    def __init__(self, embeds, familiarity=None):
+        self.embeds, self.familiarity = embeds, familiarity
+
+
+def test_familiarity_tells_known_from_novel_questions_in_any_split():
+    centres = 3 * torch.eye(8)
+    known = centres[:5].repeat(3, 1) + 0.1 * torch.randn(15, 8)
+    pipe = Asked(known, Familiarity.fitted(known, [str(i % 5) for i in range(15)]))
+    more = centres[:5] + 0.1 * torch.randn(5, 8)
+    tasks = {"validation": Asked(more), "novel": Asked(centres[5:] + 0.1 * torch.randn(3, 8))}
+    rows = familiarity_rows(pipe, tasks)
+    assert rows["validation"]["auroc"] == 0.5 and rows["novel"]["auroc"] == 1
+    assert rows["validation"]["mean"] > 0.5 > rows["novel"]["mean"]
+    report = {"splits": {"test": {"chance": 0.5}}, "sd": {"test": {}}, "seeds": [0], "familiarity": rows}
+    assert "| novel | " in evaluation_text(report) and "| 1.00 |" in evaluation_text(report)
+    assert familiarity_rows(Asked(known), tasks) == {}
+
+
+def test_parts_of_the_validation_split_are_not_scored_again(folder, tmp_path):
+    save_data(tmp_path / "data", ("train", "validation", "validation_new", "test"), clip=folder / "clip")
+    assert list(load_splits(str(tmp_path / "data"))) == ["validation", "test"]
+    assert "validation_new" in load_splits(str(tmp_path / "data"), needs=("validation_new",))
 
 
 def test_one_model_and_split_have_one_number(root, folder, tmp_path):

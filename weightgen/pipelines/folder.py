@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from weightgen import __version__
 from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError
 from weightgen.priors import DiffusionPrior
 from weightgen.storage.files import StrPath, read_json
-from weightgen.storage.hub import class_named, load_part
+from weightgen.storage.hub import class_named, class_path, load_part
+
+if TYPE_CHECKING:
+    from weightgen.pipelines.weight_pipeline import WeightPipeline
 
 FORMAT = {"format": "weightgen-pipeline", "version": 2}
 PARTS = ("encoder", "prior", "hypernet", "network")
+FURTHER = ("support", "familiarity")  # parts that a pipeline may lack
 SHIPPED = Path(__file__).parents[1] / "models"  # pipelines that come with the package
+
+
+def describe(pipe: WeightPipeline) -> dict[str, Any]:
+    """What `pipeline.json` of a pipeline holds."""
+    sizes = {"question_dim": pipe.encoder.question_dim, "image_dim": pipe.encoder.image_dim}
+    sizes |= {"latent_dim": pipe.prior.denoiser.latent_dim, "weights": pipe.space.size}
+    return {
+        **FORMAT,
+        "weightgen": __version__,
+        "parts": {name: class_path(part) for name, part in pipe.parts.items()},
+        "sizes": sizes,
+        "encoder": {"name": pipe.encoder.name, "digest": pipe.encoder.digest},
+        "template": pipe.template,
+        "guidable": pipe.guidable,
+    }
 
 
 def read_pipeline(
@@ -36,7 +56,7 @@ def read_pipeline(
     """
     found, record = read_description(folder)
     try:
-        names = [*PARTS, *(["support"] if "support" in record["parts"] else [])]
+        names = [*PARTS, *(name for name in FURTHER if name in record["parts"])]
         kinds = {name: class_named(record["parts"][name], trust_remote_code) for name in names}
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{found / 'pipeline.json'} lacks {error}") from error
@@ -63,7 +83,7 @@ def read_description(name: StrPath) -> tuple[Path, dict[str, Any]]:
         folder = SHIPPED / folder
     if not folder.is_dir():
         raise InputError(
-            f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline"
+            f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline, or the name photos"
         )
     if not (folder / "pipeline.json").is_file():
         raise InputError(f"{folder} has no pipeline.json: it is not a saved WeightPipeline")

@@ -23,6 +23,10 @@ INFO = ("guidance_scale", "num_inference_steps", "temperature", "support_guidanc
 """How weights were sampled: what is saved with them."""
 
 
+UNFAMILIAR = 0.5
+"""Below this familiarity, a question is more likely about something new than about something known."""
+
+
 @dataclass
 class GeneratedWeights:
     """Weights sampled for B prompts.
@@ -34,6 +38,8 @@ class GeneratedWeights:
         templates: B statements with one `{}`, in which the answers are embedded.
         answers: the answers of each prompt, or None.
         info: how they were sampled.
+        familiarity: how near each prompt is to the questions of the training, from 0 to 1, with shape (B,); None where the pipeline
+            does not know, or prompts were not given.
     """
 
     weights: Tensor
@@ -43,6 +49,7 @@ class GeneratedWeights:
     answers: list[list[str]] | None
     pipeline: WeightPipeline = field(repr=False)
     info: dict[str, Any] = field(default_factory=dict)
+    familiarity: Tensor | None = None
 
     def classifier(self, prompt: int = 0, sample: int = 0) -> Classifier:
         """The classifier with sample `sample` of prompt `prompt`.
@@ -59,6 +66,13 @@ class GeneratedWeights:
         embeds = encoder.encode_texts(answer_texts(self.templates[prompt], answers))
         return Classifier(network, encoder, answers, embeds.clone())
 
+    def warning(self, prompt: int = 0) -> str | None:
+        """One line where a prompt is unlike all questions of the training, else None."""
+        known = None if self.familiarity is None else self.familiarity[prompt].item()
+        if known is None or known >= UNFAMILIAR:
+            return None
+        return f"unlike all questions of the training (familiarity {known:.2f}): do not rely on the answers"
+
     def state_dict(self, prompt: int = 0, sample: int = 0) -> dict[str, Tensor]:
         """The parameters of the base network by name, for `network.load_state_dict`."""
         return self.pipeline.network.space.state_dict(self.weights[prompt, sample])
@@ -70,6 +84,7 @@ class GeneratedWeights:
             "template": self.templates[prompt],
             "encoder": self.pipeline.encoder.digest,
             "answers": self.answers[prompt] if self.answers else None,
+            "familiarity": None if self.familiarity is None else self.familiarity[prompt].item(),
             **self.info,
         }
         tensors = {"weights": self.weights[prompt], "latents": self.latents[prompt]}
@@ -91,7 +106,10 @@ class GeneratedWeights:
         info = {key: record[key] for key in INFO if key in record}
         answers = [record["answers"]] if record["answers"] else None
         weights, latents = (tensors[name][None].to(pipeline.device) for name in ("weights", "latents"))
-        return cls(weights, latents, [record["prompt"]], [record["template"]], answers, pipeline, info)
+        known = record.get("familiarity")
+        familiarity = None if known is None else weights.new_tensor([known])
+        asked = ([record["prompt"]], [record["template"]], answers)
+        return cls(weights, latents, *asked, pipeline, info, familiarity)
 
 
 def read_record(path: StrPath) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from weightgen import __version__
 from weightgen.data.meta_vqa.templates import check_template
 from weightgen.encoders.load import check_encoder
 from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
 from weightgen.pipelines.arguments import check_condition, check_numbers, check_weights
-from weightgen.pipelines.folder import FORMAT, read_pipeline
+from weightgen.pipelines.familiarity import Familiarity
+from weightgen.pipelines.folder import describe, read_pipeline
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
 from weightgen.pipelines.inputs import (
     Guide,
@@ -35,7 +35,6 @@ from weightgen.pipelines.support_sets import Support
 from weightgen.priors import DiffusionPrior
 from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath, write_json, written_beside
-from weightgen.storage.hub import class_path
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
@@ -53,6 +52,7 @@ class WeightPipeline:
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
         guidable: whether the prior has learned to do without a question (conditioning dropout), so that it can be guided.
         support: embeds examples; None for a pipeline that takes questions only.
+        familiarity: says how near a question is to those of the training; None where nothing is known of them.
 
     Raises:
         InputError: parts that do not fit each other.
@@ -67,6 +67,7 @@ class WeightPipeline:
         template: str | None = None,
         guidable: bool = True,
         support: SupportHNet | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.encoder = check_encoder(encoder)
         self.prior = prior.eval()
@@ -75,6 +76,7 @@ class WeightPipeline:
         self.template = template
         self.guidable = guidable
         self.support = support.eval() if support is not None else None
+        self.familiarity = familiarity.eval() if familiarity is not None else None
         if self.space != hypernet.space:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
         if template is not None:
@@ -115,22 +117,13 @@ class WeightPipeline:
         """What is saved, by name."""
         found: dict[str, Any] = {"encoder": self.encoder, "prior": self.prior}
         found |= {"hypernet": self.hypernet, "network": self.network.module}
-        return found if self.support is None else {**found, "support": self.support}
+        further = {"support": self.support, "familiarity": self.familiarity}
+        return found | {name: part for name, part in further.items() if part is not None}
 
     @property
     def description(self) -> dict[str, Any]:
         """What `pipeline.json` holds."""
-        sizes = {"question_dim": self.encoder.question_dim, "image_dim": self.encoder.image_dim}
-        sizes |= {"latent_dim": self.prior.denoiser.latent_dim, "weights": self.space.size}
-        return {
-            **FORMAT,
-            "weightgen": __version__,
-            "parts": {name: class_path(part) for name, part in self.parts.items()},
-            "sizes": sizes,
-            "encoder": {"name": self.encoder.name, "digest": self.encoder.digest},
-            "template": self.template,
-            "guidable": self.guidable,
-        }
+        return describe(self)
 
     def save_pretrained(
         self, folder: StrPath, overwrite: bool = False, training: Mapping[str, Any] | None = None
@@ -285,9 +278,9 @@ class WeightPipeline:
         )
         if support_embeds is None:
             del settings["support_guidance_scale"]
-        return GeneratedWeights(
-            weights, latents, asked.prompts, asked.templates, asked.choices, self, settings
-        )
+        known = self.familiarity(embeds) if self.familiarity is not None and embeds is not None else None
+        asked_for = (asked.prompts, asked.templates, asked.choices)
+        return GeneratedWeights(weights, latents, *asked_for, self, settings, known)
 
     def load_weights(self, path: StrPath) -> GeneratedWeights:
         """Read samples that `GeneratedWeights.save` wrote.

@@ -15,16 +15,26 @@ class Demo(NamedTuple):
         prompt: the default question.
         prepare: the command that makes a folder with images/ and dataset/; `--output-dir` is added.
         configs: the YAML files recipes/configs/RECIPE/ that it uses are called so, or begin so.
-        settings: recipe → further settings; "{source}" in them stands for the folder that `prepare` makes.
+        settings: recipe → further settings; "{source}" in them stands for the folder that `prepare` makes. Without those of "embed",
+            `prepare` makes the features too.
+        start: the stage where adaptation starts.
     """
 
     prompt: str
     prepare: list[str]
     configs: str
     settings: dict[str, dict[str, object]]
+    start: str = "maml"
 
 
 DEMOS = {
+    "photos": Demo(
+        prompt="Does it have wheels?",
+        prepare=["data/photos/prepare.py", "--shipped"],
+        configs="photos",
+        settings={"evaluate": {"lrs": [0.1, 0.3, 1.0], "logistic_c": [1.0, 10.0]}},
+        start="multitask",
+    ),
     "scenes": Demo(
         prompt="What color is the star?",
         prepare=["data/scenes/prepare.py"],
@@ -52,23 +62,27 @@ def demo_stages(out: Path, name: str) -> dict[str, Stage]:
             **{key: str(value).replace("{source}", str(source)) for key, value in own.items()},
         }
 
-    embed = {"images": source / "images", **settings("embed")}
-    words = [f"{key}={value}" for key, value in embed.items()]
-    found["features"] = Stage(data / "features" / str(embed["name"]), ["recipes/embed.py", *words], (name,))
+    data_stage = name
+    if "embed" in demo.settings:
+        embed = {"images": source / "images", **settings("embed")}
+        words = [f"{key}={value}" for key, value in embed.items()]
+        data_stage = "features"
+        makes = data / "features" / str(embed["name"])
+        found[data_stage] = Stage(makes, ["recipes/embed.py", *words], (name,))
 
     def add(stage: str, recipe: str, variant: str = "", **of: str) -> None:
         paths = (out / stage, f"recipes/{recipe}.py", f"{recipe}/{demo.configs}{variant}")
-        add_recipe(found, stage, *paths, of, settings(recipe), needs=("features",))
+        add_recipe(found, stage, *paths, of, settings(recipe), needs=(data_stage,))
 
     add("multitask", "train_hypernet")
     add("maml", "train_hypernet", "_maml", start="multitask")
     add("cond_multitask", "train_hypernet", "_conditional", start="multitask")
-    add("adapted", "adapt_tasks", start="maml")
+    add("adapted", "adapt_tasks", start=demo.start)
     add("hvae", "train_hvae", adapted="adapted")
     add("pipeline", "train_hyperldm", adapted="adapted", hvae="hvae")
     parts = {key: key for key in ("pipeline", "multitask", "cond_multitask", "adapted")} | {"start": "maml"}
     report = (out / "report.json", "recipes/evaluate.py")
     add_recipe(
-        found, "evaluate", *report, of=parts, settings=settings("evaluate"), needs=("features",), cheap=True
+        found, "evaluate", *report, of=parts, settings=settings("evaluate"), needs=(data_stage,), cheap=True
     )
     return found

@@ -60,6 +60,30 @@ def sampled_rows(
     return rows(fmean), rows(pstdev)
 
 
+def familiarity_rows(pipe: Any, tasks: Mapping[str, MetaVQATasks]) -> dict[str, dict[str, float]]:
+    """How familiar the questions of each split are to a pipeline.
+
+    Args:
+        pipe: a `WeightPipeline`.
+        tasks: split → tasks, with "validation".
+
+    Returns:
+        Split → {"mean", "auroc"}: the mean, and how well familiarity tells the validation questions from those of this split (0.5: not
+        at all); nothing for a pipeline that does not know.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    if pipe.familiarity is None:
+        return {}
+    found = {split: pipe.familiarity(part.embeds).tolist() for split, part in tasks.items()}
+    known = found["validation"]
+
+    def auroc(others: list[float]) -> float:
+        return float(roc_auc_score([1] * len(known) + [0] * len(others), known + others))
+
+    return {split: {"mean": fmean(values), "auroc": auroc(values)} for split, values in found.items()}
+
+
 def evaluation_text(report: Mapping[str, Any]) -> str:
     """Every row of every split as one Markdown table, in percent; sampled rows with their spread over sampling seeds.
 
@@ -74,8 +98,16 @@ def evaluation_text(report: Mapping[str, Any]) -> str:
         return percent(value if sd is None else {"mean": value, "std": sd})
 
     rows = [[row, *(cell(split, row) for split in columns)] for row in next(iter(columns.values()))]
+    known = [
+        [title_of(split), *(f"{row[key]:.2f}" for key in ("mean", "auroc"))]
+        for split, row in report.get("familiarity", {}).items()
+    ]
     head = f"Accuracy in %; ± is the standard deviation over {len(report['seeds'])} sampling seeds.\n\n"
-    return head + markdown_table(["", *map(title_of, columns)], rows)
+    table = head + markdown_table(["", *map(title_of, columns)], rows)
+    if not known:
+        return table
+    tail = "\n\nFamiliarity of the questions, and AUROC by which it tells those of validation from them.\n\n"
+    return table + tail + markdown_table(["", "familiarity", "AUROC"], known)
 
 
 def write_evaluation(output: StrPath, report: Mapping[str, Any]) -> None:

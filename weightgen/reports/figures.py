@@ -1,12 +1,10 @@
-"""Figures of results: bars, curves with error bars, and pictures with the answers of a classifier."""
+"""Figures of results: bars, and curves with error bars."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-from PIL import Image, ImageDraw
 
 from weightgen.reports.tables import title_of
 from weightgen.storage.files import StrPath, written_beside
@@ -92,21 +90,3 @@ def _draw_curve(
     bars = [100 * (value["std"] or 0.0) for value in curve.values()]
     look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8]}
     return axis.errorbar(xs, means, bars, label=label, capsize=3, **look)
-
-
-def contact_sheet(
-    images: Sequence[Image.Image], answers: Sequence[str], truths: Sequence[str], title: str, columns: int = 6
-) -> Image.Image:
-    """Pictures with the classifier's answer below each: green where it is right, red with the truth where it is wrong."""
-    side, line, top = 128, 34, 40
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * (side + 8) + 8, top + rows * (side + line)), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((8, 8), title, fill="black")
-    for number, (image, answer, truth) in enumerate(zip(images, answers, truths, strict=True)):
-        x, y = 8 + number % columns * (side + 8), top + number // columns * (side + line)
-        sheet.paste(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC), (x, y))
-        right = answer == truth
-        words = answer if right else f"{answer}\n({truth})"
-        draw.text((x, y + side + 2), words, fill="#117733" if right else "#cc3311")
-    return sheet

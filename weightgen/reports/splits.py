@@ -24,7 +24,7 @@ def load_splits(
     train: bool = False,
     questions: bool = False,
 ) -> dict[str, MetaVQATasks]:
-    """Load all splits of a data set, on the CPU.
+    """Load all splits of a data set, on the CPU, but `validation_…`: those are parts of validation.
 
     Args:
         dataset: a Meta-VQA folder with features.
@@ -39,7 +39,8 @@ def load_splits(
     names = list(load_meta_vqa(dataset))
     if missing := [name for name in needs if name not in names]:
         raise InputError(f"{dataset} has no split {missing[0]!r}, but {', '.join(names)}")
-    wanted = [name for name in names if train or name != "train"]
+    whole = [name for name in names if not name.startswith("validation_") or name in needs]
+    wanted = [name for name in whole if train or name != "train"]
     if not set(wanted) - {"train", "validation"}:
         raise InputError(f"{dataset} has no split to score: expected one beside train and validation")
     tasks = load_tasks(dataset, *wanted, features=features, questions=questions)

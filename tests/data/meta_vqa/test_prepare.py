@@ -76,9 +76,10 @@ def test_every_rule_is_an_option(prepare, two_tasks, write_vqa, tmp_path):
         "seed": 7,
         "excluded_words": ["or", "and"],
         "answer_types": ["other"],
+        "split_images": False,
     }
     arguments = ["--vqa-dir", write_vqa(tmp_path / "vqa", two_tasks), "--output-dir", tmp_path / "out"]
-    for name, value in options.items():
+    for name, value in list(options.items())[:-1]:  # split_images is a switch
         arguments += ["--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value])]
     assert prepare(*arguments)[0] == 0
     assert json.loads((tmp_path / "out" / "meta_vqa.json").read_text())["rules"] == options

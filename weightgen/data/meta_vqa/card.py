@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from weightgen.data.meta_vqa.image_parts import shared_images
 from weightgen.data.meta_vqa.rules import Rules, Task
 
 __all__ = ["Origin", "card", "draw_histogram", "figures"]
@@ -53,6 +54,7 @@ def figures(splits: Mapping[str, Sequence[Task]], origin: Origin) -> dict[str, A
         "templates": origin.templates,
         "splits": {name: _counts(tasks) for name, tasks in splits.items()},
         "all": _counts(everything),
+        "shared_images": shared_images(splits),
         "rules": asdict(origin.rules) if origin.rules else None,
         "sources": [dict(source) for source in origin.sources],
     }
@@ -95,6 +97,7 @@ def card(facts: Mapping[str, Any]) -> str:
         f"**Licence.** {facts['licence']}",
         f"**Answer templates.** {facts['templates']}",
         _meanings(facts["all"]["meanings"]),
+        _shared(facts.get("shared_images", {})),
         _rules(facts["rules"]),
         _sources(facts["sources"]),
     ]
@@ -123,6 +126,17 @@ def _meanings(number: int) -> str:
     if not number:
         return "**Meanings.** None are known: splits are by question, and two splits may ask the same in other words."
     return f"**Meanings.** {number:,}"
+
+
+def _shared(shared: Mapping[str, int]) -> str:
+    found = {name: count for name, count in shared.items() if count}
+    if not found:
+        return "**Images.** No image of a held-out task is in a training task."
+    counts = ", ".join(f"{count:,} of {name}" for name, count in found.items())
+    return (
+        f"**Images.** Warning: images of held-out tasks are in training tasks too ({counts}), so held-out accuracy is of known "
+        "images. `--split-images` splits images before questions."
+    )
 
 
 def _rules(rules: Mapping[str, Any] | None) -> str:

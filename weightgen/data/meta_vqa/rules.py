@@ -16,6 +16,7 @@ from functools import lru_cache
 from random import Random
 from typing import NamedTuple, TypeVar
 
+from weightgen.data.meta_vqa.image_parts import images_of_part
 from weightgen.data.meta_vqa.templates import make_template
 from weightgen.errors import InputError
 
@@ -69,6 +70,8 @@ class Rules:
         excluded_words: questions with one of these words are dropped ("Is it red or blue?" names its own
             answers).
         answer_types: VQA v2 answer types that are kept.
+        split_images: whether images are split before questions (the paper's are not): each image belongs to one of
+            train, validation and test, in the proportions of the tasks, and tasks keep the images of their own split.
     """
 
     min_examples: int = 21
@@ -80,6 +83,7 @@ class Rules:
     seed: int = 2021
     excluded_words: tuple[str, ...] = ("or",)
     answer_types: tuple[str, ...] = ("number", "other")
+    split_images: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("min_examples", 2), ("min_per_answer", 2), ("min_answers", 1)):
@@ -129,8 +133,7 @@ def build_meta_vqa(
     for question, answer_of_image in answers_by_question.items():
         if len(answer_of_image) >= rules.min_examples:  # most questions are asked only once or twice
             images_of_answer = _frequent_answers(answer_of_image, rules)
-            size = sum(map(len, images_of_answer.values()))
-            if size >= rules.min_examples and len(images_of_answer) >= rules.min_answers:
+            if _is_task(images_of_answer, rules):
                 kept[question] = images_of_answer
     if not kept:
         most = max(map(len, answers_by_question.values()), default=0)
@@ -149,9 +152,17 @@ def build_meta_vqa(
     split_of = {meaning: name for name, part in parts.items() for meaning in part}
     splits: dict[str, list[Task]] = {name: [] for name in parts}
     for question in questions:
-        task = _task(question, kept[question], rules, template_of(question))
         meaning = meaning_of.get(question, "")
-        splits[split_of[meaning or question]].append(replace(task, meaning=meaning))
+        split = split_of[meaning or question]
+        images = _of_split(kept[question], split, rules) if rules.split_images else kept[question]
+        if images:
+            task = _task(question, images, rules, template_of(question))
+            splits[split].append(replace(task, meaning=meaning))
+    if not any(splits.values()):
+        raise InputError(
+            f"split_images left no task with {rules.min_examples} images of its own split; lower min_examples, or write "
+            "split_images=false"
+        )
     if rules.validation_fraction == 0:
         del splits["validation"]
     return splits
@@ -221,6 +232,19 @@ def _frequent_answers(answer_of_image: dict[str, str], rules: Rules) -> dict[str
         if counts[answer] >= rules.min_per_answer:
             images_of_answer.setdefault(answer, []).append(image)
     return images_of_answer
+
+
+def _is_task(images_of_answer: dict[str, list[str]], rules: Rules) -> bool:
+    size = sum(map(len, images_of_answer.values()))
+    return size >= rules.min_examples and len(images_of_answer) >= rules.min_answers
+
+
+def _of_split(images_of_answer: dict[str, list[str]], split: str, rules: Rules) -> dict[str, list[str]]:
+    """What a question keeps of its images, all of one split; nothing where that is too little for a task."""
+    shares = (rules.task_fraction, rules.validation_fraction, rules.seed)
+    own = images_of_part(images_of_answer, split, *shares)
+    own = {answer: images for answer, images in own.items() if len(images) >= rules.min_per_answer}
+    return own if _is_task(own, rules) else {}
 
 
 def _task(question: str, images_of_answer: dict[str, list[str]], rules: Rules, template: str) -> Task:

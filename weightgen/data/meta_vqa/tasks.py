@@ -50,7 +50,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         questions: the question of each task.
         answers: the answers of each task, in the order of the labels.
         templates: the statement of each task in which its answers are embedded, with one `{}`.
-        meanings: what each question means, the same for questions that ask the same in other words; empty where it is not known.
+        meanings: what the question of each task asks, in whatever words; empty texts where that is not known.
         sizes: the number of examples of each task, support and query together.
         kept: the row in `split` of each task.
 
@@ -71,8 +71,7 @@ class MetaVQATasks(Dataset[TaskBatch]):
         self.questions: list[str] = table["question"].to_pylist()
         self.answers: list[list[str]] = table["answers"].to_pylist()
         self.templates: list[str] = table["template"].to_pylist()
-        has_meanings = "meaning" in table.column_names
-        self.meanings: list[str] = table["meaning"].to_pylist() if has_meanings else [""] * len(self.kept)
+        self.meanings: list[str] = table["meaning"].to_pylist()
         texts = [answer_texts(*pair) for pair in zip(self.templates, self.answers, strict=True)]
         parts = {part: rows_of(table, part, store) for part in PARTS}
         self.sizes: list[int] = sum(rows.starts.diff() for rows in parts.values()).tolist()  # type: ignore[union-attr]

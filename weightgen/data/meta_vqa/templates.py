@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from weightgen.data.meta_vqa.inversion import invert, third_person
 from weightgen.errors import InputError
 from weightgen.storage.files import read_json
 
@@ -88,14 +89,18 @@ COMPILED = [(re.compile(pattern, re.IGNORECASE), template) for pattern, template
 
 
 def make_template(question: str) -> str:
-    """Turn a question into a statement with one `{}` where the answer goes."""
+    """Turn a question into a statement with one `{}` where the answer goes.
+
+    Yes/no questions become such as `{}: the cat has fur`.
+    """
     text = " ".join(question.replace("{", "(").replace("}", ")").split()).rstrip(" ?.!")
     lowered = text[:1].lower() + text[1:]
     for pattern, template in COMPILED if len(text) <= LONGEST else ():
         match = pattern.fullmatch(lowered)
         if match:
             return _filled(template, match)
-    return f'the answer to "{text}?" is {{}}'
+    inverted = invert(lowered) if len(text) <= LONGEST else None
+    return inverted or f'the answer to "{text}?" is {{}}'
 
 
 def _filled(template: str, match: re.Match[str]) -> str:
@@ -108,8 +113,7 @@ def _filled(template: str, match: re.Match[str]) -> str:
 
 def _third_person(verb: str) -> str:
     first, _, rest = verb.partition(" ")
-    inflected = {"have": "has", "do": "does"}.get(first, first + "s")
-    return f"{inflected} {rest}".rstrip()
+    return f"{third_person(first)} {rest}".rstrip()
 
 
 def read_templates(path: str | Path) -> dict[str, str]:
