@@ -33,8 +33,8 @@ ROWS = [
 
 def test_rows_in_the_official_order(contents, write_vqa, tmp_path):
     source = VqaV2(write_vqa(tmp_path, contents))
-    assert [tuple(row) for row in source] == ROWS
-    assert [tuple(row) for row in source] == ROWS  # reading again is reading anew
+    assert [row[:4] for row in source] == ROWS
+    assert [row[:4] for row in source] == ROWS  # reading again is reading anew
     assert [file["name"] for file in source.sources] == [
         TRAIN_QUESTIONS,
         TRAIN_ANNOTATIONS,
@@ -47,13 +47,13 @@ def test_a_byte_order_mark_of_windows_is_no_fault(contents, write_vqa, tmp_path)
     folder = write_vqa(tmp_path, contents)
     for path in folder.glob("*.json"):
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert [tuple(row) for row in VqaV2(folder)] == ROWS
+    assert [row[:4] for row in VqaV2(folder)] == ROWS
 
 
 def test_annotations_decide_the_order(contents, write_vqa, tmp_path):
     contents[TRAIN_ANNOTATIONS]["annotations"].reverse()
     rows = list(VqaV2(write_vqa(tmp_path, contents)))
-    assert [tuple(row) for row in rows] == [ROWS[1], ROWS[0], *ROWS[2:]]
+    assert [row[:4] for row in rows] == [ROWS[1], ROWS[0], *ROWS[2:]]
 
 
 def test_gzipped_zipped_and_in_the_official_tools_folders(contents, write_vqa, tmp_path):
@@ -75,7 +75,7 @@ def test_gzipped_zipped_and_in_the_official_tools_folders(contents, write_vqa, t
 
 def test_one_subtype(contents, write_vqa, tmp_path):
     folder = write_vqa(tmp_path, contents)
-    assert [tuple(row) for row in VqaV2(folder, subtypes=("val2014",))] == ROWS[2:]
+    assert [row[:4] for row in VqaV2(folder, subtypes=("val2014",))] == ROWS[2:]
     with pytest.raises(InputError, match="the test2015 questions of VQA v2 have no annotations"):
         VqaV2(folder, subtypes=("test2015",))
 
@@ -85,7 +85,7 @@ def test_the_small_official_files(shared, tmp_path):
     for name in (TRAIN_QUESTIONS, TRAIN_ANNOTATIONS, VAL_QUESTIONS, VAL_ANNOTATIONS):
         (tmp_path / name).write_bytes((sample / name.replace(".json", "_sample.json")).read_bytes())
     rows = list(VqaV2(tmp_path))
-    assert len(rows) == 4 and tuple(rows[0]) == (
+    assert len(rows) == 4 and rows[0][:4] == (
         "What is this photo taken looking through?",
         "COCO_train2014_000000458752",
         "net",
