@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         Raises:
             InputError: an image that cannot be read.
         """
-        given = images if isinstance(images, Tensor) else open_pictures(images)
+        given: Any = images if isinstance(images, Tensor) else open_pictures(images)
         return self(self.encoder.encode_images(given)).softmax(dim=-1)
 
     @overload
