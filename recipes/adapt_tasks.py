@@ -5,7 +5,7 @@ r"""Fine-tune the base network on every training task, several times, each time 
 
 Writes adapted.safetensors: `weights` (R, T, P), R draws of T tasks; with `inner_variable=latents`, also the adapted
 `latents` (R, T, Z) of an HNet. With `support`, a SupportHNet writes the weights in one pass, in place of gradient steps.
-The number and size of the steps are those with the best validation accuracy (57 % on Scenes) that lower the loss.
+The number and size of the steps are those with the best validation accuracy (87 % on Photos) that lower the loss.
 20 seconds on 2 CPU cores. Nava, Kobayashi et al., 2023: appendix A.6 (50 steps of 0.01 for MNet, of 0.1 for HNet).
 """
 

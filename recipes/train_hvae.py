@@ -3,7 +3,7 @@
     accelerate launch recipes/train_hvae.py dataset=runs/demo/photos/dataset adapted=runs/demo/adapted output=runs/demo/hvae
 
 The state with the best validation accuracy is saved: that of adapted weights of validation tasks after a pass through
-the autoencoder (on Scenes 57 %, as much as before the pass). 20 seconds on 2 CPU cores.
+the autoencoder (on Photos 85 %, before the pass 87 %). 2 minutes on a CPU core.
 Nava, Kobayashi et al., 2023: section 3.2, appendix A.3 (2000 epochs, batch 32, Adam at 1e-4, gradient norm 1000).
 """
 
