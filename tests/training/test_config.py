@@ -133,3 +133,16 @@ def test_settings_too_deep_are_one_line(tmp_path):
     (tmp_path / "a.yaml").write_text("network: " + "[" * 5000)
     with pytest.raises(InputError, match=r"a\.yaml"):
         settings("--config", str(tmp_path / "a.yaml"))
+
+
+def test_the_home_folder_is_expanded_in_files_and_words(tmp_path, monkeypatch):
+    @dataclass
+    class Paths:
+        data: str = "???"
+        output: str = "???"
+        prompt: str = "is ~/ a path?"
+
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "a.yaml").write_text("data: ~/sets/a")
+    found = parse(Paths, None, ["--config", str(tmp_path / "a.yaml"), "output=~/runs/b"])
+    assert found == Paths("/home/me/sets/a", "/home/me/runs/b")

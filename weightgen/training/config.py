@@ -64,9 +64,18 @@ def parse(schema: type[T], doc: str | None, argv: Sequence[str] | None = None) -
         _check_numbers(OmegaConf.to_container(config))
         if missing := sorted(OmegaConf.missing_keys(config)):
             raise InputError(f"missing settings: write {' '.join(f'{key}=...' for key in missing)}")
-        return cast(T, OmegaConf.to_object(config))
+        return cast(T, _at_home(OmegaConf.to_object(config)))
     except OmegaConfBaseException as error:
         raise InputError(_first_line(error)) from error
+
+
+def _at_home(settings: Any) -> Any:
+    """Texts that begin with `~/` are paths: a shell expands them on its command line, but not in YAML or after `key=`."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, str) and value.startswith("~/"):
+            setattr(settings, field.name, str(Path(value).expanduser()))
+    return settings
 
 
 class _Parser(argparse.ArgumentParser):
