@@ -15,6 +15,7 @@ from weightgen.hypernets import (
     MAML,
     FiLM,
     HNet,
+    HVAEDecoder,
     HyperTransformer,
     ProtoNet,
     SharedWeights,
@@ -100,6 +101,7 @@ HYPERNETS = {
     "HNet with a latent": (lambda: fitted(HNet, hidden_dims=(8,), latent_dim=Z), Z),
     "FiLM": (lambda: fitted(FiLM, hidden_dims=(8,)), Q),
     "HVAE": (hvae, Z),
+    "HVAEDecoder": (lambda: HVAEDecoder.of(hvae()), Z),
 }
 
 

@@ -74,7 +74,12 @@ def test_a_report_on_splits_of_any_name(root, folder, tmp_path, capsys):
             "hyperldm_shuffled", "neighbours_average", "few_shot",
         }  # fmt: skip
         assert set(rows["hyperldm"]) == {"0.0", "1.0", "1.5"} and rows["chance"] == 0.5
-        assert set(rows["few_shot"]) == {"maml", "logistic_regression", "nearest_centroid"}
+        assert set(rows["few_shot"]) == {
+            "maml",
+            "logistic_regression",
+            "nearest_centroid",
+            "question_mixed_with_examples",
+        }
         assert all(set(row) == {"1", "all"} for row in rows["few_shot"].values())
     assert report["chosen"]["maml"] == {"1": 0.1, "all": 0.1}  # the other step size diverges
     assert report["chosen"]["neighbours"] in (1, 2)

@@ -102,7 +102,9 @@ def test_the_evaluator_takes_examples_too(folder, root):
     )  # fmt: skip
     recipe.main(cfg)
     report = json.loads((folder / "report.json").read_text())
-    methods = {"maml", "logistic_regression", "nearest_centroid", "support_hnet", "question_and_examples"}
+    methods = {"maml", "logistic_regression", "nearest_centroid", "support_hnet", "question_and_examples"} | {
+        "question_mixed_with_examples"
+    }
     assert set(report["splits"]["test"]["few_shot"]) == methods
 
 

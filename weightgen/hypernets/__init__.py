@@ -1,5 +1,6 @@
 """Hypernetworks: condition → weights of the base network."""
 
+from weightgen.hypernets.decoder import HVAEDecoder
 from weightgen.hypernets.film import FiLM
 from weightgen.hypernets.hnet import HNet
 from weightgen.hypernets.hvae import HVAE
@@ -14,6 +15,7 @@ __all__ = [
     "MAML",
     "FiLM",
     "HNet",
+    "HVAEDecoder",
     "HyperTransformer",
     "ProtoNet",
     "SharedWeights",
