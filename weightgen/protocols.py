@@ -52,13 +52,13 @@ class Hypernetwork(Protocol):
 
     def __call__(self, condition: Tensor) -> Tensor: ...
 
-    def fit(self, values: Tensor) -> Self:
-        """Take statistics: of embeddings (M, E), or of adapted weights (M, P) where weights are encoded (`HVAE`)."""
-        ...
-
 
 class TaskHypernetwork(Hypernetwork, Protocol):
     """A hypernetwork that is trained on tasks from given initial weights: `SharedWeights`, `HNet`, `FiLM`."""
+
+    def fit(self, values: Tensor) -> Self:
+        """Take statistics of the embeddings of the training tasks, with shape (M, E)."""
+        ...
 
     def init_weights(self, weights: Tensor) -> Self:
         """Begin at `weights`, with shape (P,)."""
@@ -66,7 +66,10 @@ class TaskHypernetwork(Hypernetwork, Protocol):
 
 
 class LatentHypernetwork(Hypernetwork, Protocol):
-    """A hypernetwork whose condition is a latent (*, Z): `HNet`, `HVAE`."""
+    """A hypernetwork whose condition is a latent (*, Z): `HNet`, `HVAE`, `HVAEDecoder`.
+
+    `HVAE.fit` takes statistics of adapted weights (M, P), which are what it encodes.
+    """
 
     latent_dim: int
 

@@ -8,6 +8,7 @@ has those of the held-out tasks, on which the alignment is only scored. Prints t
 
 import argparse
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 from weightgen.data.meta_vqa.disk import load_meta_vqa
@@ -16,9 +17,9 @@ from weightgen.errors import InputError, one_line_errors
 from weightgen.storage.files import written_beside
 
 
-def names_of(split: object) -> set[str]:
+def names_of(split: Any) -> set[str]:
     """The photos of a split's tasks."""
-    return {name for part in ("support_images", "query_images") for row in split[part] for name in row}  # type: ignore[index]
+    return {name for part in ("support_images", "query_images") for row in split[part] for name in row}
 
 
 @one_line_errors()

@@ -131,9 +131,7 @@ def test_every_parameter_of_a_hypernetwork_learns(name):
     all_learn(hypernet, loss)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in parts.HYPERNETS if n not in ("SharedWeights", "FiLM", "HVAEDecoder")]
-)
+@pytest.mark.parametrize("name", [n for n in parts.HYPERNETS if n not in ("SharedWeights", "FiLM")])
 def test_decoder_parameters_are_those_between_latents_and_weights(name):
     make, size = parts.HYPERNETS[name]
     hypernet = make()

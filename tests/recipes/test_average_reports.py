@@ -9,17 +9,23 @@ from weightgen.storage.files import read_json, write_json
 
 def report(folder, name, **rows):
     splits = {split: {"chance": 0.25, "few_shot": {"maml": {"1": value}}} for split, value in rows.items()}
-    write_json(folder / f"{name}.json", {"splits": splits, "tasks": {split: 3 for split in rows}})
+    known = {split: {"mean": value, "auroc": 0.5 + value / 2} for split, value in rows.items()}
+    report = {"splits": splits, "tasks": dict.fromkeys(rows, 3), "familiarity": known}
+    write_json(folder / f"{name}.json", report)
     return str(folder / f"{name}.json")
 
 
 def test_mean_and_deviation_of_every_row(root, tmp_path):
     recipe = loaded(root, "studies/average_reports")
     paths = [report(tmp_path, "a", seen=0.5, unseen=0.2), report(tmp_path, "b", seen=0.7, unseen=0.4)]
-    recipe.main(recipe.Config(reports=paths, output=str(tmp_path / "out" / "table")))
+    lead = ["few_shot, maml, 1", "chance"]
+    recipe.main(recipe.Config(reports=paths, output=str(tmp_path / "out" / "table"), lead=lead))
     row = read_json(tmp_path / "out" / "table.json")["splits"]["seen"]["few_shot, maml, 1"]
     assert row["mean"] == pytest.approx(0.6) and row["std"] == pytest.approx(0.02**0.5)
     assert row["seeds"] == [0.5, 0.7]
+    table = read_json(tmp_path / "out" / "table.json")
+    assert table["lead"]["unseen"]["seeds"] == pytest.approx([-0.05, 0.15])
+    assert table["familiarity"]["seen"]["auroc"]["mean"] == pytest.approx(0.8)
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| few_shot, maml, 1 | 60.0 ± 14.1 | 30.0 ± 14.1 |" in text and "over 2 training seeds" in text
 

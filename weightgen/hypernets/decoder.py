@@ -45,6 +45,14 @@ class HVAEDecoder(nn.Module, SavedModule, coders=SPACE_CODER):
         made.load_state_dict({name: state[name] for name in made.state_dict()})
         return made.eval()
 
+    def initial_latents(self, embeds: Tensor) -> Tensor:
+        """The latents (B, Z) from which adaptation starts: the mean 0 of the prior N(0, I)."""
+        return embeds.new_zeros(len(embeds), self.latent_dim)
+
+    def decoder_parameters(self) -> list[nn.Parameter]:
+        """All parameters: nothing here encodes weights."""
+        return list(self.parameters())
+
     def forward(self, latents: Tensor) -> Tensor:
         """Decode latents (*, Z) into weights (*, P)."""
         scaled = self.decoder(latents)

@@ -31,6 +31,7 @@ from weightgen.errors import InputError
 PLAN = plan_splits(load_knowledge())
 SIZES = Sizes(train_photos=4, validation_photos=4, test_photos=4, support=8, query=8)
 ROOT = Path(__file__).parents[3]
+PARTS = ("support_images", "query_images")
 
 
 def meanings(split):
@@ -194,3 +195,19 @@ def test_prepare(tmp_path):
     assert store.open(splits["unseen_classes"][0]["query_images"][0]).size == (32, 32)
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode != 0 and "exists already" in again.stderr and "Traceback" not in again.stderr
+    _unpacked_classes(tmp_path, splits)
+
+
+def _unpacked_classes(folder, splits):
+    """class_folders.py takes photos of seen classes from training tasks only, and names the others."""
+    command = [sys.executable, "data/photos/class_folders.py", "--data", str(folder / "out"), "--output"]
+    done = subprocess.run([*command, str(folder / "classes")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    held = set(done.stdout.partition("held_out=[")[2].partition("]")[0].split(","))
+    found = {path.name: {file.stem for file in path.iterdir()} for path in (folder / "classes").iterdir()}
+    assert held == found.keys() - set(seen_classes()) and held >= set(UNSEEN)
+    train = {name for row in splits["train"] for part in PARTS for name in row[part]}
+    assert all(found[name] <= train for name in found.keys() - held)
+    (folder / "out" / "images.zip").unlink()
+    done = subprocess.run([*command, str(folder / "none")], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "images.zip is missing" in done.stderr and "Traceback" not in done.stderr
