@@ -68,7 +68,7 @@ def answer_prompt(
     """Sample classifiers for the prompt, and draw what they say about the pictures on average."""
     pipe = WeightPipeline.from_pretrained(out / "pipeline")
     data = out / cfg.demo / "dataset"
-    task = nearest_task(prompt, load_meta_vqa(data), find_features(data), pipe.encoder)
+    task = nearest_task(prompt, load_meta_vqa(data), find_features(data), pipe.encoder, pipe.familiarity)
     pictures = pictures or task_pictures(task, ImageStore(out / cfg.demo / "images"))
     choices = answers or task["answers"]
     generated = pipe(

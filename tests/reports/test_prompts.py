@@ -5,6 +5,7 @@ import torch
 from datasets import Dataset
 
 from weightgen import InputError
+from weightgen.pipelines.familiarity import Familiarity
 from weightgen.reports.prompts import given_answers, nearest_task
 
 
@@ -43,6 +44,31 @@ class Encoder:
 )
 def test_the_nearest_task(prompt, nearest):
     assert nearest_task(prompt, SPLITS, Store(), Encoder())["question"] == nearest
+
+
+def test_topics_count_more_than_objects_where_they_are_known():
+    """Embeddings say mostly which object is asked about, and a little which topic; a fitted Familiarity turns that round."""
+    objects, topics = torch.eye(6), torch.eye(3)
+    embeds = {
+        f"what {topic} is {thing}?": torch.cat([3 * objects[j], topics[i]])
+        for i, topic in enumerate(("color", "shape", "size"))
+        for j, thing in enumerate("abcdef")
+    }
+    asked = "what color is a?"
+    others = {question: x for question, x in embeds.items() if question != asked}
+
+    class Known(Store):
+        def embeds(self, kind, numbers):
+            return torch.stack([others[name] for name in self.names])
+
+    class Eye:
+        encode_questions = staticmethod(lambda texts: torch.stack([embeds[text] for text in texts]))
+
+    splits = {"test": rows(*reversed(others))}
+    topic_of = [question.split()[1] for question in others]
+    familiarity = Familiarity.fitted(torch.stack(list(others.values())), topic_of)
+    assert "color" not in nearest_task(asked, splits, Known(), Eye())["question"]
+    assert "color" in nearest_task(asked, splits, Known(), Eye(), familiarity)["question"]
 
 
 def test_answers():

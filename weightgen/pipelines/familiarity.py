@@ -93,6 +93,10 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
     def _placed(self, embeds: Tensor) -> Tensor:
         return normalize((embeds.float() - self.mean) @ self.whitening, dim=-1)
 
+    def similarity(self, embeds: Tensor, others: Tensor) -> Tensor:
+        """Cosines (B, M) of questions (B, E) and other questions (M, E), where those about the same topic lie close together."""
+        return self._placed(embeds) @ self._placed(others).T
+
     def nearest(self, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """The nearest training question of each question.
 

@@ -10,17 +10,26 @@ from torch.nn.functional import cosine_similarity
 
 from weightgen.data.features.store import FeatureStore
 from weightgen.errors import InputError
+from weightgen.pipelines.familiarity import Familiarity
 from weightgen.pipelines.inputs import check_answers
 
 
-def nearest_task(prompt: str, splits: Mapping[str, Any], store: FeatureStore, encoder: Any) -> dict[str, Any]:
-    """The task with the prompt's own question, else with the question that the encoder finds most similar; held-out ones first.
+def nearest_task(
+    prompt: str,
+    splits: Mapping[str, Any],
+    store: FeatureStore,
+    encoder: Any,
+    familiarity: Familiarity | None = None,
+) -> dict[str, Any]:
+    """The task with the prompt's own question, else with the most similar question; held-out ones first.
 
     Args:
         prompt: a question.
         splits: rows of Meta-VQA by split.
         store: their features.
         encoder: the one that made the features.
+        familiarity: compares questions by their topic: an encoder alone may find "what size is the star" nearer to "what color is the star"
+            than another question about color. Without it, by the cosine of their embeddings.
     """
     rows = _held_out_first(splits)
     questions = [row["question"] for row in rows]
@@ -28,6 +37,8 @@ def nearest_task(prompt: str, splits: Mapping[str, Any], store: FeatureStore, en
         return rows[questions.index(prompt)]
     every: Tensor = store.embeds("questions", store.rows("questions", questions)).float()
     mine: Tensor = encoder.encode_questions([prompt]).cpu()
+    if familiarity is not None:
+        return rows[int(familiarity.cpu().similarity(mine, every)[0].argmax())]
     return rows[int(cosine_similarity(every, mine).argmax())]
 
 
