@@ -66,7 +66,8 @@ def answer_prompt(
     cfg: Config, prompt: str, answers: list[str] | None, pictures: list[Picture], out: Path
 ) -> None:
     """Sample classifiers for the prompt, and draw what they say about the pictures on average."""
-    pipe = WeightPipeline.from_pretrained(out / "pipeline")
+    folder = out / DEMOS[cfg.demo].answers
+    pipe = WeightPipeline.from_pretrained(folder)
     data = out / cfg.demo / "dataset"
     task = nearest_task(prompt, load_meta_vqa(data), find_features(data), pipe.encoder, pipe.familiarity)
     pictures = pictures or task_pictures(task, ImageStore(out / cfg.demo / "images"))
@@ -97,7 +98,7 @@ def answer_prompt(
             + (f"  (is {each.truth})" if each.truth else "")
         )
     print(f"{out / 'contact_sheet.png'}\n\nTo go on in Python:\n\n    from weightgen import WeightPipeline")
-    print(f"    pipe = WeightPipeline.from_pretrained({str(out / 'pipeline')!r})")
+    print(f"    pipe = WeightPipeline.from_pretrained({str(folder)!r})")
     print(f"    out = pipe({prompt!r}, answers={choices}, num_samples={cfg.num_samples})")
     print("    out.classifier(0, 0).predict([image])  # PIL images in, answers out\n")
 
