@@ -20,7 +20,7 @@ from weightgen.evaluation import zero_shot
 from weightgen.storage.files import read_metadata
 
 STAR = "What color is the star?"
-COMMANDS = ("sample", "predict", "evaluate", "info")
+COMMANDS = ("sample", "predict", "evaluate", "app", "info")
 
 
 @pytest.fixture(scope="module")
