@@ -66,7 +66,7 @@ def setting_fields(pipe: WeightPipeline, name: str) -> SettingFields:
     return SettingFields(samples, guidance, seed)
 
 
-def picture_field(label: str, name: str, height: int = 220) -> Any:
+def picture_field(label: str, name: str, height: int = 260) -> Any:
     """A gallery that takes pictures by drag and drop, from the camera, or from the clipboard."""
     return gr.Gallery(
         label=label,

@@ -78,7 +78,7 @@ class SupportClassifier(ClassifierMixin, BaseEstimator):
             self.classifier_ = ExamplesClassifier(self.pipe.encoder, answers, support)
         else:
             generator = Generator().manual_seed(self.random_state)
-            how = {"num_samples": self.num_samples, "guidance_scale": self.guidance_scale}
+            how: dict[str, Any] = {"num_samples": self.num_samples, "guidance_scale": self.guidance_scale}
             out = self.pipe(prompt, answers, generator=generator, **how)
             self.classifier_ = out.with_examples(*support)
         self.classes_: NDArray[Any] = classes
