@@ -35,7 +35,7 @@ from weightgen.pipelines.placement import place
 from weightgen.pipelines.saved_pipeline import SavedPipeline
 from weightgen.pipelines.steps import StepCallback, after_steps
 from weightgen.pipelines.support_sets import Support
-from weightgen.priors import DiffusionPrior
+from weightgen.priors import DiffusionPrior, PointPrior
 from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath
 from weightgen.weights import FunctionalNetwork, WeightSpace
@@ -49,7 +49,7 @@ class WeightPipeline(SavedPipeline):
 
     Args:
         encoder: embeds prompts, answers and images.
-        prior: embeds → latents.
+        prior: embeds → latents; a `PointPrior` for a hypernetwork that reads questions, such as that of Cond. Multitask.
         hypernet: latents → weights.
         network: the base network whose weights are generated.
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
@@ -64,7 +64,7 @@ class WeightPipeline(SavedPipeline):
     def __init__(
         self,
         encoder: Encoder,
-        prior: DiffusionPrior,
+        prior: DiffusionPrior | PointPrior,
         hypernet: nn.Module,
         network: FunctionalNetwork,
         template: str | None = None,
@@ -105,16 +105,24 @@ class WeightPipeline(SavedPipeline):
     @property
     def device(self) -> torch.device:
         """Where weights are generated."""
-        return next(self.prior.parameters()).device
+        return self.prior.latents.mean.device
 
     @property
     def scheduler(self) -> Any:
-        """The diffusers scheduler that sampling uses; assign another to sample differently."""
-        return self.prior.scheduler
+        """The diffusers scheduler that sampling uses; assign another to sample differently. A `PointPrior` has none."""
+        return self._diffusion.scheduler
 
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
-        self.prior.scheduler = scheduler
+        self._diffusion.scheduler = scheduler
+
+    @property
+    def _diffusion(self) -> DiffusionPrior:
+        if not isinstance(self.prior, DiffusionPrior):
+            raise InputError(
+                f"this pipeline has no scheduler: its {type(self.prior).__name__} samples without diffusion"
+            )
+        return self.prior
 
     @property
     def parts(self) -> dict[str, Any]:
