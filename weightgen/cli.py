@@ -147,6 +147,14 @@ def _app(args: argparse.Namespace) -> None:
     serve(_load(args), args.host, args.port, draughtsman)
 
 
+def _completion(args: argparse.Namespace) -> None:
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise InputError("completion needs shtab: pip install shtab") from error
+    print(shtab.complete(_parser(), args.shell))
+
+
 _path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
 
 
@@ -222,6 +230,10 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe a pipeline, a Meta-VQA data set or a file of weights")
     info.add_argument("path", type=_path)
     info.set_defaults(run=_info)
+
+    completion = commands.add_parser("completion", help="print what a shell needs to complete this command")
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(run=_completion)
     return parser
 
 

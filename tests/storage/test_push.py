@@ -13,6 +13,7 @@ from tests.tiny import tiny_pipeline
 from weightgen import InputError, WeightPipeline, WeightSpace
 from weightgen.hypernets import HNet
 from weightgen.storage.cards import CardFacts
+from weightgen.storage.files import written_beside
 
 SESSION = """
 import sys, torch
@@ -56,7 +57,12 @@ def pipe(tmp_path_factory):
 def test_what_is_uploaded_can_be_loaded_by_revision(pipe, root, tmp_path):
     pipe.save_pretrained(tmp_path / "pipe")
     with local_hub() as (hub, address):
-        env = {**os.environ, "PYTHONPATH": str(root), "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
+        env = {
+            **os.environ,
+            "PYTHONPATH": str(root),
+            "HF_ENDPOINT": address,
+            "HF_HOME": str(tmp_path / "home"),
+        }
         env |= {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         command = [sys.executable, "-W", "ignore", "-c", SESSION, str(tmp_path / "pipe")]
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
@@ -74,12 +80,24 @@ def test_the_card_of_a_pipeline(pipe, tmp_path):
     assert card.data.library_name == "weightgen" and card.data.license == "mit"
     (result,) = card.data.eval_results
     assert (result.dataset_name, result.metric_type, result.metric_value) == ("stars", "accuracy", 0.75)
-    for text in ("# star-pipe", "WeightPipeline.from_pretrained", "| accuracy | 0.75 |", "- It knows stars only.", "## Seed\n\n3"):
+    for text in (
+        "# star-pipe",
+        "WeightPipeline.from_pretrained",
+        "| accuracy | 0.75 |",
+        "- It knows stars only.",
+        "## Seed\n\n3",
+    ):
         assert text in card.text
     assert '"steps": 9' in card.text
     for part in ("hypernet", "network"):
         assert ModelCard.load(tmp_path / "star-pipe" / part / "README.md").data.library_name == "weightgen"
     WeightPipeline.from_pretrained(tmp_path / "star-pipe")
+
+
+def test_a_card_has_the_name_that_its_folder_gets(pipe, tmp_path):
+    with written_beside(tmp_path / "v1.2") as partial:
+        pipe.save_pretrained(partial)
+    assert ModelCard.load(tmp_path / "v1.2/README.md").text.strip().startswith("# v1.2\n")
 
 
 def test_what_is_not_known_is_not_in_the_card(pipe, tmp_path):

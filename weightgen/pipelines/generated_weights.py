@@ -119,7 +119,7 @@ class GeneratedWeights:
         write_tensors(path, tensors, metadata={"weightgen": json.dumps(record)})
 
     @classmethod
-    def load(cls, path: StrPath, pipeline: WeightPipeline) -> GeneratedWeights:
+    def load(cls, path: StrPath, pipeline: Any) -> GeneratedWeights:
         """Read samples of one prompt that `save` wrote, onto the pipeline that sampled them.
 
         Raises:

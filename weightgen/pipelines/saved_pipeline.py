@@ -12,9 +12,10 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from weightgen.errors import InputError
-from weightgen.pipelines.folder import read_pipeline
+from weightgen.pipelines.folder import describe, read_pipeline
+from weightgen.pipelines.generated_weights import GeneratedWeights
 from weightgen.storage.cards import CardFacts, model_card
-from weightgen.storage.files import StrPath, write_json, written_beside
+from weightgen.storage.files import StrPath, final_name, write_json, written_beside
 from weightgen.storage.hub import HUB, PIPELINE_FILES, downloaded
 from weightgen.weights import FunctionalNetwork
 
@@ -23,7 +24,11 @@ class SavedPipeline:
     """What a `WeightPipeline` inherits for its folder."""
 
     parts: Any
-    description: Any
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What `pipeline.json` holds."""
+        return describe(self)
 
     def save_pretrained(
         self,
@@ -43,7 +48,7 @@ class SavedPipeline:
         Raises:
             InputError: the folder exists.
         """
-        card = self.card(Path(folder).name, training, facts)
+        card = self.card(final_name(folder), training, facts)
         with written_beside(folder, overwrite) as partial:
             partial.mkdir()
             for name, part in self.parts.items():
@@ -146,3 +151,11 @@ class SavedPipeline:
         made: Any = cls
         pipe: Self = made(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)
         return pipe
+
+    def load_weights(self, path: StrPath) -> GeneratedWeights:
+        """Read samples that `GeneratedWeights.save` wrote.
+
+        Raises:
+            InputError: not such a file, or one of another model.
+        """
+        return GeneratedWeights.load(path, self)

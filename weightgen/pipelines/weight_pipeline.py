@@ -20,7 +20,6 @@ from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
 from weightgen.pipelines.arguments import check_condition, check_numbers, check_weights
 from weightgen.pipelines.familiarity import Familiarity
-from weightgen.pipelines.folder import describe
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
 from weightgen.pipelines.inputs import (
     Guide,
@@ -37,7 +36,6 @@ from weightgen.pipelines.steps import StepCallback, after_steps
 from weightgen.pipelines.support_sets import Support
 from weightgen.priors import DiffusionPrior, PointPrior
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
@@ -150,11 +148,6 @@ class WeightPipeline(SavedPipeline):
     def set_progress_bar_config(self, **config: Any) -> None:
         """Show a progress bar while sampling, with these arguments of tqdm; `disable=True` hides it again."""
         self._bar = config
-
-    @property
-    def description(self) -> dict[str, Any]:
-        """What `pipeline.json` holds."""
-        return describe(self)
 
     @torch.no_grad()
     def sample(
@@ -296,11 +289,3 @@ class WeightPipeline(SavedPipeline):
         known = self.familiarity(embeds) if self.familiarity is not None and embeds is not None else None
         asked_for = (asked.prompts, asked.templates, asked.choices)
         return GeneratedWeights(weights, latents, *asked_for, self, settings, known)
-
-    def load_weights(self, path: StrPath) -> GeneratedWeights:
-        """Read samples that `GeneratedWeights.save` wrote.
-
-        Raises:
-            InputError: not such a file, or one of another model.
-        """
-        return GeneratedWeights.load(path, self)
