@@ -1,10 +1,12 @@
 # The interpreter that makes .venv: make test PYTHON=python3.12
 PYTHON ?= python3
 PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
+# Gradio needs an older Pillow than the one that all else is tested with.
+APP_FLAGS = --disable-pip-version-check --constraint constraints-app.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow lint meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow app-test lint meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -21,6 +23,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+# The page in a real browser (apt install chromium); leaves its pictures in docs/images/app.
+app-test: $(READY)
+	$(VENV)/bin/python -m pip install $(APP_FLAGS) --editable '.[app]' playwright
+	WEIGHTGEN_SCREENSHOTS=docs/images/app $(VENV)/bin/python -m pytest -m '' tests/app
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

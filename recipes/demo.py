@@ -21,10 +21,11 @@ from weightgen.data.features.store import find_features
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.data.photos.shipped import DATASET
 from weightgen.errors import InputError
+from weightgen.pipelines.known_questions import nearest_task
 from weightgen.reports.contact_sheet import Answered, contact_sheet
 from weightgen.reports.demos import DEMOS, demo_stages
 from weightgen.reports.pictures import Picture, folder_pictures, photographs, task_pictures
-from weightgen.reports.prompts import given_answers, nearest_task
+from weightgen.reports.prompts import given_answers
 from weightgen.reports.stages import claim_folders, run_stages
 from weightgen.storage.files import read_json, write_json, written_beside
 

@@ -30,7 +30,15 @@ The photos are not here: `features/photos/` holds their embeddings by EfficientN
 half precision. The photos are CIFAR-100's (Krizhevsky, 2009), whose authors state no licence; with them, the data set is made
 anew by `data/photos/prepare.py`.
 """
-CARD = """# Photos: classifiers of photographs from a question
+CARD = """---
+library_name: weightgen
+license: mit
+tags:
+- hypernetwork
+- weight-generation
+---
+
+# Photos: classifiers of photographs from a question
 
     from weightgen import WeightPipeline
     pipe = WeightPipeline.from_pretrained("photos")

@@ -25,6 +25,11 @@ class Preprocessing:
         self._resize, mean, std = _transform(settings)
         self._mean, self._std = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (mean, std))
 
+    def to(self, device: str | torch.device) -> None:
+        """Normalise on another device from now on."""
+        self.device = torch.device(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+
     def __call__(self, image: Image.Image) -> Tensor:
         """Resize and crop one picture to (3, H, W) uint8; safe to call from several threads."""
         return torch.from_numpy(np.array(self._resize(to_rgb(image)))).permute(2, 0, 1)

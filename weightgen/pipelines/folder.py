@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -14,16 +14,13 @@ from weightgen.priors import DiffusionPrior
 from weightgen.storage.files import StrPath, read_json
 from weightgen.storage.hub import class_named, class_path, load_part
 
-if TYPE_CHECKING:
-    from weightgen.pipelines.weight_pipeline import WeightPipeline
-
 FORMAT = {"format": "weightgen-pipeline", "version": 2}
 PARTS = ("encoder", "prior", "hypernet", "network")
 FURTHER = ("support", "familiarity")  # parts that a pipeline may lack
 SHIPPED = Path(__file__).parents[1] / "models"  # pipelines that come with the package
 
 
-def describe(pipe: WeightPipeline) -> dict[str, Any]:
+def describe(pipe: Any) -> dict[str, Any]:
     """What `pipeline.json` of a pipeline holds."""
     sizes = {"question_dim": pipe.encoder.question_dim, "image_dim": pipe.encoder.image_dim}
     sizes |= {"latent_dim": pipe.prior.denoiser.latent_dim, "weights": pipe.space.size}

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -77,6 +78,13 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
         raise
     finally:
         _remove(partial)
+
+
+def final_name(target: StrPath) -> str:
+    """The name of a file or folder; of one that `written_beside` yields, the name that it will have."""
+    name = Path(target).name
+    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.partial", name)
+    return match[1] if match else name
 
 
 def _rename(partial: Path, final: Path, overwrite: bool) -> None:

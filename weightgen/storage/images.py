@@ -29,21 +29,28 @@ def member_path(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def read_image(source: StrPath | BinaryIO, background: str = "white") -> Image.Image:
+def read_image(
+    source: StrPath | BinaryIO, background: str = "white", max_pixels: int | None = None
+) -> Image.Image:
     """Read the first frame of a picture file as RGB.
 
     Args:
         source: a path, or an open binary file.
         background: the colour that is put behind what is transparent.
+        max_pixels: larger pictures are refused by what their header says, before their pixels are read.
 
     Raises:
-        InputError: no such file, no picture, a truncated one, or one without a clear range of values.
+        InputError: no such file, no picture, a truncated or too large one, or one without a clear range of values.
     """
     name = getattr(source, "name", "the picture") if hasattr(source, "read") else str(source)
     if isinstance(source, str | Path) and Path(source).is_dir():
         raise InputError(f"{name} is not an image that can be read: it is a folder")
     try:
         with Image.open(source) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise ValueError(
+                    f"it has {image.width} x {image.height} pixels, at most {max_pixels:,} are read"
+                )
             return to_rgb(image, background)
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
