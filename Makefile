@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow lint meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow lint package-check docs docs-test meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -27,6 +27,13 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy weightgen
 
+# A wheel and a source archive; the wheel alone runs the first lines of the README, in a new environment.
+package-check: $(READY)
+	rm -rf dist
+	$(VENV)/bin/python -m build --outdir dist
+	$(VENV)/bin/python -m twine check --strict dist/*
+	$(VENV)/bin/python -m pytest -m slow tests/test_wheel.py
+
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
@@ -35,7 +42,7 @@ bench: $(READY)
 	for name in adaptation episodes sampling; do $(VENV)/bin/python recipes/benchmarks/$$name.py $(BENCH) || exit; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is removed first and made last, so an interrupted installation starts afresh the next time.
 $(READY): pyproject.toml constraints.txt
@@ -44,5 +51,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -e $@ || rm -rf $(VENV)
 	@rm -f $@
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,photos]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,docs]'
 	@touch $@
