@@ -34,6 +34,13 @@ package-check: $(READY)
 	$(VENV)/bin/python -m twine check --strict dist/*
 	$(VENV)/bin/python -m pytest -m slow tests/test_wheel.py
 
+# The site, in site/; the tutorials, as notebooks: make docs-test TUTORIALS="question own_network"
+docs: $(READY)
+	$(VENV)/bin/python docs/build_site.py
+
+docs-test: $(READY)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/run_tutorials.py $(TUTORIALS)
+
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
