@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, SITE = ROOT / "build" / "pages", ROOT / "site"
 COPIED = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*.md", "docs/**/*.png", "results/**/*.md", "results/**/*.png",
-          "recipes/README.md", "data/*/README.md")  # fmt: skip
+          "recipes/README.md", "data/*/README.md", "data/*/*.py")  # fmt: skip
 ROOMS = (
     *("pipelines", "protocols", "weights", "tasks", "shots", "adaptation", "metrics", "errors", "networks"),
     *("hypernets", "encoders", "priors", "guidance", "objectives", "data", "evaluation", "nn", "storage"),
@@ -85,7 +85,7 @@ def fetched_from_elsewhere(folder: Path) -> list[str]:
 
 def main() -> None:
     lay_out()
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--clean"]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean"]
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # an advertisement of another builder
     if subprocess.run([*build, "--config-file", str(settings())], cwd=ROOT, env=quiet).returncode:
         raise SystemExit("error: the site was not built: mend what the lines above name")
