@@ -67,7 +67,9 @@ def settings() -> Path:
     assert last == {"Reference": "reference/"}
     found["nav"] = [*pages, {"Reference": [{room: f"reference/{room}.md"} for room in ROOMS]}]
     found["docs_dir"], found["site_dir"] = str(PAGES), str(SITE)
-    found["plugins"][1]["mkdocstrings"]["handlers"]["python"]["paths"] = [str(ROOT)]
+    python = found["plugins"][1]["mkdocstrings"]["handlers"]["python"]
+    python["paths"] = [str(ROOT)]
+    python["options"]["extensions"] = [str(ROOT / each) for each in python["options"]["extensions"]]
     path = PAGES.with_name("mkdocs.yml")
     path.write_text(yaml.safe_dump(found, sort_keys=False))
     return path
