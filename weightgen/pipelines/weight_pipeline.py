@@ -32,7 +32,7 @@ from weightgen.pipelines.inputs import (
     streams,
 )  # fmt: skip
 from weightgen.pipelines.support_sets import Support
-from weightgen.priors import DiffusionPrior
+from weightgen.priors import DiffusionPrior, PointPrior
 from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath, write_json, written_beside
 from weightgen.weights import FunctionalNetwork, WeightSpace
@@ -46,7 +46,7 @@ class WeightPipeline:
 
     Args:
         encoder: embeds prompts, answers and images.
-        prior: embeds → latents.
+        prior: embeds → latents; a `PointPrior` for a hypernetwork that reads questions, such as that of Cond. Multitask.
         hypernet: latents → weights.
         network: the base network whose weights are generated.
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
@@ -61,7 +61,7 @@ class WeightPipeline:
     def __init__(
         self,
         encoder: Encoder,
-        prior: DiffusionPrior,
+        prior: DiffusionPrior | PointPrior,
         hypernet: nn.Module,
         network: FunctionalNetwork,
         template: str | None = None,
@@ -101,16 +101,24 @@ class WeightPipeline:
     @property
     def device(self) -> torch.device:
         """Where weights are generated."""
-        return next(self.prior.parameters()).device
+        return self.prior.latents.mean.device
 
     @property
     def scheduler(self) -> Any:
-        """The diffusers scheduler that sampling uses; assign another to sample differently."""
-        return self.prior.scheduler
+        """The diffusers scheduler that sampling uses; assign another to sample differently. A `PointPrior` has none."""
+        return self._diffusion.scheduler
 
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
-        self.prior.scheduler = scheduler
+        self._diffusion.scheduler = scheduler
+
+    @property
+    def _diffusion(self) -> DiffusionPrior:
+        if not isinstance(self.prior, DiffusionPrior):
+            raise InputError(
+                f"this pipeline has no scheduler: its {type(self.prior).__name__} samples without diffusion"
+            )
+        return self.prior
 
     @property
     def parts(self) -> dict[str, Any]:
