@@ -1,12 +1,10 @@
 # The interpreter that makes .venv: make test PYTHON=python3.12
 PYTHON ?= python3
 PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
-# Gradio needs an older Pillow than the one that all else is tested with.
-APP_FLAGS = --disable-pip-version-check --constraint constraints-app.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow app-test lint meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow lint package-check app-test docs docs-test meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -26,13 +24,27 @@ test-slow: $(READY)
 
 # The page in a real browser (apt install chromium); leaves its pictures in docs/images/app.
 app-test: $(READY)
-	$(VENV)/bin/python -m pip install $(APP_FLAGS) --editable '.[app]' playwright
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[app]' playwright
 	WEIGHTGEN_SCREENSHOTS=docs/images/app $(VENV)/bin/python -m pytest -m '' tests/app
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy weightgen
+
+# A wheel and a source archive; the wheel alone runs the first lines of the README, in a new environment.
+package-check: $(READY)
+	rm -rf dist
+	$(VENV)/bin/python -m build --outdir dist
+	$(VENV)/bin/python -m twine check --strict dist/*
+	$(VENV)/bin/python -m pytest -m slow tests/test_wheel.py
+
+# The site, in site/; the tutorials, as notebooks: make docs-test TUTORIALS="question own_network"
+docs: $(READY)
+	$(VENV)/bin/python docs/build_site.py
+
+docs-test: $(READY)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/run_tutorials.py $(TUTORIALS)
 
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
@@ -42,7 +54,7 @@ bench: $(READY)
 	for name in adaptation episodes sampling; do $(VENV)/bin/python recipes/benchmarks/$$name.py $(BENCH) || exit; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is removed first and made last, so an interrupted installation starts afresh the next time.
 $(READY): pyproject.toml constraints.txt
@@ -51,5 +63,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -e $@ || rm -rf $(VENV)
 	@rm -f $@
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,photos]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,docs]'
 	@touch $@

@@ -9,8 +9,6 @@ Nava, Kobayashi et al., 2023: section 5.2 (Cond. Multitask).
 
 from dataclasses import dataclass
 
-from omegaconf import MISSING
-
 from weightgen import InputError, WeightPipeline, training
 from weightgen.data import load_tasks
 from weightgen.pipelines.familiarity import Familiarity
@@ -20,9 +18,9 @@ from weightgen.storage.files import read_json
 
 @dataclass
 class Config:
-    dataset: str = MISSING  # Meta-VQA folder that the hypernetwork was trained on
-    hypernet: str = MISSING  # output of train_hypernet, with a hypernetwork on the question
-    output: str = MISSING  # folder to make
+    dataset: str = training.MISSING  # Meta-VQA folder that the hypernetwork was trained on
+    hypernet: str = training.MISSING  # output of train_hypernet, with a hypernetwork on the question
+    output: str = training.MISSING  # folder to make
     features: str | None = None  # name of the features, where the data set has several
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
 

@@ -21,12 +21,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.training.components import COMPONENT, suggestion
+
+with needs("train"):
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
 T = TypeVar("T")
 

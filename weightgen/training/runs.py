@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from omegaconf import MISSING
 from torch.optim import Optimizer
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
 from weightgen.training.ranges import check_ranges
 from weightgen.training.trackers import check_tracker, start_tracker
+
+with needs("train"):
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from omegaconf import MISSING
 
 METRICS = "metrics.jsonl"
 RUN = "run.json"  # the mark of a folder that a recipe made

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 
 
 def check_rows(table: Any, rows: Sequence[int]) -> None:
@@ -50,7 +50,8 @@ def check_finite_rows(embeds: Tensor, names: Sequence[str], kind: str) -> None:
 
 
 def _lengths(lists: Any) -> np.ndarray[Any, Any]:
-    import pyarrow.compute as pc
+    with needs("train"):
+        import pyarrow.compute as pc
 
     return pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
 
@@ -61,7 +62,8 @@ def _refuse(wrong: np.ndarray[Any, Any], rows: Sequence[int], reason: str) -> No
 
 
 def _check_labels(lists: Any, answers: np.ndarray[Any, Any], rows: Sequence[int], part: str) -> None:
-    import pyarrow.compute as pc
+    with needs("train"):
+        import pyarrow.compute as pc
 
     labels = pc.fill_null(pc.list_flatten(lists), -1).to_numpy()
     owners = np.repeat(np.arange(len(rows)), _lengths(lists))

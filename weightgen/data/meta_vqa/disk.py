@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from weightgen.data.meta_vqa.card import Origin, card, draw_histogram, figures
 from weightgen.data.meta_vqa.rules import Row, Rules, Task, build_meta_vqa
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import read_json, written_beside
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def _write(splits: Mapping[str, Sequence[Task]], facts: Mapping[str, Any], folde
 
 
 def _write_splits(splits: Mapping[str, Sequence[Task]], folder: Path) -> None:
-    from datasets import Dataset
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    with needs("train"):
+        from datasets import Dataset
+        from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = are_progress_bars_disabled()
     disable_progress_bars()  # they flash by once per split
@@ -91,7 +92,8 @@ def _write_splits(splits: Mapping[str, Sequence[Task]], folder: Path) -> None:
 
 
 def _features() -> Features:
-    from datasets import Features, List, Value
+    with needs("train"):
+        from datasets import Features, List, Value
 
     names, labels = List(Value("string")), List(Value("int64"))
     return Features(
@@ -112,7 +114,8 @@ def load_meta_vqa(path: str | Path) -> DatasetDict:
     Raises:
         InputError: if there is none, or not a whole one.
     """
-    from datasets import DatasetDict
+    with needs("train"):
+        from datasets import DatasetDict
 
     facts = _facts(path)
     try:
