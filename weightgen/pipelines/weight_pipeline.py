@@ -18,9 +18,9 @@ from weightgen.data.meta_vqa.templates import check_template
 from weightgen.encoders.load import check_encoder
 from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
-from weightgen.pipelines.arguments import check_condition, check_numbers, check_weights
+from weightgen.pipelines.arguments import check_condition, check_numbers, check_room, check_weights
 from weightgen.pipelines.familiarity import Familiarity
-from weightgen.pipelines.folder import describe, read_pipeline
+from weightgen.pipelines.folder import check_sizes_of, describe, pipeline_folder, read_pipeline
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
 from weightgen.pipelines.inputs import (
     Guide,
@@ -163,7 +163,9 @@ class WeightPipeline:
         parts, record = read_pipeline(folder, device, trust_remote_code)
         prior, network = parts.pop("prior"), FunctionalNetwork(parts.pop("network"))
         options = {"template": record.get("template"), "guidable": record.get("guidable", True)}
-        return cls(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)
+        pipe = cls(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)
+        check_sizes_of(pipe, record, pipeline_folder(folder) / "pipeline.json")
+        return pipe
 
     @torch.no_grad()
     def sample(
@@ -213,6 +215,7 @@ class WeightPipeline:
         known, inner = guided_condition(
             self.prior.denoiser.part_dims, embeds, support_embeds, guidance_scale, support_guidance_scale
         )
+        check_room((self.prior, self.hypernet), len(known) * num_samples, self.space.size)
         latents = self.prior.sample(
             known.repeat_interleave(num_samples, dim=0),
             num_inference_steps=num_inference_steps,

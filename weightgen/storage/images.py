@@ -1,6 +1,7 @@
 """The one reader of pictures: what any file shows on a screen, as RGB with 8 bits."""
 
 import struct
+import warnings
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, BinaryIO
@@ -10,7 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath
+from weightgen.storage.files import StrPath, kind_of
+from weightgen.storage.limits import VARIABLE, check_file, max_pixels
+
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # Pillow's advice: else it only warns
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -40,13 +44,22 @@ def read_image(source: StrPath | BinaryIO, background: str = "white") -> Image.I
         InputError: no such file, no picture, a truncated one, or one without a clear range of values.
     """
     name = getattr(source, "name", "the picture") if hasattr(source, "read") else str(source)
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        raise InputError(f"{name} is not an image that can be read: it is a folder")
+    if not hasattr(source, "read"):
+        if kind_of(name) == "folder":
+            raise InputError(f"{name} is not an image that can be read: it is a folder")
+        check_file(name, "an image that can be read")
+    most = max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = most  # the user has asked for more than Pillow's limit
     try:
         with Image.open(source) as image:
+            if image.width * image.height > most:
+                raise Image.DecompressionBombError
             return to_rgb(image, background)
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name} has more than {most:,} pixels: {VARIABLE} sets the limit") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image that can be read: its format is not known") from error
     except Exception as error:  # decoders fail in many ways on broken files

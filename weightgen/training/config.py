@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from weightgen.errors import InputError
+from weightgen.storage.limits import check_file
 from weightgen.training.components import COMPONENT, suggestion
 
 T = TypeVar("T")
@@ -96,6 +97,7 @@ def _describe(schema: Any, prefix: str = "") -> Iterable[str]:
 
 
 def _load(path: str) -> DictConfig:
+    check_file(path, "a YAML file with settings")
     try:
         loaded = OmegaConf.load(path)
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
