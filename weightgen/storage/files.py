@@ -187,7 +187,7 @@ def _safetensors(path: StrPath) -> Iterator[Any]:
     try:
         if kind_of(path) != "file":
             raise InputError(f"no file {path}; expected a safetensors file")
-        if not os.access(path, os.R_OK):
+        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
             raise InputError(f"cannot read {path}: Permission denied")
         with safe_open(path, framework="pt") as file:
             yield file

@@ -169,10 +169,14 @@ def _check_index(index: Mapping[str, Any], path: str) -> None:
     if not isinstance(counts, list) or not isinstance(splits, dict):
         raise InputError(f"{path} needs a list as counts and an object as splits: prepare it again")
     for count in counts:
+        if isinstance(count, list):
+            raise InputError(f"{path} needs numbers as counts: prepare it again")
         check_sizes(1, 2**40, **{f"the count of a class in {path}": count})
     for name, members in splits.items():
         if not isinstance(members, list):
             raise InputError(f"{path} needs a list of classes as split {name!r}: prepare it again")
+        if any(isinstance(member, list) for member in members):
+            raise InputError(f"{path} needs numbers of classes as split {name!r}: prepare it again")
         for member in members:
             check_sizes(0, 2**40, **{f"a class of split {name!r}": member})
 

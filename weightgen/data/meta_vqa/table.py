@@ -131,7 +131,9 @@ def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
 
     try:
         # Texts stay the numbers of different texts: a small file can repeat a long one.
-        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=[*COLUMNS, *OPTIONAL])
+        there = pq.ParquetFile(pa.BufferReader(data)).schema_arrow.names
+        texts = [name for name in (*COLUMNS, *OPTIONAL) if name in there]
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
         columns = _columns(file.schema_arrow.names, path)
         row = 0
         for batch in file.iter_batches(BATCH, columns=columns):
@@ -141,7 +143,7 @@ def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
                 row += 1
     except InputError:
         raise
-    except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
+    except (pa.ArrowException, OSError, UnicodeError, MemoryError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: {reason}; expected a Parquet file") from error
 
