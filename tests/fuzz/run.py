@@ -58,7 +58,9 @@ def main(examples: int, minutes: float) -> None:
     each, report = -(-examples // len(TARGETS)), {}
     for name in TARGETS:
         words = [sys.executable, "-m", "tests.fuzz.run", name, str(each), str(60 * minutes / len(TARGETS))]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        done = subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
         lines = done.stdout.strip().splitlines()
         crashed = {"examples": 0, "faults": [f"status {done.returncode}: {done.stderr[-600:]}"]}
         report[name] = json.loads(lines[-1]) if done.returncode == 0 and lines else crashed
@@ -81,4 +83,7 @@ if __name__ == "__main__":
     if len(sys.argv) == 4:
         attack(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, float(sys.argv[2]) if len(sys.argv) > 2 else 600)
+        main(
+            int(sys.argv[1]) if len(sys.argv) > 1 else 100_000,
+            float(sys.argv[2]) if len(sys.argv) > 2 else 600,
+        )

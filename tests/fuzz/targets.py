@@ -75,7 +75,9 @@ def vqa_files(folder: Path) -> Target:
     files = {
         "v2_OpenEnded_mscoco_train2014_questions.json": {"data_subtype": "train2014", "questions": asked},
         "v2_mscoco_train2014_annotations.json": {"data_subtype": "train2014", "annotations": answered},
-        "release.json": {"Q?": {"train": [["i", "a"], ["j", "b"]], "test": [["k", "a"]], "answers": ["a", "b"]}},
+        "release.json": {
+            "Q?": {"train": [["i", "a"], ["j", "b"]], "test": [["k", "a"]], "answers": ["a", "b"]}
+        },
     }
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content))
@@ -146,17 +148,36 @@ class Config:
     network: dict[str, Any] = training.spec("weightgen.networks.CLIPAdapter", hidden_dim=4)
 
 
-GOOD = {"seed": 1, "lr": 0.1, "scales": [1.0], "network": {"_component_": "weightgen.networks.MLP", "hidden_dims": [4]}}
-WORDS = ["seed=1", "lr=.nan", "scales=[1,2]", "network.hidden_dim=3", "network._component_=torch.hub.load", "a=b", "=", "{"]
+GOOD = {
+    "seed": 1,
+    "lr": 0.1,
+    "scales": [1.0],
+    "network": {"_component_": "weightgen.networks.MLP", "hidden_dims": [4]},
+}
+WORDS = [
+    "seed=1",
+    "lr=.nan",
+    "scales=[1,2]",
+    "network.hidden_dim=3",
+    "network._component_=torch.hub.load",
+    "a=b",
+    "=",
+    "{",
+]
 
 
 def settings_files(folder: Path) -> Target:
     folder.mkdir()
     path = folder / "settings.yaml"
-    text = damaged(b"seed: 1\nlr: 1e-3\nscales: [0.0, 1.0]\nnetwork:\n  _component_: torch.load\n  f: &a [*a]\n")
+    text = damaged(
+        b"seed: 1\nlr: 1e-3\nscales: [0.0, 1.0]\nnetwork:\n  _component_: torch.load\n  f: &a [*a]\n"
+    )
     yaml = text | spoiled(GOOD).map(lambda x: json.dumps(x).encode(errors="replace")) | st.binary(max_size=40)
     yaml |= st.sampled_from([b"[" * 10_000, b"- " * 10_000, b"a: " * 5000, b"lr: " + b"9" * 5000])
-    words = st.lists(st.sampled_from(WORDS) | st.text(max_size=12).filter(lambda word: not word.startswith("-")), max_size=3)
+    words = st.lists(
+        st.sampled_from(WORDS) | st.text(max_size=12).filter(lambda word: not word.startswith("-")),
+        max_size=3,
+    )
 
     def use(case):
         path.write_bytes(case[0])
@@ -171,7 +192,9 @@ def settings_files(folder: Path) -> Target:
 def prompts_and_answers(folder: Path) -> Target:
     pipe = tiny_pipeline(folder)
     pipe.save_pretrained(folder / "pipe")
-    texts = st.text(max_size=12) | st.sampled_from(["what color is the star?", "red", "\ud800", " ", "it is {}", "{}{0}"])
+    texts = st.text(max_size=12) | st.sampled_from(
+        ["what color is the star?", "red", "\ud800", " ", "it is {}", "{}{0}"]
+    )
     some = texts | anything
     numbers = st.integers(-3, 3) | st.sampled_from([10**7, 10**30, float("nan"), 1.5, True, None, "2"])
     options = st.fixed_dictionaries(
@@ -180,8 +203,15 @@ def prompts_and_answers(folder: Path) -> Target:
                   "temperature": numbers | st.floats(), "template": st.none() | texts, "generator": st.none() | anything,
                   "support": st.none() | anything | st.tuples(st.lists(some, max_size=2), st.lists(some, max_size=2))},
     )  # fmt: skip
-    calls = st.tuples(st.just("call"), some | st.lists(texts, max_size=3), some | st.lists(texts, max_size=4), options)
-    command = st.tuples(st.just("command"), texts, texts, st.lists(st.sampled_from(["--steps", "--seed", "-1", "2", "x"]), max_size=3))
+    calls = st.tuples(
+        st.just("call"), some | st.lists(texts, max_size=3), some | st.lists(texts, max_size=4), options
+    )
+    command = st.tuples(
+        st.just("command"),
+        texts,
+        texts,
+        st.lists(st.sampled_from(["--steps", "--seed", "-1", "2", "x"]), max_size=3),
+    )
 
     def use(case):
         how, prompt, answers, more = case
@@ -190,7 +220,15 @@ def prompts_and_answers(folder: Path) -> Target:
             assert out.weights.isfinite().all()
             return
         output = folder / "out.safetensors"
-        words = ["sample", f"--model={folder / 'pipe'}", f"--answers={answers}", f"--output={output}", *more, "--", prompt]
+        words = [
+            "sample",
+            f"--model={folder / 'pipe'}",
+            f"--answers={answers}",
+            f"--output={output}",
+            *more,
+            "--",
+            prompt,
+        ]
         said = io.StringIO()
         try:
             with redirect_stderr(said):
@@ -223,7 +261,15 @@ def images(folder: Path) -> Target:
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
     each.__name__: each
-    for each in (vqa_files, task_folders, model_folders, weights_files, settings_files, prompts_and_answers, images)
+    for each in (
+        vqa_files,
+        task_folders,
+        model_folders,
+        weights_files,
+        settings_files,
+        prompts_and_answers,
+        images,
+    )
 }
 
 

@@ -11,7 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzz.targets import TARGETS, made
 from weightgen.errors import InputError
 
-CALM = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]
+CALM = [
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.function_scoped_fixture,
+]
 
 
 def check(target, case):

@@ -79,9 +79,13 @@ class Alignment:
         for side in ("image", "text"):
             mean, linear = parts[f"{side}_mean"], parts[f"{side}_map"]
             if mean.ndim != 1 or linear.ndim != 2 or len(mean) != len(linear):
-                raise InputError(f"{path} is no alignment: its {side} mean and map have shapes {tuple(mean.shape)}, {tuple(linear.shape)}")
+                raise InputError(
+                    f"{path} is no alignment: its {side} mean and map have shapes {tuple(mean.shape)}, {tuple(linear.shape)}"
+                )
         if parts["image_map"].shape[1] != parts["text_map"].shape[1]:
-            raise InputError(f"{path} is no alignment: it maps images and texts into spaces of different sizes")
+            raise InputError(
+                f"{path} is no alignment: it maps images and texts into spaces of different sizes"
+            )
         return cls(**parts)
 
 

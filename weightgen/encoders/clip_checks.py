@@ -39,7 +39,9 @@ def check_folder(folder: Path) -> None:
             continue
         for key in _keys(read_json(path)):
             if key in ("auto_map", "trust_remote_code", "custom_pipelines"):
-                raise InputError(f"{path} has {key!r}: code that comes with a model is not run; take it out of the file")
+                raise InputError(
+                    f"{path} has {key!r}: code that comes with a model is not run; take it out of the file"
+                )
 
 
 def _keys(content: Any) -> Iterator[str]:

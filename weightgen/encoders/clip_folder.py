@@ -233,7 +233,9 @@ def _tokenizer(folder: Path, text: Mapping[str, Any]) -> tuple[Any, str]:
     path, length = folder / "tokenizer.json", text.get("context_length", 77)
     if text.get("hf_tokenizer_name"):
         try:
-            tokenize = open_clip.get_tokenizer(f"local-dir:{folder}", local_files_only=True, trust_remote_code=False)
+            tokenize = open_clip.get_tokenizer(
+                f"local-dir:{folder}", local_files_only=True, trust_remote_code=False
+            )
             tokenize(["a"])
         except Exception as error:  # transformers raises many kinds
             raise InputError(f"{folder} has no tokenizer that can be used: {brief(error)}") from error

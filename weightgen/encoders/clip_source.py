@@ -91,7 +91,9 @@ class ClipSource:
                 clip_folder.check_inside_folder(inside)
             return cls(str(inside))
         if name != "clip" and not is_named(name):
-            raise InputError(f"{folder} names the CLIP {name!r:.80}: expected clip, or a name that open_clip knows")
+            raise InputError(
+                f"{folder} names the CLIP {name!r:.80}: expected clip, or a name that open_clip knows"
+            )
         if name == "clip":
             raise InputError(f"{folder} lacks the folder clip with the weights of its CLIP")
         return cls(**record)

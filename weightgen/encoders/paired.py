@@ -156,7 +156,9 @@ class PairedEncoder(Encoder):
                 how = {key: image["preprocessing"][key] for key in ("size", "resize_mode")}
                 image_tower = ImageTower.load(image["model"], **how, device=device)
             if "folder" in text:
-                text_tower = TextTower(_inside(folder, text["folder"]), text["model"], device=device, named=False)
+                text_tower = TextTower(
+                    _inside(folder, text["folder"]), text["model"], device=device, named=False
+                )
             else:
                 _check_packaged(folder, text["model"])
                 text_tower = TextTower.load(text["model"], device=device)
@@ -179,7 +181,9 @@ class PairedEncoder(Encoder):
 def _inside(folder: Path, name: Any) -> Path:
     """A folder directly in another one."""
     if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-        raise InputError(f"{folder / 'encoder.json'} names the folder {name!r:.80}: expected one inside of it")
+        raise InputError(
+            f"{folder / 'encoder.json'} names the folder {name!r:.80}: expected one inside of it"
+        )
     return folder / name
 
 

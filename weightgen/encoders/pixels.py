@@ -49,8 +49,12 @@ def _transform(settings: Mapping[str, Any]) -> tuple[Callable[[Image.Image], Ima
         Compose(steps)(Image.new("RGB", (2, 3)))
         scale = torch.tensor([normalize.mean, normalize.std], dtype=torch.float64)
     except Exception as error:  # open_clip and torchvision raise many kinds
-        raise InputError(f"no preprocessing can be made of {dict(settings)!r:.200}: {error!r:.100}") from error
+        raise InputError(
+            f"no preprocessing can be made of {dict(settings)!r:.200}: {error!r:.100}"
+        ) from error
     if scale.shape != (2, 3) or not bool(scale.isfinite().all()) or not bool((scale[1] > 0).all()):
-        raise InputError(f"expected three finite means and three positive deviations of pixels, got {scale.tolist()}")
+        raise InputError(
+            f"expected three finite means and three positive deviations of pixels, got {scale.tolist()}"
+        )
     assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalize, Normalize)
     return Compose(steps), normalize.mean, normalize.std

@@ -155,7 +155,10 @@ def _pooling(folder: Path) -> tuple[str, bool]:
         kinds = {each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / "modules.json")}
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{folder / 'modules.json'} is not one of sentence-transformers: {error}") from error
-    if any(not isinstance(path, str) or ".." in Path(path).parts or Path(path).is_absolute() for path in kinds.values()):
+    if any(
+        not isinstance(path, str) or ".." in Path(path).parts or Path(path).is_absolute()
+        for path in kinds.values()
+    ):
         raise InputError(f"{folder / 'modules.json'} names a folder outside of its own")
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
         raise InputError(

@@ -89,7 +89,9 @@ def check_room(parts: Iterable[nn.Module], samples: int, size: int) -> None:
         InputError: with what they would take.
     """
     widest = max(value.shape[0] for part in parts for value in part.parameters() if value.ndim)
-    check_bytes(4.0 * samples * (2 * size + 4 * widest), f"sampling {samples:,} networks of {size:,} weights at once")
+    check_bytes(
+        4.0 * samples * (2 * size + 4 * widest), f"sampling {samples:,} networks of {size:,} weights at once"
+    )
 
 
 def check_weights(weights: Tensor) -> Tensor:

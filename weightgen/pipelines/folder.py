@@ -34,7 +34,9 @@ def describe(pipe: WeightPipeline) -> dict[str, Any]:
         "parts": {name: class_path(part) for name, part in pipe.parts.items()},
         "sizes": sizes,
         "encoder": {"name": pipe.encoder.name, "digest": pipe.encoder.digest},
-        "schedule": {name: pipe.prior.trained_with(name) for name in ("prediction_type", "num_train_timesteps")},
+        "schedule": {
+            name: pipe.prior.trained_with(name) for name in ("prediction_type", "num_train_timesteps")
+        },
         "template": pipe.template,
         "guidable": pipe.guidable,
     }
@@ -102,8 +104,12 @@ def check_sizes_of(pipe: WeightPipeline, record: dict[str, Any], path: Path) -> 
     now = describe(pipe)
     for part in ("sizes", "encoder", "schedule"):
         saved = record.get(part)
-        if saved != now[part] and not (part == "schedule" and saved is None):  # earlier pipelines do not say it
-            raise InputError(f"{path} says {part} {saved!r:.120}, and its parts have {now[part]!r:.120}: they do not belong together")
+        if saved != now[part] and not (
+            part == "schedule" and saved is None
+        ):  # earlier pipelines do not say it
+            raise InputError(
+                f"{path} says {part} {saved!r:.120}, and its parts have {now[part]!r:.120}: they do not belong together"
+            )
 
 
 def check_links(folder: Path) -> None:

@@ -124,7 +124,9 @@ class GeneratedWeights:
         check_finite(tensors, str(path))
         info = {key: record[key] for key in INFO if key in record}
         answers = [record["answers"]] if record["answers"] else None
-        weights, latents = (tensors[name][None].float().to(pipeline.device) for name in ("weights", "latents"))
+        weights, latents = (
+            tensors[name][None].float().to(pipeline.device) for name in ("weights", "latents")
+        )
         known = record["familiarity"]
         familiarity = None if known is None else weights.new_tensor([known])
         asked = ([record["prompt"]], [record["template"]], answers)

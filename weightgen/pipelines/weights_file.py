@@ -38,7 +38,9 @@ def read_record(path: StrPath) -> dict[str, Any]:
 def _check_values(path: StrPath, record: dict[str, Any]) -> None:
     known = record["familiarity"]
     if known is not None and not (type(known) in (int, float) and 0 <= known <= 1):
-        raise InputError(f"{path} is damaged: its familiarity is {known!r:.60}, expected a number from 0 to 1")
+        raise InputError(
+            f"{path} is damaged: its familiarity is {known!r:.60}, expected a number from 0 to 1"
+        )
     if record["answers"] is not None:
         try:
             if not isinstance(record["answers"], list):
@@ -63,7 +65,9 @@ def check_shapes(path: StrPath, size: int) -> None:
     for name in ("weights", "latents"):
         shape, floating = shapes.get(name, ((), False))
         if len(shape) != 2 or not floating or not math.prod(shape):
-            raise InputError(f"{path} holds no weights that `weightgen sample` wrote: {name} must be a matrix of numbers")
+            raise InputError(
+                f"{path} holds no weights that `weightgen sample` wrote: {name} must be a matrix of numbers"
+            )
     if shapes["weights"][0][1] != size:
         raise InputError(f"{path} was sampled with another model: its weights do not fit this one")
     if shapes["weights"][0][0] != shapes["latents"][0][0]:

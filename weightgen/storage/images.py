@@ -1,9 +1,10 @@
 """The one reader of pictures: what any file shows on a screen, as RGB with 8 bits."""
 
+import os
 import struct
 import warnings
 from io import BytesIO
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +15,9 @@ from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, kind_of
 from weightgen.storage.limits import VARIABLE, check_file, max_pixels
 
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)  # Pillow's advice: else it only warns
+warnings.filterwarnings(
+    "error", category=Image.DecompressionBombWarning
+)  # Pillow's advice: else it only warns
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -49,7 +52,7 @@ def read_image(source: StrPath | BinaryIO, background: str = "white") -> Image.I
             raise InputError(f"{name} is not an image that can be read: it is a folder")
         check_file(name, "an image that can be read")
     most = max_pixels()
-    if Image.MAX_IMAGE_PIXELS is not None and most > Image.MAX_IMAGE_PIXELS:
+    if VARIABLE in os.environ and most > (Image.MAX_IMAGE_PIXELS or most):
         Image.MAX_IMAGE_PIXELS = most  # the user has asked for more than Pillow's limit
     try:
         with Image.open(source) as image:
@@ -59,7 +62,10 @@ def read_image(source: StrPath | BinaryIO, background: str = "white") -> Image.I
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name} has more than {most:,} pixels: {VARIABLE} sets the limit") from error
+        limit = min(most, Image.MAX_IMAGE_PIXELS or most)
+        raise InputError(
+            f"{name} is not an image that can be read: it has more than {limit:,} pixels; {VARIABLE} sets the limit"
+        ) from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image that can be read: its format is not known") from error
     except Exception as error:  # decoders fail in many ways on broken files

@@ -125,7 +125,14 @@ def _from_words(schema: type[Any], words: Sequence[str]) -> DictConfig:
                 config.merge_with_dotlist([word])
         except InputError:
             raise
-        except (OmegaConfBaseException, YAMLError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (
+            OmegaConfBaseException,
+            YAMLError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise InputError(f"cannot understand {word[:200]!r}: {_first_line(error)}") from error
     return config
 

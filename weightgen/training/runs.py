@@ -11,6 +11,7 @@ import glob
 import inspect
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,9 @@ class Run:
         optimizer: its optimiser.
         shown: numbers to show in the progress.
         phases: settings that were changed on the way, with the step from which they counted.
+        tasks: those of the present step, where it has any.
+        first_loss: that of the first step of this process, plus 1.
+        exploded: whether a warning of a loss far above it was given.
     """
 
     accelerator: Accelerator
@@ -81,6 +85,9 @@ class Run:
     optimizer: Optimizer | None = None
     shown: dict[str, Any] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
+    tasks: Sequence[int] = ()
+    first_loss: float | None = None
+    exploded: bool = False
     lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
 
     @property

@@ -26,7 +26,9 @@ def check_index(index: dict[str, Any], path: Path) -> None:
     if not isinstance(shards, dict) or not all(_are_files(shards.get(kind)) for kind in KINDS):
         raise InputError(f"{path}: expected shards, with a list of file names for each of {', '.join(KINDS)}")
     if not isinstance(failed, dict):
-        raise InputError(f"{path}: expected failed, the images that could not be read with the reasons, got {failed!r:.60}")
+        raise InputError(
+            f"{path}: expected failed, the images that could not be read with the reasons, got {failed!r:.60}"
+        )
     if not isinstance(fewest, dict) or not fewest.keys() <= {"examples", "answers"}:
         raise InputError(f"{path}: expected fewest, with numbers of examples and answers, got {fewest!r:.60}")
     check_sizes(0, 2**31, **fewest)
@@ -67,7 +69,11 @@ def shard_names(path: Path) -> tuple[list[str], dict[str, str]]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is not a shard of features: run recipes/embed.py again") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(failed, dict):
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or not isinstance(failed, dict)
+    ):
         raise InputError(f"{path} is damaged: it does not name its rows: run recipes/embed.py again")
     if len(set(names)) < len(names):
         raise InputError(f"{path} is damaged: it names a row twice: run recipes/embed.py again")

@@ -23,6 +23,7 @@ from weightgen.storage.files import StrPath, read_object
 
 __all__ = ["FORMAT", "KINDS", "FeatureStore", "find_features", "partial_folder", "shard_names"]
 
+
 class FeatureStore:
     """A finished store, memory-mapped.
 
@@ -60,7 +61,9 @@ class FeatureStore:
             self._names[kind] = [name for names, _ in read for name in names]
             self._shards[kind] = [embeds for _, embeds in read]
             if len({embeds.shape[1] for embeds in self._shards[kind]}) != 1:
-                raise InputError(f"{self.folder} needs {kind} of one length in all shards: run recipes/embed.py again")
+                raise InputError(
+                    f"{self.folder} needs {kind} of one length in all shards: run recipes/embed.py again"
+                )
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.folder}, " + ", ".join(f"{len(self._names[k])} {k}" for k in KINDS) + ")"

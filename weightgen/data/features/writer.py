@@ -230,7 +230,9 @@ class FeatureWriter:
                 shards[kind].append(self.path(kind, number).name)
         if failed and len(failed) == len(self.plan.images):
             self.refuse(failed)
-        for path in self.partial.iterdir():  # of killed runs; `_check_own` has seen that nothing else is there
+        for (
+            path
+        ) in self.partial.iterdir():  # of killed runs; `_check_own` has seen that nothing else is there
             if path.name not in ["plan.json", *sum(shards.values(), [])]:
                 _remove(path)
         if encoder is not None:

@@ -214,5 +214,13 @@ def read_npz(path: StrPath) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in file.files}
     except InputError:
         raise
-    except (OSError, ValueError, AttributeError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"cannot read {path} as an .npz file of plain arrays: {error}") from error

@@ -50,14 +50,20 @@ def check_files(folder: Path, facts: dict[str, Any]) -> None:
             raise InputError(f"{folder} names the split {name!r}: expected the name of a folder in it")
         _check_state(folder / name)
     if "files" in facts and file_digests(folder) != facts["files"]:
-        raise InputError(f"{folder} is damaged: the checksum of an Arrow file is not the one noted when it was written; prepare it anew")
+        raise InputError(
+            f"{folder} is damaged: the checksum of an Arrow file is not the one noted when it was written; prepare it anew"
+        )
 
 
 def _check_state(split: Path) -> None:
     if not (split / STATE).is_file():
         return  # `datasets` says what is missing
     files = read_object(split / STATE).get("_data_files")
-    names = [each.get("filename") if isinstance(each, dict) else None for each in files] if isinstance(files, list) else [None]
+    names = (
+        [each.get("filename") if isinstance(each, dict) else None for each in files]
+        if isinstance(files, list)
+        else [None]
+    )
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
             raise InputError(f"{split / STATE} names the file {name!r}: expected one in its folder")

@@ -155,9 +155,9 @@ def _text_bytes(batch: Any) -> int:
 
     total = 0
     for column in batch.columns:
-        if pa.types.is_dictionary(column.type) and pa.types.is_large_string(column.type.value_type) | pa.types.is_string(
+        if pa.types.is_dictionary(column.type) and pa.types.is_large_string(
             column.type.value_type
-        ):
+        ) | pa.types.is_string(column.type.value_type):
             lengths = pc.binary_length(column.dictionary)
             total += 4 * (pc.sum(pc.take(lengths.cast(pa.int64()), column.indices)).as_py() or 0)
     return total
