@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow lint package-check app-test docs docs-test meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz lint package-check app-test docs docs-test meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -26,6 +26,10 @@ test-slow: $(READY)
 app-test: $(READY)
 	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[app]' playwright
 	WEIGHTGEN_SCREENSHOTS=docs/images/app $(VENV)/bin/python -m pytest -m '' tests/app
+
+# FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz.run $(or $(FUZZ_EXAMPLES),100000) $(or $(FUZZ_MINUTES),600)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

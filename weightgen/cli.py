@@ -40,7 +40,10 @@ def _answers(word: str) -> list[str]:
     from weightgen.pipelines.arguments import split_answers
 
     if word.startswith("@"):
+        from weightgen.storage.limits import check_file
+
         path = Path(word[1:]).expanduser()
+        check_file(path, "a text file with one answer a line")
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeError) as error:
@@ -118,11 +121,11 @@ def _evaluate(args: argparse.Namespace) -> None:
 def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
     from weightgen.pipelines.folder import pipeline_folder
-    from weightgen.pipelines.generated_weights import read_record
-    from weightgen.storage.files import read_json
+    from weightgen.pipelines.weights_file import read_record
+    from weightgen.storage.files import kind_of, read_json
 
     path = pipeline_folder(args.path)
-    if path.is_file():
+    if kind_of(path) == "file":
         print(json.dumps(read_record(path), indent=2))
     elif (path / "pipeline.json").is_file():
         print(json.dumps(read_json(path / "pipeline.json"), indent=2))

@@ -197,7 +197,10 @@ def edit(folder, **changes):
         (lambda f: edit(f, text_cfg__hf_tokenizer_name="x"), "has no tokenizer that can be used"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer.json is not a tokenizer"),
         (lambda f: (f / "tokenizer.json").unlink(), "needs its tokenizer.json, which is missing"),
-        (lambda f: (f / "open_clip_model.safetensors").write_bytes(b"x" * 99), "does not hold the weights"),
+        (
+            lambda f: (f / "open_clip_model.safetensors").write_bytes(b"x" * 99),
+            "is truncated or not a safetensors file",
+        ),
         (
             lambda f: (f / "open_clip_model.safetensors").unlink(),
             "expected open_clip_model.safetensors, no weights",

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_tensors
+from weightgen.storage.hub import check_finite
 
 PENALTIES = tuple(10.0**power for power in range(-2, 4))
 
@@ -73,7 +74,19 @@ class Alignment:
                     f"{path} is an alignment of another {name.replace('_', ' ')} ({found[:12]}, this one is "
                     f"{digest[:12]}): fit one with recipes/fit_alignment.py"
                 )
-        return cls(**{each.name: tensors[each.name] for each in fields(cls)})
+        parts = {each.name: tensors[each.name].float() for each in fields(cls)}
+        check_finite(parts, str(path))
+        for side in ("image", "text"):
+            mean, linear = parts[f"{side}_mean"], parts[f"{side}_map"]
+            if mean.ndim != 1 or linear.ndim != 2 or len(mean) != len(linear):
+                raise InputError(
+                    f"{path} is no alignment: its {side} mean and map have shapes {tuple(mean.shape)}, {tuple(linear.shape)}"
+                )
+        if parts["image_map"].shape[1] != parts["text_map"].shape[1]:
+            raise InputError(
+                f"{path} is no alignment: it maps images and texts into spaces of different sizes"
+            )
+        return cls(**parts)
 
 
 def fit_alignment(

@@ -25,10 +25,11 @@ def refuse_alike(encoder: Encoder, texts: Sequence[str], answers: Sequence[str])
         InputError: two of them are alike, and why.
     """
     rows = _reader(encoder, encoder.encode_texts)(texts)
-    for one, row in enumerate(rows):
-        for other in range(one):
-            if torch.equal(row, rows[other]):
-                raise InputError(_told(encoder, texts, answers[other], answers[one]))
+    first: dict[bytes, int] = {}
+    for one, row in enumerate((rows + 0).cpu().numpy()):  # + 0 makes -0 and 0 the same bytes
+        other = first.setdefault(row.tobytes(), one)
+        if other != one:
+            raise InputError(_told(encoder, texts, answers[other], answers[one]))
 
 
 def cut_texts(encoder: Encoder, texts: Sequence[str]) -> list[str]:

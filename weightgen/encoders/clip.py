@@ -19,7 +19,7 @@ from weightgen.encoders.image_maps import embeds_and_map
 from weightgen.encoders.pixels import Preprocessing
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_json, write_json, written_beside
+from weightgen.storage.files import StrPath, read_object, write_json, written_beside
 from weightgen.storage.hub import class_path
 
 __all__ = ["CLIP"]
@@ -156,7 +156,7 @@ class CLIP(Encoder):
         Raises:
             InputError: a file is missing or damaged, or the weights are not those that were saved.
         """
-        record = read_json(Path(folder) / "encoder.json")
+        record = read_object(Path(folder) / "encoder.json")
         try:
             source, preprocess = ClipSource.restore(record["clip"], folder), record["preprocess"]
             clip = cls(source, device=device, preprocess=preprocess)

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from weightgen.encoders.clip_checks import check_config, check_folder, check_inside, check_memory
 from weightgen.encoders.clip_towers import Towers
 from weightgen.errors import InputError, needs
-from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
+from weightgen.storage.files import StrPath, read_json, read_object, write_json, write_tensors, written_beside
+from weightgen.storage.hub import check_finite
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -84,7 +86,7 @@ def new_clip(config: Mapping[str, Any], tokenizer: "Tokenizer | None" = None) ->
         return ((CoCa if "multimodal_cfg" in kwargs else CustomTextCLIP) if custom else CLIP)(**kwargs)
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # open_clip, timm and transformers raise many kinds
         raise InputError(f"open_clip cannot build a model from this configuration: {brief(error)}") from error
 
 
@@ -136,20 +138,42 @@ def load(folder: Path) -> Towers:
     content = read_json(path)
     config = content.get("model_cfg", content) if isinstance(content, dict) else {}
     if (
-        not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg"))
+        not isinstance(config, dict)
+        or not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg"))
         or "embed_dim" not in config
     ):
         raise InputError(
             f"{path} is not open_clip's: expected embed_dim, vision_cfg and text_cfg in its model_cfg"
         )
+    check_folder(folder)
+    check_config(config, folder)
     weights = _weights_file(folder)
     tokenize, vocabulary = _tokenizer(folder, config["text_cfg"])
     known = PreprocessCfg.__dataclass_fields__
-    pixels = {key: value for key, value in content.get("preprocess_cfg", {}).items() if key in known}
+    given = content.get("preprocess_cfg", {})
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: preprocess_cfg must be an object, got {given!r:.60}")
+    pixels = {key: value for key, value in given.items() if key in known}
     pixels["size"] = config["vision_cfg"].get("image_size", 224)
-    network = new_clip(_located(config, folder))
+    located = _located(config, folder)
+    with torch.device("meta"):
+        check_memory(new_clip(located), weights)
+    network = new_clip(located)
     load_weights(network, weights)
+    check_finite(network.state_dict(), str(weights))
     return Towers(network, tokenize, pixels, config["embed_dim"], vocabulary)
+
+
+def check_inside_folder(folder: Path) -> None:
+    """Refuse a saved CLIP that names files outside of its folder.
+
+    Raises:
+        InputError: naming them.
+    """
+    content = read_object(folder / "open_clip_config.json")
+    config = content.get("model_cfg", content)
+    if isinstance(config, dict) and isinstance(config.get("text_cfg"), dict):
+        check_inside(config, folder)
 
 
 def make_relocatable(folder: Path) -> None:
@@ -171,7 +195,7 @@ def _located(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The configuration with a text model's folder, if it lies in this one, as a path."""
     found = copy.deepcopy(dict(config))
     name = found["text_cfg"].get("hf_model_name")
-    if name and (folder / name).is_dir():
+    if name:  # `check_config` has seen that it is a folder
         found["text_cfg"]["hf_model_name"] = str(folder / name)
     return found
 
@@ -213,9 +237,11 @@ def _tokenizer(folder: Path, text: Mapping[str, Any]) -> tuple[Any, str]:
     path, length = folder / "tokenizer.json", text.get("context_length", 77)
     if text.get("hf_tokenizer_name"):
         try:
-            tokenize = open_clip.get_tokenizer(f"local-dir:{folder}", local_files_only=True)
+            tokenize = open_clip.get_tokenizer(
+                f"local-dir:{folder}", local_files_only=True, trust_remote_code=False
+            )
             tokenize(["a"])
-        except (OSError, ValueError) as error:
+        except Exception as error:  # transformers raises many kinds
             raise InputError(f"{folder} has no tokenizer that can be used: {brief(error)}") from error
         return tokenize, tokenize.tokenizer.backend_tokenizer.to_str()
     if path.is_file():

@@ -50,6 +50,13 @@ def load(model: str, pretrained: str | None, random_weights: bool) -> Towers:
     return Towers(network, tokenize, pixels, config["embed_dim"], vocabulary)
 
 
+def is_named(model: str) -> bool:
+    """Whether open_clip knows a model of that name."""
+    import open_clip
+
+    return model.replace("/", "-") in open_clip.list_models()
+
+
 def _config(model: str) -> tuple[str, dict[str, Any]]:
     with needs("clip"):
         import open_clip

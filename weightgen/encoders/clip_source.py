@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from weightgen.encoders import clip_folder, clip_named, clip_transformers
+from weightgen.encoders.clip_named import is_named
 from weightgen.encoders.clip_towers import Towers
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath
+from weightgen.storage.files import StrPath, kind_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ClipSource:
     @property
     def is_folder(self) -> bool:
         """Whether `model` is a folder."""
-        return self.folder.is_dir()
+        return kind_of(self.folder) == "folder"
 
     @property
     def label(self) -> str:
@@ -81,9 +82,18 @@ class ClipSource:
     @classmethod
     def restore(cls, record: dict[str, Any], folder: StrPath) -> "ClipSource":
         """The source that `save` recorded; a folder's name is meant relative to `folder`."""
-        inside = Path(folder) / record["model"]
-        if inside.is_dir():
+        name = record["model"]
+        if not isinstance(name, str):
+            raise TypeError(f"its CLIP has the name {name!r:.40}")
+        inside = Path(folder) / name
+        if name == "clip" and inside.is_dir():
+            if (inside / "open_clip_config.json").is_file():
+                clip_folder.check_inside_folder(inside)
             return cls(str(inside))
-        if record["model"] == "clip":
+        if name != "clip" and not is_named(name):
+            raise InputError(
+                f"{folder} names the CLIP {name!r:.80}: expected clip, or a name that open_clip knows"
+            )
+        if name == "clip":
             raise InputError(f"{folder} lacks the folder clip with the weights of its CLIP")
         return cls(**record)

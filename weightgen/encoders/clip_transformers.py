@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from weightgen.encoders.clip_checks import MAX_CONTEXT, MAX_SIDE, check_folder
 from weightgen.encoders.clip_folder import brief
 from weightgen.encoders.clip_towers import Towers
-from weightgen.errors import InputError
-from weightgen.storage.files import read_json
+from weightgen.errors import InputError, check_sizes
+from weightgen.storage.files import read_json, read_object
+from weightgen.storage.hub import check_finite
 
 __all__ = ["load"]
 
@@ -41,6 +43,7 @@ def load(folder: Path) -> Towers:
     Raises:
         InputError: another kind of model, or a file that is missing or damaged.
     """
+    check_folder(folder)
     config = read_json(folder / "config.json")
     kind = config.get("model_type") if isinstance(config, dict) else None
     if kind != "clip":
@@ -49,20 +52,26 @@ def load(folder: Path) -> Towers:
         raise InputError(f"{folder}: expected a tokenizer, as tokenizer.json or vocab.json and merges.txt")
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise InputError(f"{folder}: expected {' or '.join(WEIGHTS)}; weights in other formats are not read")
-    from safetensors import SafetensorError
     from transformers import AutoTokenizer, CLIPModel
 
     try:
         model, report = CLIPModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
         raise InputError(f"{folder} is not a CLIP that transformers can read: {brief(error)}") from error
     if report["missing_keys"] or report["mismatched_keys"]:
         wrong = sorted([*report["missing_keys"], *map(str, report["mismatched_keys"])])
         raise InputError(f"{folder} lacks {len(wrong)} weights, for example {wrong[0]}")
     length = model.config.text_config.max_position_embeddings
+    check_sizes(1, MAX_CONTEXT, max_position_embeddings=length)
+    check_sizes(1, MAX_SIDE, image_size=model.config.vision_config.image_size)
+    check_finite(model.state_dict(), str(folder))
 
     def tokenize(texts: list[str]) -> Tensor:
         return tokenizer(
@@ -79,7 +88,7 @@ def _pixels(folder: Path, size: int) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return {"size": size}
-    settings = read_json(path)
+    settings = read_object(path)
     # PIL's numbers: 2 is bilinear, 3 bicubic.
     interpolation = {2: "bilinear", 3: "bicubic"}.get(settings.get("resample", 3))
     if interpolation is None:

@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from weightgen.encoders.clip_checks import MAX_SIDE
 from weightgen.encoders.packaged_towers import ADVICE, PACKAGED, efficientnet_lite0
 from weightgen.encoders.pixels import Preprocessing
-from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json, read_tensors, write_json, write_tensors
+from weightgen.errors import InputError, check_sizes
+from weightgen.storage.files import StrPath, read_object, read_tensors, write_json, write_tensors
+from weightgen.storage.hub import check_finite
 
 WEIGHTS = "model.safetensors"
 
@@ -97,9 +99,12 @@ class ImageTower:
         Raises:
             InputError: a file is missing or damaged.
         """
-        record = read_json(Path(folder) / "tower.json")
-        model = _network(record["model"], Path(folder) / WEIGHTS)
-        return cls(model, record["model"], record["preprocessing"], device=device, named=False)
+        record = read_object(Path(folder) / "tower.json")
+        name, settings = record.get("model"), record.get("preprocessing")
+        if not isinstance(name, str) or not isinstance(settings, dict):
+            raise InputError(f"{Path(folder) / 'tower.json'} needs a model and its preprocessing")
+        check_sizes(1, MAX_SIDE, size=settings.get("size", 0))
+        return cls(_network(name, Path(folder) / WEIGHTS), name, settings, device=device, named=False)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image.Image] | Tensor, batch_size: int = 64) -> Tensor:
@@ -146,7 +151,9 @@ def _filled(model: nn.Module, tensors: dict[str, Tensor], source: str) -> nn.Mod
         raise InputError(
             f"{source} does not hold the weights of this image tower: {other[0]} is missing or of another shape"
         )
-    model.load_state_dict({key: tensors[key] for key in wanted})
+    kept = {key: tensors[key] for key in wanted}
+    check_finite(kept, source)
+    model.load_state_dict(kept)
     return model
 
 

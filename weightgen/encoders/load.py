@@ -10,7 +10,7 @@ from weightgen.encoders.clip import CLIP, PRECISIONS, PREPROCESS
 from weightgen.encoders.clip_source import ClipSource
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_json
+from weightgen.storage.files import StrPath, kind_of, read_object
 from weightgen.storage.hub import class_named
 
 CONTRACT = (
@@ -73,12 +73,14 @@ def load_encoder(
     if isinstance(source, Mapping):
         return _described(dict(source), device, trust_remote_code)
     path = Path(source).expanduser() / "encoder.json"
-    if not path.is_file():
+    if kind_of(path) is None:
         return load_clip(str(source), device=device)
-    record = read_json(path)
-    if not isinstance(record, dict) or "class" not in record:
+    record = read_object(path)
+    if "class" not in record:
         raise InputError(f"{path} names no class: it is no saved encoder")
     kind = class_named(record["class"], trust_remote_code)
+    if not hasattr(kind, "from_pretrained") or not hasattr(kind, "encode_images"):
+        raise InputError(f"{path} names {record['class']!r}, which is no encoder")
     return check_encoder(kind.from_pretrained(path.parent, device=device))
 
 

@@ -24,10 +24,11 @@ from weightgen.encoders.alignment import Alignment
 from weightgen.encoders.clip_towers import folder_name
 from weightgen.encoders.image_maps import embeds_and_map
 from weightgen.encoders.image_tower import ImageTower
+from weightgen.encoders.packaged_towers import PACKAGED
 from weightgen.encoders.text_tower import TextTower
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_json, write_json, written_beside
+from weightgen.storage.files import StrPath, read_object, write_json, written_beside
 from weightgen.storage.hub import class_path
 
 ALIGNMENT = "alignment.safetensors"
@@ -129,7 +130,8 @@ class PairedEncoder(Encoder):
 
         Args:
             folder: the folder to make.
-            copy_towers: whether to copy towers that can be had by name; those from local files always are.
+            copy_towers: whether to copy towers that come in packages on PyPI; all others always are, so that no saved encoder
+                asks the network for a name.
         """
         with written_beside(folder) as partial:
             partial.mkdir()
@@ -137,7 +139,7 @@ class PairedEncoder(Encoder):
             for key in ("image_tower", "text_tower"):
                 tower = getattr(self, key)
                 towers[key] = {"model": tower.name, "digest": tower.digest}
-                if copy_towers or not tower.named:
+                if copy_towers or not tower.named or tower.name not in PACKAGED:
                     tower.save(partial / key)
                     towers[key]["folder"] = key
             towers["image_tower"]["preprocessing"] = self.image_tower.preprocess.settings
@@ -154,17 +156,21 @@ class PairedEncoder(Encoder):
             InputError: a file is missing or damaged, a tower cannot be had or is another one.
         """
         folder = Path(folder)
-        record = read_json(folder / "encoder.json")
+        record = read_object(folder / "encoder.json")
         try:
             image, text = record["image_tower"], record["text_tower"]
             if "folder" in image:
-                image_tower = ImageTower.read(folder / image["folder"], device)
+                image_tower = ImageTower.read(_inside(folder, image["folder"]), device)
             else:
+                _check_packaged(folder, image["model"])
                 how = {key: image["preprocessing"][key] for key in ("size", "resize_mode")}
                 image_tower = ImageTower.load(image["model"], **how, device=device)
             if "folder" in text:
-                text_tower = TextTower(folder / text["folder"], text["model"], device=device, named=False)
+                text_tower = TextTower(
+                    _inside(folder, text["folder"]), text["model"], device=device, named=False
+                )
             else:
+                _check_packaged(folder, text["model"])
                 text_tower = TextTower.load(text["model"], device=device)
             for tower, saved in ((image_tower, image), (text_tower, text)):
                 if tower.digest != saved["digest"]:
@@ -178,8 +184,26 @@ class PairedEncoder(Encoder):
                 f"{folder / 'encoder.json'} is not of a PairedEncoder: {error} is missing"
             ) from error
         alignment = Alignment.load(folder / ALIGNMENT, image_tower.digest, text_tower.digest)
-        report = read_json(folder / "alignment.json")
+        report = read_object(folder / "alignment.json")
         return cls(image_tower, text_tower, alignment, name=name, report=report)
+
+
+def _inside(folder: Path, name: Any) -> Path:
+    """A folder directly in another one."""
+    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+        raise InputError(
+            f"{folder / 'encoder.json'} names the folder {name!r:.80}: expected one inside of it"
+        )
+    return folder / name
+
+
+def _check_packaged(folder: Path, name: Any) -> None:
+    """Refuse names that would be looked up on the network: the author of a folder may not choose what is downloaded."""
+    if name not in PACKAGED:
+        raise InputError(
+            f"{folder} names the tower {name!r:.80} without holding it, which only {' and '.join(PACKAGED)} may be: "
+            "save the encoder again, with copy_towers=True"
+        )
 
 
 def _digest(image_tower: ImageTower, text_tower: TextTower, alignment: Alignment) -> str:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weightgen.errors import needs
+from weightgen.errors import InputError, needs
 from weightgen.storage.images import to_rgb
 
 OWN_MODES = ("shortest", "squash")
@@ -61,6 +61,18 @@ def _transform(settings: Mapping[str, Any]) -> tuple[Callable[[Image.Image], Ima
     with needs("clip"):
         from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
 
-    *steps, to_tensor, normalize = image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms
+    try:
+        made = image_transform_v2(PreprocessCfg(**settings), is_train=False)
+        *steps, to_tensor, normalize = made.transforms
+        Compose(steps)(Image.new("RGB", (2, 3)))
+        scale = torch.tensor([normalize.mean, normalize.std], dtype=torch.float64)
+    except Exception as error:  # open_clip and torchvision raise many kinds
+        raise InputError(
+            f"no preprocessing can be made of {dict(settings)!r:.200}: {error!r:.100}"
+        ) from error
+    if scale.shape != (2, 3) or not bool(scale.isfinite().all()) or not bool((scale[1] > 0).all()):
+        raise InputError(
+            f"expected three finite means and three positive deviations of pixels, got {scale.tolist()}"
+        )
     assert isinstance(to_tensor, MaybeToTensor) and isinstance(normalize, Normalize)
     return Compose(steps), normalize.mean, normalize.std

@@ -9,10 +9,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from weightgen.encoders.clip_checks import check_folder
 from weightgen.encoders.image_tower import digest_of
 from weightgen.encoders.packaged_towers import ADVICE, PACKAGED, packaged_weights
-from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json
+from weightgen.errors import InputError, check_sizes
+from weightgen.storage.files import StrPath, read_json, read_object
 
 POOLING = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 FILES = (
@@ -47,13 +48,20 @@ class TextTower:
 
         self.folder, self.name, self.named = Path(folder), name, named
         self.device = torch.device(device)
+        check_folder(self.folder)
         self.pooling, self.normalize = _pooling(self.folder)
         try:
             with _no_progress_bar():
                 model = AutoModel.from_pretrained(
-                    self.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+                    self.folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                    trust_remote_code=False,
                 )
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # transformers raises many kinds
             raise InputError(
                 f"{folder} holds no text tower that transformers can read: {' '.join(str(error).split())[:200]}"
@@ -143,12 +151,20 @@ def _pooling(folder: Path) -> tuple[str, bool]:
     """How sentence-transformers' files say that token vectors become one: (`mean` or `cls`, normalised)."""
     if not (folder / "modules.json").is_file():
         return "mean", False
-    kinds = {each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / "modules.json")}
+    try:
+        kinds = {each["type"].rpartition(".")[2]: each["path"] for each in read_json(folder / "modules.json")}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{folder / 'modules.json'} is not one of sentence-transformers: {error}") from error
+    if any(
+        not isinstance(path, str) or ".." in Path(path).parts or Path(path).is_absolute()
+        for path in kinds.values()
+    ):
+        raise InputError(f"{folder / 'modules.json'} names a folder outside of its own")
     if unknown := sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"}):
         raise InputError(
             f"{folder} has the module {unknown[0]}: only Transformer, Pooling and Normalize are known here"
         )
-    settings = read_json(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
+    settings = read_object(folder / kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
     chosen = [key for key, value in settings.items() if key.startswith("pooling_mode") and value is True]
     if len(chosen) > 1 or any(key not in POOLING for key in chosen):
         raise InputError(f"{folder} pools by {', '.join(chosen)}: expected the mean or the first token")
@@ -157,4 +173,6 @@ def _pooling(folder: Path) -> tuple[str, bool]:
 
 def _max_length(folder: Path, limit: int) -> int:
     path = folder / "sentence_bert_config.json"
-    return min(read_json(path).get("max_seq_length") or limit, limit) if path.is_file() else limit
+    length = read_object(path).get("max_seq_length") or limit if path.is_file() else limit
+    check_sizes(max_seq_length=length)
+    return int(min(length, limit))

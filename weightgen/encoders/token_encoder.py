@@ -15,17 +15,17 @@ from PIL import Image
 from torch import Tensor
 
 from weightgen.encoders.clip_towers import folder_name
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
 from weightgen.protocols import Encoder
 from weightgen.storage.files import (
     StrPath,
-    read_json,
+    read_object,
     read_tensors,
     write_json,
     write_tensors,
     written_beside,
 )
-from weightgen.storage.hub import class_path
+from weightgen.storage.hub import check_finite, class_path
 
 COMPONENTS = "components.safetensors"
 
@@ -154,14 +154,16 @@ class TokenEncoder(Encoder):
         from weightgen.encoders.load import load_encoder
 
         folder = Path(folder)
-        record: dict[str, Any] = read_json(folder / "encoder.json")
+        record: dict[str, Any] = read_object(folder / "encoder.json")
         tensors = read_tensors(folder / COMPONENTS)
         base = load_encoder(folder / "base", device=device)
+        check_sizes(1, 1000, grid=record.get("grid", 0))
+        check_finite(tensors, str(folder / COMPONENTS))
         try:
             encoder = cls(base, record["grid"], tensors["mean"].clone(), tensors["components"].clone())
             saved = record["digest"]
-        except KeyError as error:
-            raise InputError(f"{folder} is not of a TokenEncoder: {error} is missing") from error
+        except (KeyError, IndexError, TypeError) as error:
+            raise InputError(f"{folder} is not of a TokenEncoder: {error}") from error
         if encoder.digest != saved:
             raise InputError(
                 f"{folder} was saved with another encoder: its digest is {saved[:12]}, that of the one here {encoder.digest[:12]}"

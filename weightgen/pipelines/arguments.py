@@ -9,9 +9,10 @@ from os import PathLike
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weightgen.errors import InputError
+from weightgen.storage.limits import check_bytes
 
 
 def check_texts(texts: Sequence[str], what: str) -> None:
@@ -75,6 +76,23 @@ def check_numbers(**numbers: Any) -> None:
             raise InputError(f"{name} must be {expected}, got {value!r}")
         if name == "num_samples" and value < 1:
             raise InputError(f"num_samples must be at least 1, got {value}")
+
+
+def check_room(parts: Iterable[nn.Module], samples: int, size: int) -> None:
+    """Refuse more samples at once than fit into the limit of memory.
+
+    Args:
+        parts: the networks that they go through.
+        samples: how many.
+        size: P.
+
+    Raises:
+        InputError: with what they would take.
+    """
+    widest = max(value.shape[0] for part in parts for value in part.parameters() if value.ndim)
+    check_bytes(
+        4.0 * samples * (2 * size + 4 * widest), f"sampling {samples:,} networks of {size:,} weights at once"
+    )
 
 
 def check_weights(weights: Tensor) -> Tensor:

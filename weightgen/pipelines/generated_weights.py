@@ -16,7 +16,9 @@ from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.errors import InputError
 from weightgen.pipelines.classifier import Classifier
 from weightgen.pipelines.mixed_classifier import MixedClassifier
-from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_tensors
+from weightgen.pipelines.weights_file import check_shapes, read_record
+from weightgen.storage.files import StrPath, read_tensors, write_tensors
+from weightgen.storage.hub import check_finite
 
 if TYPE_CHECKING:
     from weightgen.pipelines.weight_pipeline import WeightPipeline
@@ -125,29 +127,18 @@ class GeneratedWeights:
         Raises:
             InputError: not such a file, or one of another model.
         """
-        tensors, record = read_tensors(path), read_record(path)
-        if not {"weights", "latents"} <= tensors.keys():
-            raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
-        size = tensors["weights"].shape[-1]
-        if size != pipeline.network.space.size or record.get("encoder") != pipeline.encoder.digest:
+        record = read_record(path)
+        check_shapes(path, pipeline.network.space.size)
+        if record["encoder"] != pipeline.encoder.digest:
             raise InputError(f"{path} was sampled with another model: its weights do not fit this one")
+        tensors = read_tensors(path)
+        check_finite(tensors, str(path))
         info = {key: record[key] for key in INFO if key in record}
         answers = [record["answers"]] if record["answers"] else None
-        weights, latents = (tensors[name][None].to(pipeline.device) for name in ("weights", "latents"))
-        known = record.get("familiarity")
+        weights, latents = (
+            tensors[name][None].float().to(pipeline.device) for name in ("weights", "latents")
+        )
+        known = record["familiarity"]
         familiarity = None if known is None else weights.new_tensor([known])
         asked = ([record["prompt"]], [record["template"]], answers)
         return cls(weights, latents, *asked, pipeline, info, familiarity)
-
-
-def read_record(path: StrPath) -> dict[str, Any]:
-    """What `GeneratedWeights.save` stored beside the weights.
-
-    Raises:
-        InputError: it is no such file.
-    """
-    text = read_metadata(path).get("weightgen")
-    if text is None:
-        raise InputError(f"{path} holds no weights that `weightgen sample` wrote")
-    record: dict[str, Any] = json.loads(text)
-    return record

@@ -26,6 +26,9 @@ Guide = Callable[[Denoiser], Denoiser]
 """Denoiser → guided denoiser, which is a `Denoiser` again."""
 
 
+MAX_ANSWERS = 10_000
+
+
 class Condition(NamedTuple):
     """What to sample for.
 
@@ -224,6 +227,8 @@ def check_answers(answers: Sequence[str] | Sequence[Sequence[str]], prompts: int
 
 
 def _check_choices(answers: list[Any]) -> None:
+    if len(answers) > MAX_ANSWERS:
+        raise InputError(f"expected at most {MAX_ANSWERS:,} answers, got {len(answers):,}")
     if len(answers) < 2:
         raise InputError(f"a classifier chooses among two answers or more, got {answers}")
     for answer in answers:

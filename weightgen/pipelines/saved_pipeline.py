@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from weightgen.errors import InputError
-from weightgen.pipelines.folder import describe, read_pipeline
+from weightgen.pipelines.folder import check_sizes_of, describe, pipeline_folder, read_pipeline
 from weightgen.pipelines.generated_weights import GeneratedWeights
 from weightgen.storage.cards import CardFacts, model_card
 from weightgen.storage.files import StrPath, final_name, write_json, written_beside
@@ -150,6 +150,7 @@ class SavedPipeline:
         options = {"template": record.get("template"), "guidable": record.get("guidable", True)}
         made: Any = cls
         pipe: Self = made(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)
+        check_sizes_of(pipe, record, pipeline_folder(folder) / "pipeline.json")
         return pipe
 
     def load_weights(self, path: StrPath) -> GeneratedWeights:

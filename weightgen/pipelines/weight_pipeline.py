@@ -18,7 +18,7 @@ from weightgen.data.meta_vqa.templates import check_template
 from weightgen.encoders.load import check_encoder
 from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
-from weightgen.pipelines.arguments import check_condition, check_numbers, check_weights
+from weightgen.pipelines.arguments import check_condition, check_numbers, check_room, check_weights
 from weightgen.pipelines.familiarity import Familiarity
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
 from weightgen.pipelines.inputs import (
@@ -202,6 +202,7 @@ class WeightPipeline(SavedPipeline):
         known, inner = guided_condition(
             self.prior.denoiser.part_dims, embeds, support_embeds, guidance_scale, support_guidance_scale
         )
+        check_room((self.prior, self.hypernet), len(known) * num_samples, self.space.size)
         with after_steps(self, callback_on_step_end, num_inference_steps, self._bar) as on_step:
             latents = self.prior.sample(
                 known.repeat_interleave(num_samples, dim=0),

@@ -20,8 +20,8 @@ from weightgen.priors.denoiser import MLPDenoiser
 from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler, save_scheduler
 from weightgen.priors.trial import check_steps, takes_generator
 from weightgen.protocols import Denoiser, TrainedDenoiser
-from weightgen.storage.files import read_tensors, write_tensors
-from weightgen.storage.hub import check_finite, load_part
+from weightgen.storage.files import read_shapes, read_tensors, write_tensors
+from weightgen.storage.hub import check_finite, compare_state, load_part
 
 
 class DiffusionPrior(nn.Module):
@@ -57,6 +57,10 @@ class DiffusionPrior(nn.Module):
     def scheduler(self, scheduler: Any) -> None:
         self._scheduler = keep_positional(check_scheduler(scheduler, self._trained))
         self._tried = set()
+
+    def trained_with(self, setting: str) -> Any:
+        """A setting of the scheduler of training, such as `prediction_type`."""
+        return getattr(self._trained.config, setting, None)
 
     @torch.no_grad()
     def sample(
@@ -143,12 +147,18 @@ class DiffusionPrior(nn.Module):
         folder = Path(folder)
         denoiser = load_part(MLPDenoiser, folder / "denoiser")
         prior = cls(denoiser, load_scheduler(folder / "scheduler", trust_remote_code))
-        statistics = read_tensors(folder / "latents.safetensors")
-        check_finite(statistics, str(folder / "latents.safetensors"))
+        path = folder / "latents.safetensors"
         try:
-            prior.latents.load_state_dict(statistics)
-        except RuntimeError as error:
+            compare_state(prior.latents, read_shapes(path))
+        except ValueError as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(
-                f"{folder / 'latents.safetensors'} does not hold the statistics of {prior.denoiser.latent_dim} latents"
+                f"{path} does not hold the statistics of {prior.denoiser.latent_dim} latents: {error}"
             ) from error
+        statistics = read_tensors(path)
+        check_finite(statistics, str(path))
+        if not bool((statistics["std"] > 0).all()):
+            raise InputError(f"{path} holds a standard deviation that is not above 0: train the prior again")
+        prior.latents.load_state_dict(statistics)
         return prior.eval()

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from weightgen.errors import InputError, check_sizes
+from weightgen.errors import MAX_WIDTH, InputError, check_sizes
 from weightgen.priors.parametrisation import check_kind
 from weightgen.priors.trial import check_steps
 from weightgen.storage.files import StrPath, read_json, write_json
-from weightgen.storage.hub import class_named, class_path
+from weightgen.storage.hub import MAX_ENTRIES, class_named, class_path
 
 USUAL_STEPS = 20
 FOREIGN = "scheduler_class.json"  # names the class of a scheduler that is not one of diffusers
@@ -142,6 +142,10 @@ def load_scheduler(folder: Path, trust_remote_code: bool = False) -> Any:
     if kind is None:
         raise InputError(f"{folder} names {name!r}, which is no scheduler of diffusers")
     check_sizes(num_train_timesteps=config.get("num_train_timesteps", 1000))
+    for name_of, value in config.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if (whole and abs(value) > MAX_WIDTH) or (isinstance(value, list) and len(value) > MAX_ENTRIES):
+            raise InputError(f"{folder} has {name_of}={str(value)[:20]}...: no scheduler needs that much")
     try:
         return kind.from_config(config)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:

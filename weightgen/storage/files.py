@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def check_new(target: StrPath) -> None:
     Raises:
         InputError: `target` exists.
     """
-    if Path(os.path.realpath(target)).exists():
+    if kind_of(target):
         raise InputError(f"{target} exists already: remove it or choose another place to write to")
 
 
@@ -37,14 +38,38 @@ def check_output(target: StrPath) -> None:
     """Refuse a file that cannot be written; before long work whose result it is to be. An existing file may be replaced.
 
     Raises:
-        InputError: `target` is a folder, or lies where nothing can be written.
+        InputError: `target` is a folder, a device or a pipe, or lies where nothing can be written.
     """
+    kind_of(target)  # refuses impossible names, before the path is resolved
     final = Path(os.path.realpath(target))
-    if final.is_dir():
+    if kind_of(final) == "folder":
         raise InputError(f"{target} is a folder: expected the name of a file to write")
-    parent = next(folder for folder in final.parents if folder.exists())
+    _check_regular(final, target)
+    parent = next(folder for folder in final.parents if os.path.exists(folder))
     if not (parent.is_dir() and os.access(parent, os.W_OK)):
         raise InputError(f"cannot write {target}: {parent} is no folder that can be written to")
+
+
+def _check_regular(final: Path, target: StrPath) -> None:
+    """Refuse devices and pipes: renaming over one would turn it into a file."""
+    if kind_of(final) == "other":
+        raise InputError(f"{target} is neither a file nor a folder: choose another name to write to")
+
+
+def kind_of(path: StrPath) -> str | None:
+    """What is there: `file`, `folder`, `other` (a device or a pipe), or None.
+
+    Raises:
+        InputError: it may not be looked at, or no file can have that name.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise InputError(f"cannot read {str(path)[:200]!a}: {reason}") from error
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 @contextmanager
@@ -61,7 +86,9 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         InputError: `target` exists and may not be replaced, or nothing can be written there.
     """
+    kind_of(target)  # refuses impossible names
     final = Path(os.path.realpath(target))
+    _check_regular(final, target)
     if not overwrite:
         check_new(target)
     try:
@@ -71,6 +98,7 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
     partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield partial
+        _share(partial)
         _rename(partial, final, overwrite)
     except OSError as error:
         if error.errno in _FULL or str(error.filename or "").startswith(str(partial)):
@@ -85,6 +113,18 @@ def final_name(target: StrPath) -> str:
     name = Path(target).name
     match = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.partial", name)
     return match[1] if match else name
+
+
+def _share(partial: Path) -> None:
+    """Give files the mode that the user's umask says; safetensors makes files that nobody else may read."""
+    files = [partial] if partial.is_file() else [path for path in partial.rglob("*") if path.is_file()]
+    if private := [path for path in files if stat.S_IMODE(path.stat().st_mode) == 0o600]:
+        probe = partial.with_suffix(".mode")
+        probe.touch(exist_ok=False)  # asking for the umask would change it for all threads
+        mode = stat.S_IMODE(probe.stat().st_mode)
+        probe.unlink()
+        for path in private:
+            path.chmod(mode)
 
 
 def _rename(partial: Path, final: Path, overwrite: bool) -> None:
@@ -120,11 +160,27 @@ def read_json(path: StrPath) -> Any:
         InputError: the file is missing, unreadable or not JSON.
     """
     try:
+        if kind_of(path) not in ("file", None):
+            raise InputError(f"{path} is no file; expected a JSON file")
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows puts a byte-order mark first
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a JSON file") from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
+
+
+def read_object(path: StrPath) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InputError: see `read_json`; or it holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path} holds {type(found).__name__} {str(found)[:40]!r}: expected a JSON object")
+    return found
 
 
 def write_json(path: StrPath, obj: Any, overwrite: bool = True) -> None:
@@ -136,12 +192,16 @@ def write_json(path: StrPath, obj: Any, overwrite: bool = True) -> None:
 
 @contextmanager
 def _safetensors(path: StrPath) -> Iterator[Any]:
-    if not Path(path).is_file():
-        raise InputError(f"no file {path}; expected a safetensors file")
     try:
+        if kind_of(path) != "file":
+            raise InputError(f"no file {path}; expected a safetensors file")
+        if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise InputError(f"cannot read {path}: Permission denied")
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path} is truncated or not a safetensors file: {error}") from error
 
 

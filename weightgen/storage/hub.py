@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from weightgen.errors import InputError
 from weightgen.storage.cards import CardFacts, model_card
-from weightgen.storage.files import StrPath, read_json, read_shapes, read_tensors
+from weightgen.storage.files import StrPath, kind_of, read_json, read_shapes, read_tensors
 
 OWN = ("weightgen.",)
 HUB = "hf://"
@@ -28,12 +28,14 @@ MAX_ENTRIES = 10_000
 """Most entries of a list in a saved configuration."""
 
 
-def class_named(path: str, trust_remote_code: bool = False) -> Any:
+def class_named(path: Any, trust_remote_code: bool = False) -> Any:
     """The class that a dotted path names.
 
     Raises:
         InputError: it is not one of weightgen's and `trust_remote_code` is off, or there is no such class.
     """
+    if not isinstance(path, str):
+        raise InputError(f"the saved model names the class {path!r:.80}: expected a text")
     home, _, name = path.rpartition(".")
     if not trust_remote_code and not path.startswith(OWN):
         raise InputError(
@@ -41,11 +43,14 @@ def class_named(path: str, trust_remote_code: bool = False) -> Any:
             "load it with trust_remote_code=True"
         )
     try:
-        return getattr(importlib.import_module(home), name)
+        kind = getattr(importlib.import_module(home), name)
     except (ImportError, ValueError, AttributeError) as error:
         raise InputError(
             f"the saved model names the class {path!r}, which is not installed here: {error}"
         ) from error
+    if not isinstance(kind, type) or not (trust_remote_code or kind.__module__.startswith(OWN)):
+        raise InputError(f"the saved model names {path!r}, which is no class of weightgen's")
+    return kind
 
 
 def class_path(part: object) -> str:
@@ -132,7 +137,7 @@ def load_part(kind: Any, folder: StrPath) -> Any:
         InputError: a file is missing, truncated or of another model, or a number is not finite.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    if kind_of(folder / "config.json") is None:
         state = "has no config.json" if folder.is_dir() else "is no folder"
         raise InputError(f"{folder} {state}: expected a saved {kind.__name__}")
     _check_config(read_json(folder / "config.json"), folder / "config.json")
@@ -143,7 +148,7 @@ def load_part(kind: Any, folder: StrPath) -> Any:
             if not issubclass(kind, SavedModule):
                 return kind.from_pretrained(folder, strict=True).eval()
             with torch.device("meta"):
-                _compare(_built(kind, folder), shapes)
+                compare_state(_built(kind, folder), shapes)
             part = _built(kind, folder)
         part.load_state_dict(tensors := read_tensors(file))
     except (RuntimeError, TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
@@ -169,8 +174,12 @@ def _built(kind: Any, folder: Path) -> nn.Module:
     return PyTorchModelHubMixin.from_pretrained.__func__(kind, folder)  # type: ignore[attr-defined]
 
 
-def _compare(blank: nn.Module, shapes: dict[str, tuple[tuple[int, ...], bool]]) -> None:
-    """Refuse a file whose tensors have other names, shapes or types than the state of the module."""
+def compare_state(blank: nn.Module, shapes: dict[str, tuple[tuple[int, ...], bool]]) -> None:
+    """Refuse a file whose tensors have other names, shapes or types than the state of the module.
+
+    Raises:
+        ValueError: naming the first such tensor.
+    """
     expected = {
         name: (tuple(value.shape), value.is_floating_point()) for name, value in blank.state_dict().items()
     }

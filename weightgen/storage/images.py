@@ -1,8 +1,10 @@
 """The one reader of pictures: what any file shows on a screen, as RGB with 8 bits."""
 
+import os
 import struct
+import warnings
 from io import BytesIO
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -10,7 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath
+from weightgen.storage.files import StrPath, kind_of
+from weightgen.storage.limits import VARIABLE, check_file, pixel_limit
+
+warnings.filterwarnings(
+    "error", category=Image.DecompressionBombWarning
+)  # Pillow's advice: else it only warns
 
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -43,17 +50,28 @@ def read_image(
         InputError: no such file, no picture, a truncated or too large one, or one without a clear range of values.
     """
     name = getattr(source, "name", "the picture") if hasattr(source, "read") else str(source)
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        raise InputError(f"{name} is not an image that can be read: it is a folder")
+    if not hasattr(source, "read"):
+        if kind_of(name) == "folder":
+            raise InputError(f"{name} is not an image that can be read: it is a folder")
+        check_file(name, "an image that can be read")
+    most = pixel_limit() if max_pixels is None else min(max_pixels, pixel_limit())
+    if VARIABLE in os.environ and most > (Image.MAX_IMAGE_PIXELS or most):
+        Image.MAX_IMAGE_PIXELS = most  # the user has asked for more than Pillow's limit
     try:
         with Image.open(source) as image:
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise ValueError(
-                    f"it has {image.width} x {image.height} pixels, at most {max_pixels:,} are read"
-                )
+            if image.width * image.height > most:
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, ")
             return to_rgb(image, background)
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = min(most, Image.MAX_IMAGE_PIXELS or most)
+        size = (
+            str(error) if str(error).endswith("pixels, ") else ""
+        )  # Pillow's own message does not name it so
+        raise InputError(
+            f"{name} is not an image that can be read: it has {size}more than {limit:,} pixels; {VARIABLE} sets the limit"
+        ) from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image that can be read: its format is not known") from error
     except Exception as error:  # decoders fail in many ways on broken files

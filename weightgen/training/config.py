@@ -22,13 +22,16 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
 from weightgen.errors import InputError, needs
+from weightgen.storage.limits import check_file
 from weightgen.training.components import COMPONENT, suggestion
 
 with needs("train"):
+    import yaml
     from omegaconf import DictConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+MAX_CHARACTERS, MAX_DEPTH = 1_000_000, 50  # of a file of settings
 T = TypeVar("T")
 
 
@@ -97,7 +100,9 @@ def _describe(schema: Any, prefix: str = "") -> Iterable[str]:
 
 
 def _load(path: str) -> DictConfig:
+    check_file(path, "a YAML file with settings")
     try:
+        _check_depth(Path(path).read_text(encoding="utf-8-sig"))
         loaded = OmegaConf.load(path)
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -117,9 +122,19 @@ def _from_words(schema: type[Any], words: Sequence[str]) -> DictConfig:
             if _is_text(schema, key, value):  # a prompt is no YAML: "no" is not False, "a: b" no mapping
                 OmegaConf.update(config, key, value.replace("${", r"\${"))
             else:
+                _check_depth(value)
                 config.merge_with_dotlist([word])
-        except (OmegaConfBaseException, YAMLError, TypeError) as error:
-            raise InputError(f"cannot understand {word!r}: {_first_line(error)}") from error
+        except InputError:
+            raise
+        except (
+            OmegaConfBaseException,
+            YAMLError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise InputError(f"cannot understand {word[:200]!r}: {_first_line(error)}") from error
     return config
 
 
@@ -174,6 +189,21 @@ def _check_numbers(value: Any, name: str = "") -> None:
         raise InputError(f"{name}: expected a finite number, got {value}")
     elif isinstance(value, int) and abs(value) >= 2**63:
         raise InputError(f"{name}: the number {str(value)[:12]}... is too large")
+
+
+def _check_depth(text: str) -> None:
+    """Refuse YAML that is nested so deeply, or is so long, that it can only be damage: its reader would overflow.
+
+    Raises:
+        InputError: see above.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"settings have {len(text):,} characters: expected at most {MAX_CHARACTERS:,}")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # a list of events needs no recursion
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise InputError(f"settings are nested more than {MAX_DEPTH} deep")
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`),
 
 import copy
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from weightgen.training.checkpoint import write_checkpoint
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
 from weightgen.training.runs import Run
+
+EXPLODED = 3.0  # times (the first loss + 1): from log C nats to what only divergence gives
 
 
 def step_numbers(run: Run, steps: int) -> Iterator[int]:
@@ -56,7 +59,8 @@ def steps(run: Run, sampler: TaskBatchSampler) -> Iterator[tuple[int, Sequence[i
     sampler.start_step = run.done
     accelerator = run.accelerator
     for step, rows in zip(step_numbers(run, sampler.steps), sampler, strict=False):
-        yield step, rows_of_process(rows, accelerator.process_index, accelerator.num_processes)
+        run.tasks = rows_of_process(rows, accelerator.process_index, accelerator.num_processes)
+        yield step, run.tasks
 
 
 def share(run: Run, batch_size: int) -> int:
@@ -103,9 +107,10 @@ def update(
     """
     if not torch.isfinite(loss).all():
         raise InputError(
-            f"{run.name}: the loss became {loss.detach().mean().item()} at step {run.done}: training stops; "
+            f"{run.name}: the loss became {loss.detach().mean().item()} at step {run.done}{_of_tasks(run)}: training stops; "
             "try a lower learning rate, or look for such values in the data"
         )
+    _report_explosion(run, loss.detach().mean().item())
     run.shown["loss"] = loss.detach()
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -114,6 +119,27 @@ def update(
     if max_grad_norm is not None:
         run.accelerator.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
+
+
+def _of_tasks(run: Run) -> str:
+    """The tasks of the present step, for messages."""
+    if not len(run.tasks):
+        return ""
+    shown = ", ".join(map(str, run.tasks[:20])) + (", ..." if len(run.tasks) > 20 else "")
+    return f", with the tasks {shown}"
+
+
+def _report_explosion(run: Run, loss: float) -> None:
+    """Warn once of a loss far above that of the first step: such a training learns nothing, though nothing is NaN."""
+    if run.first_loss is None:
+        run.first_loss = abs(loss) + 1.0
+    elif abs(loss) > EXPLODED * run.first_loss and not run.exploded and run.accelerator.is_main_process:
+        run.exploded = True
+        print(
+            f"warning: {run.name}: the loss rose from {run.first_loss - 1:.3g} to {loss:.3g} by step {run.done}{_of_tasks(run)}: "
+            "training diverges; write a lower lr",
+            file=sys.stderr,
+        )
 
 
 class Best:

@@ -7,9 +7,11 @@ A run that finds its own unfinished folder goes on there; one that finds that of
 """
 
 import fcntl
+import glob
 import inspect
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,9 @@ class Run:
         optimizer: its optimiser.
         shown: numbers to show in the progress.
         phases: settings that were changed on the way, with the step from which they counted.
+        tasks: those of the present step, where it has any.
+        first_loss: that of the first step of this process, plus 1.
+        exploded: whether a warning of a loss far above it was given.
     """
 
     accelerator: Accelerator
@@ -93,6 +98,9 @@ class Run:
     optimizer: Optimizer | None = None
     shown: dict[str, Any] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
+    tasks: Sequence[int] = ()
+    first_loss: float | None = None
+    exploded: bool = False
     lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
 
     @property
@@ -182,11 +190,16 @@ def _check_own(output: Path) -> None:
     others = {path.name for path in folder.glob("*")} - {"lock"}
     if output.exists() and not (output / RUN).is_file():
         foreign = output
-    elif folder.is_symlink() or (others and RUN not in others):
+    elif folder.is_symlink() or _has_links(folder) or (others and RUN not in others):
         foreign = folder
     else:
         return
     raise InputError(f"{foreign} exists already, and no recipe made it: remove it, or choose another output")
+
+
+def _has_links(folder: Path) -> bool:
+    """Whether anything in it is a link, through which something else would be written."""
+    return any(path.is_symlink() for path in folder.glob("*"))
 
 
 def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
@@ -196,7 +209,7 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
         _check_finished(run, cfg, may_change)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        run.lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+        run.lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise InputError(f"cannot write {output}: {error.strerror}: {error.filename}") from error
     try:
@@ -261,7 +274,8 @@ def _check_same(run: Run, folder: Path, state: str) -> None:
 
 def _remove_rests(run: Run) -> None:
     """Remove what killed runs of the same output left half-written."""
-    patterns = (f".{run.output.name}.????????.partial", f".{run.output.name}.????????.old")
+    name = glob.escape(run.output.name)
+    patterns = (f".{name}.????????.partial", f".{name}.????????.old", f".{name}.????????.mode")
     rests = [path for pattern in patterns for path in run.output.parent.glob(pattern)]
     for path in (*rests, *run.folder.glob(".*.partial")):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

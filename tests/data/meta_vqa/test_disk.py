@@ -146,6 +146,10 @@ def test_what_is_not_one(saved, tmp_path):
     DatasetDict(train=Dataset.from_dict({"a": [1]})).save_to_disk(str(tmp_path / "other"))
     assert "has no meta_vqa.json" in refusal(tmp_path / "other")
     shutil.copy(saved / "meta_vqa.json", tmp_path / "other")
+    assert "the checksum of an Arrow file is not the one noted" in refusal(tmp_path / "other")
+    facts = json.loads((saved / "meta_vqa.json").read_text())
+    del facts["files"]  # as before checksums were noted
+    (tmp_path / "other" / "meta_vqa.json").write_text(json.dumps(facts))
     assert "split 'train' is not the one that meta_vqa.json describes" in refusal(tmp_path / "other")
     with pytest.raises(InputError, match="no folder"):
         describe_meta_vqa(tmp_path / "nowhere")

@@ -15,6 +15,7 @@ from PIL import Image
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
 from weightgen.storage.images import SUFFIXES, is_stray, member_path, read_image
+from weightgen.storage.limits import read_member
 
 __all__ = ["BrokenImage", "ImageStore"]
 
@@ -102,7 +103,7 @@ class ImageStore:
         with self._lock:
             if key not in self._archives:
                 self._archives[key] = zipfile.ZipFile(archive)
-        return BytesIO(self._archives[key].read(member))
+        return BytesIO(read_member(self._archives[key], member))
 
 
 def _fits(path: PurePosixPath, parents: tuple[str, ...], suffix: str) -> bool:

@@ -9,22 +9,19 @@
 Notation: N names, E embedding, of a length of its own for each kind. `writer` makes such a folder.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from weightgen.data.features.shards import FORMAT, KINDS, check_index, read_shard, shard_names
 from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError, needs
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_json, read_metadata, read_tensors
+from weightgen.storage.files import StrPath, read_object
 
 __all__ = ["FORMAT", "KINDS", "FeatureStore", "find_features", "partial_folder", "shard_names"]
-
-FORMAT = "weightgen-features-1"
-KINDS = ("images", "questions", "answers")
 
 
 class FeatureStore:
@@ -48,18 +45,25 @@ class FeatureStore:
             unfinished = partial_folder(folder).is_dir()
             state = "is unfinished: run recipes/embed.py again to go on" if unfinished else "does not exist"
             raise InputError(f"the feature store {folder} {state}")
-        self.index: dict[str, Any] = read_json(self.folder / "index.json")
+        self.index: dict[str, Any] = read_object(self.folder / "index.json")
         if self.index.get("format") != FORMAT:
             raise InputError(f"{self.folder / 'index.json'} is not of format {FORMAT}")
-        self.plan: dict[str, Any] = read_json(self.folder / "plan.json")
+        check_index(self.index, self.folder / "index.json")
+        self.plan: dict[str, Any] = read_object(self.folder / "plan.json")
+        if not isinstance(self.plan.get("encoder"), str) or not self.plan["encoder"].strip():
+            raise InputError(f"{self.folder / 'plan.json'} does not say which encoder made the features")
         self._check_saved_encoder()
         self.failed: dict[str, str] = self.index["failed"]
         self._names: dict[str, list[str]] = {}
         self._shards: dict[str, list[Tensor]] = {}
         for kind in KINDS:
-            paths = [self.folder / name for name in self.index["shards"][kind]]
-            self._names[kind] = [name for path in paths for name in shard_names(path)[0]]
-            self._shards[kind] = [read_tensors(path)["embeds"] for path in paths]
+            read = [read_shard(self.folder / name) for name in self.index["shards"][kind]]
+            self._names[kind] = [name for names, _ in read for name in names]
+            self._shards[kind] = [embeds for _, embeds in read]
+            if len({embeds.shape[1] for embeds in self._shards[kind]}) != 1:
+                raise InputError(
+                    f"{self.folder} needs {kind} of one length in all shards: run recipes/embed.py again"
+                )
 
     def __repr__(self) -> str:
         return f"FeatureStore({self.folder}, " + ", ".join(f"{len(self._names[k])} {k}" for k in KINDS) + ")"
@@ -114,7 +118,7 @@ class FeatureStore:
     @property
     def encoder_digest(self) -> str:
         """The digest of the encoder that made the features."""
-        return str(self.plan.get("encoder")).split()[0]  # the precision follows it
+        return str(self.plan["encoder"].split()[0])  # the precision follows it
 
     def load_encoder(self, device: str | torch.device = "cpu", trust_remote_code: bool = False) -> Encoder:
         """Load the encoder that made the features.
@@ -136,7 +140,7 @@ class FeatureStore:
     def _check_saved_encoder(self) -> None:
         """Refuse features beside which lies another encoder by now; every stage opens a store first."""
         path = self.folder / "encoder" / "encoder.json"
-        saved = read_json(path).get("digest") if path.is_file() else None
+        saved = read_object(path).get("digest") if path.is_file() else None
         if saved is not None and saved != self.encoder_digest:
             raise InputError(
                 f"{path.parent} holds another encoder ({str(saved)[:12]}) than the one of these features "
@@ -154,19 +158,6 @@ class FeatureStore:
                 f"{self.folder} was made with another encoder ({self.encoder_digest[:12]}) than {encoder.name} "
                 f"({encoder.digest[:12]}): run recipes/embed.py with that one"
             )
-
-
-def shard_names(path: Path) -> tuple[list[str], dict[str, str]]:
-    """The names of a shard's rows, and those that could not be read with the reasons.
-
-    Raises:
-        InputError: it is no shard, or damaged.
-    """
-    try:
-        shard = json.loads(read_metadata(path)["shard"])
-    except KeyError as error:
-        raise InputError(f"{path} is not a shard of features: run recipes/embed.py again") from error
-    return shard["names"], shard["failed"]
 
 
 def partial_folder(folder: StrPath) -> Path:

@@ -10,6 +10,7 @@ do not depend on which process computes which shard, nor in how many runs.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,11 +23,17 @@ from torch import Tensor
 from weightgen.data.features.store import FORMAT, KINDS, partial_folder, shard_names
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_json, write_json, write_tensors, written_beside
+from weightgen.storage.files import StrPath, read_json, read_object, write_json, write_tensors, written_beside
 
 __all__ = ["FeaturePlan", "FeatureWriter"]
 
 DTYPES = {"half": torch.float16, "single": torch.float32}
+
+
+# The names of all that a run writes.
+_OWN = re.compile(
+    r"(plan|index|failed)\.json|encoder|(images|questions|answers)-\d+(\.safetensors|\.failed\.json)|\..*\.(partial|mode|old)"
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class FeatureWriter:
         Raises:
             InputError: what is there, finished or unfinished, was made by another plan.
         """
+        _check_own(self.folder, self.partial)
         if self.folder.exists() and not self.overwrite:
             self._compare(self.folder, "choose another name, or overwrite=true")
             return False
@@ -113,7 +121,7 @@ class FeatureWriter:
         return True
 
     def _compare(self, folder: Path, remedy: str) -> None:
-        found, ours = read_json(folder / "plan.json"), self.plan.settings()
+        found, ours = read_object(folder / "plan.json"), self.plan.settings()
         other = ", ".join(f"{key} {str(found.get(key))[:40]}" for key in ours if found.get(key) != ours[key])
         if other:
             raise InputError(f"{folder} was made with other settings ({other}): {remedy}")
@@ -222,7 +230,9 @@ class FeatureWriter:
                 shards[kind].append(self.path(kind, number).name)
         if failed and len(failed) == len(self.plan.images):
             self.refuse(failed)
-        for path in self.partial.iterdir():  # temporary files of killed runs
+        for (
+            path
+        ) in self.partial.iterdir():  # of killed runs; `_check_own` has seen that nothing else is there
             if path.name not in ["plan.json", *sum(shards.values(), [])]:
                 _remove(path)
         if encoder is not None:
@@ -235,6 +245,18 @@ class FeatureWriter:
         else:
             self.partial.rename(self.folder)
         return failed
+
+
+def _check_own(folder: Path, partial: Path) -> None:
+    """Refuse links, and folders with files that no run of this writer made: they would be removed."""
+    for path in (folder, partial):
+        if path.is_symlink():
+            raise InputError(f"{path} is a link: remove it, or choose another name")
+    for path in partial.iterdir() if partial.is_dir() else []:
+        if path.is_symlink() or not _OWN.fullmatch(path.name):
+            raise InputError(f"{path} was not made by this recipe: move it elsewhere, or choose another name")
+    if folder.exists() and not (folder / "plan.json").is_file():
+        raise InputError(f"{folder} exists already, and holds no features: choose another name")
 
 
 def _remove(path: Path) -> None:

@@ -8,17 +8,19 @@ Notation: M images; H × W pixels; K classes.
 
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import open_memmap, read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
 from weightgen.storage.files import StrPath, read_json, write_json, written_beside
+from weightgen.storage.limits import check_bytes, check_file
 
 FORMAT = "weightgen few-shot images 1"
 PIECE = 2**24  # bytes written at a time: images may be memory-mapped, or decoded as they are asked for
@@ -55,6 +57,7 @@ class FewShotArrays:
             raise InputError(f"cannot read {folder}/images.npy: {error}; prepare it again") from error
         if missing := [key for key in ("names", "counts", "splits") if key not in index]:
             raise InputError(f"{folder}/index.json has no {missing[0]!r}: prepare it again")
+        _check_index(index, f"{folder}/index.json")
         self.names: list[str] = index["names"]
         self.counts = np.asarray(index["counts"], dtype=np.int64)
         self.starts = np.cumsum(self.counts) - self.counts
@@ -158,6 +161,26 @@ def write_few_shot_arrays(
         write_json(partial / "index.json", index)
 
 
+def _check_index(index: Mapping[str, Any], path: str) -> None:
+    """Refuse entries of another type."""
+    names, counts, splits = index["names"], index["counts"], index["splits"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path} needs a list of texts as names: prepare it again")
+    if not isinstance(counts, list) or not isinstance(splits, dict):
+        raise InputError(f"{path} needs a list as counts and an object as splits: prepare it again")
+    for count in counts:
+        if isinstance(count, list):
+            raise InputError(f"{path} needs numbers as counts: prepare it again")
+        check_sizes(1, 2**40, **{f"the count of a class in {path}": count})
+    for name, members in splits.items():
+        if not isinstance(members, list):
+            raise InputError(f"{path} needs a list of classes as split {name!r}: prepare it again")
+        if any(isinstance(member, list) for member in members):
+            raise InputError(f"{path} needs numbers of classes as split {name!r}: prepare it again")
+        for member in members:
+            check_sizes(0, 2**40, **{f"a class of split {name!r}": member})
+
+
 def _check_splits(splits: Mapping[str, Sequence[int]], classes: int) -> None:
     for split, members in splits.items():
         if len(members) and not 0 <= min(members) <= max(members) < classes:
@@ -166,14 +189,38 @@ def _check_splits(splits: Mapping[str, Sequence[int]], classes: int) -> None:
             raise InputError(f"split {split!r} names a class twice")
 
 
+def _check_sizes(archive: zipfile.ZipFile, path: StrPath) -> None:
+    """Refuse arrays that take more memory than the limit, or more than the file holds, before they are read."""
+    check_bytes(sum(member.file_size for member in archive.infolist()), f"{path}, unpacked,")
+    for member in archive.infolist():
+        with archive.open(member) as file:
+            version = read_magic(file)
+            shape, _, dtype = (read_array_header_1_0 if version == (1, 0) else read_array_header_2_0)(file)
+        if not dtype.hasobject and math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError(f"{member.filename} holds less than its shape {shape} says")
+
+
 def read_npz(path: StrPath) -> dict[str, NDArray[Any]]:
     """Read the arrays of an .npz file, none of which may be a pickle.
 
     Raises:
         InputError: the file is missing, damaged, or holds Python objects.
     """
+    check_file(path, "an .npz file")
     try:
+        with zipfile.ZipFile(path) as archive:
+            _check_sizes(archive, path)
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"cannot read {path} as an .npz file of plain arrays: {error}") from error

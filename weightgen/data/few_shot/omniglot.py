@@ -20,6 +20,7 @@ from weightgen.data.few_shot.arrays import read_npz, write_few_shot_arrays
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
 from weightgen.storage.images import is_stray, member_path, read_image
+from weightgen.storage.limits import read_member
 
 SPLITS = ("train", "validation", "test")
 SETS = ("images_background", "images_evaluation")
@@ -170,13 +171,13 @@ def _zipped(file: Path | BinaryIO, label: str, name: str) -> Iterator[tuple[str,
                 if path.lower().split("/")[-1] == f"{name}.zip" and not is_stray(path)
             ]
             if inner:
-                yield from _zipped(io.BytesIO(archive.read(members[inner[0]])), inner[0], name)
+                yield from _zipped(io.BytesIO(read_member(archive, members[inner[0]])), inner[0], name)
                 return
             other = [each for each in SETS if each != name]
             wanted = [
                 p for p in sorted(members) if p.lower().endswith(".png") and other[0] not in p.split("/")
             ]
-            yield from _parsed((path, archive.read(members[path])) for path in wanted)
+            yield from _parsed((path, read_member(archive, members[path])) for path in wanted)
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{label} is damaged: {error}; download and prepare again") from error
 

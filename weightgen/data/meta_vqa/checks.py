@@ -23,6 +23,11 @@ def check_rows(table: Any, rows: Sequence[int]) -> None:
     """
     answers = _lengths(table["answers"])
     _refuse(answers < 1, rows, "has no answers")
+    _refuse(_with_null(table["answers"]), rows, "has an answer that is null")
+    _refuse_same(table["answers"], rows)
+    for name in ("question", "template"):
+        _refuse(table[name].is_null().to_numpy(), rows, f"has no {name}")
+    _refuse(~_with_place(table["template"]), rows, "has a template without {}")
     for part in ("support", "query"):
         images, labels = table[f"{part}_images"], table[f"{part}_labels"]
         _refuse(_lengths(images) < 1, rows, f"has no {part} examples")
@@ -47,6 +52,29 @@ def check_finite_rows(embeds: Tensor, names: Sequence[str], kind: str) -> None:
         raise InputError(
             f"the features of the {kind} {name!r} hold NaN or infinite numbers: make the features again"
         )
+
+
+def _with_null(lists: Any) -> np.ndarray[Any, Any]:
+    """Which lists hold a null."""
+    import pyarrow.compute as pc
+
+    lengths = _lengths(lists)
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    found = np.zeros(len(lengths), dtype=bool)
+    found[owners[pc.list_flatten(lists).is_null().to_numpy()]] = True
+    return found
+
+
+def _with_place(templates: Any) -> np.ndarray[Any, Any]:
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.match_substring(templates, "{}"), False).to_numpy()
+
+
+def _refuse_same(lists: Any, rows: Sequence[int]) -> None:
+    for row, answers in zip(rows, lists.to_pylist(), strict=True):
+        if len(set(answers)) < len(answers):
+            raise InputError(f"task {row} has an answer twice: {answers!r:.80}")
 
 
 def _lengths(lists: Any) -> np.ndarray[Any, Any]:

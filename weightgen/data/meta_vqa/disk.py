@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weightgen.data.meta_vqa.card import Origin, card, draw_histogram, figures
+from weightgen.data.meta_vqa.integrity import check_facts, check_files, file_digests
 from weightgen.data.meta_vqa.rules import Row, Rules, Task, build_meta_vqa
 from weightgen.errors import InputError, needs
-from weightgen.storage.files import read_json, written_beside
+from weightgen.storage.files import kind_of, read_json, written_beside
 
 if TYPE_CHECKING:
     from datasets import DatasetDict, Features
@@ -65,6 +66,7 @@ def save_meta_vqa(
 
 def _write(splits: Mapping[str, Sequence[Task]], facts: Mapping[str, Any], folder: Path) -> None:
     _write_splits(splits, folder)
+    facts = {**facts, "files": file_digests(folder)}
     header = f"---\nlicense: {facts['licence_id']}\ntags: [few-shot, visual-question-answering]\n---\n\n"
     text = header + card(facts) + "\n![Sizes of the tasks](histogram.png)\n"
     (folder / "README.md").write_text(text, encoding="utf-8")
@@ -118,8 +120,11 @@ def load_meta_vqa(path: str | Path) -> DatasetDict:
         from datasets import DatasetDict
 
     facts = _facts(path)
+    check_files(Path(path), facts)
     try:
         splits = DatasetDict.load_from_disk(str(path))
+        for split in splits.values():
+            split.data.table.validate(full=True)  # a damaged Arrow file may crash whoever reads its values
     except Exception as error:  # whatever a damaged folder makes of Arrow, JSON and the file system
         reason = " ".join(str(error).split())
         raise InputError(
@@ -142,11 +147,12 @@ def describe_meta_vqa(path: str | Path) -> str:
 
 def _facts(path: str | Path) -> dict[str, Any]:
     path = Path(path)
-    if not path.is_dir():
+    if kind_of(path) != "folder":
         raise InputError(f"no folder {path}; expected {ABOUT}")
-    if not (path / FACTS).is_file():
+    if kind_of(path / FACTS) is None:
         raise InputError(f"{path} has no {FACTS}; expected {ABOUT}")
     facts = read_json(path / FACTS)
     if not isinstance(facts, dict) or any(facts.get(key) != value for key, value in FORMAT.items()):
         raise InputError(f"{path / FACTS} is not of format {FORMAT['format']} version {FORMAT['version']}")
+    check_facts(facts, path / FACTS)
     return facts

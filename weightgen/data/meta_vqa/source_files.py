@@ -16,6 +16,7 @@ from typing import IO
 from tqdm import tqdm
 
 from weightgen.errors import InputError
+from weightgen.storage.limits import check_bytes, check_file
 
 __all__ = ["SourceFile", "find_source", "read_source", "without_mark"]
 
@@ -42,7 +43,7 @@ def find_source(folders: Sequence[Path], name: str) -> SourceFile | None:
             if path.is_file():
                 return SourceFile(path)
     broken: InputError | None = None
-    for path in (path for folder in folders for path in sorted(folder.glob("*.zip"))):
+    for path in (path for folder in folders for path in sorted(folder.glob("*.zip")) if path.is_file()):
         try:
             members = _members(path)
         except InputError as error:  # a zip that holds something else may be broken
@@ -70,6 +71,7 @@ def read_source(source: SourceFile, progress: bool = False) -> tuple[bytearray, 
     Raises:
         InputError: if the file is missing, unreadable or broken.
     """
+    check_file(source.path, "a file with rows")
     digest, data = hashlib.sha256(), bytearray()
     name = (source.member or source.path.name).rsplit("/", 1)[-1].removesuffix(".gz")
     try:
@@ -79,8 +81,11 @@ def read_source(source: SourceFile, progress: bool = False) -> tuple[bytearray, 
         ):
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
+                check_bytes(len(data) + len(chunk), f"{source}, unpacked,")
                 data += chunk  # grows in place: joining chunks would need the memory twice
                 bar.update(len(chunk))
+    except InputError:
+        raise
     except BROKEN as error:
         reason = str(error) or type(error).__name__
         raise InputError(f"{source}: cannot be read, it is missing, broken or cut off: {reason}") from error

@@ -15,6 +15,7 @@ from typing import Any
 from weightgen.data.meta_vqa.rules import Row
 from weightgen.data.meta_vqa.source_files import SourceFile, read_source
 from weightgen.errors import InputError, needs
+from weightgen.storage.limits import check_bytes
 
 __all__ = ["VqaTable"]
 
@@ -22,6 +23,7 @@ COLUMNS = ("question", "image", "answer")
 OPTIONAL = ("answer_type", "meaning")
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 DELIMITERS = (",", ";", "\t", "|")
+BATCH = 1024  # rows of a Parquet file that are Python texts at once
 Placed = tuple[str, list[str], tuple[Any, ...]]  # where a row is, its columns, their values
 
 
@@ -129,16 +131,37 @@ def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
         import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
+        # Texts stay the numbers of different texts: a small file can repeat a long one.
+        there = pq.ParquetFile(pa.BufferReader(data)).schema_arrow.names
+        texts = [name for name in (*COLUMNS, *OPTIONAL) if name in there]
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
         columns = _columns(file.schema_arrow.names, path)
         row = 0
-        for batch in file.iter_batches(columns=columns):
+        for batch in file.iter_batches(BATCH, columns=columns):
+            check_bytes(_text_bytes(batch), f"rows {row:,} to {row + len(batch):,} of {path}")
             for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                 yield f"row {row}", columns, values
                 row += 1
-    except (pa.ArrowException, OSError, UnicodeError) as error:
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeError, MemoryError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: {reason}; expected a Parquet file") from error
+
+
+def _text_bytes(batch: Any) -> int:
+    """What the texts of a batch take as Python texts, one for each row."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    total = 0
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type) and pa.types.is_large_string(
+            column.type.value_type
+        ) | pa.types.is_string(column.type.value_type):
+            lengths = pc.binary_length(column.dictionary)
+            total += 4 * (pc.sum(pc.take(lengths.cast(pa.int64()), column.indices)).as_py() or 0)
+    return total
 
 
 def _columns(header: Sequence[str], path: Path) -> list[str]:

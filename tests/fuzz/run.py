@@ -1,0 +1,89 @@
+"""A long fuzz run: python -m tests.fuzz.run [EXAMPLES] [MINUTES]. Writes results/trust/fuzz.json; `make fuzz` calls it.
+
+Each target runs in a process of its own, whose address space is limited to what it has after its imports and 6 GB more. So a crash of the
+interpreter, and memory beyond the limit, count as faults.
+"""
+
+import json
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SPARE = 6 * 10**9
+BATCH = 200  # examples of one call of hypothesis, after which the time is looked at
+
+
+def attack(name: str, examples: int, seconds: float) -> None:
+    """Run one target in this process, and print what came of it as the last line."""
+    from hypothesis import Phase, given, seed, settings
+
+    from tests.fuzz.targets import made
+    from tests.fuzz.test_fuzz import CALM, check
+
+    done, faults, began = 0, [], time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        target = made(name, Path(folder))
+        size = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (size + SPARE, size + SPARE))
+
+        def count(case):
+            nonlocal done
+            done += 1
+            check(target, case)
+
+        how = settings(max_examples=BATCH, deadline=None, database=None, suppress_health_check=CALM,
+                       phases=[Phase.generate], report_multiple_bugs=False)  # fmt: skip
+        while done < examples and time.monotonic() - began < seconds:
+            try:
+                seed(random.SystemRandom().getrandbits(60))(how(given(target.inputs)(count)))()
+            except BaseException as error:
+                notes = " ".join(getattr(error, "__notes__", []))
+                faults.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]} {notes[:600]}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps({"examples": done, "seconds": round(time.monotonic() - began, 1), "peak_gb": round(peak, 2),
+                      "faults": faults}))  # fmt: skip
+
+
+def main(examples: int, minutes: float) -> None:
+    """Run all targets one after the other."""
+    from tests.fuzz.targets import TARGETS
+
+    each, report = -(-examples // len(TARGETS)), {}
+    for name in TARGETS:
+        words = [sys.executable, "-m", "tests.fuzz.run", name, str(each), str(60 * minutes / len(TARGETS))]
+        done = subprocess.run(
+            words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
+        lines = done.stdout.strip().splitlines()
+        crashed = {"examples": 0, "faults": [f"status {done.returncode}: {done.stderr[-600:]}"]}
+        report[name] = json.loads(lines[-1]) if done.returncode == 0 and lines else crashed
+        print(name, json.dumps(report[name]), flush=True)
+        total = {key: sum(part.get(key, 0) for part in report.values()) for key in ("examples", "seconds")}
+        facts = {
+            "command": f"make fuzz FUZZ_EXAMPLES={examples} FUZZ_MINUTES={minutes:g}",
+            **total,
+            "faults": sum(len(part["faults"]) for part in report.values()),
+            "peak_gb": max(part.get("peak_gb", 0) for part in report.values()),
+            "memory_limit": "address space after imports + 6 GB",
+            "targets": report,
+        }
+        path = ROOT / "results/trust/fuzz.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        attack(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    else:
+        main(
+            int(sys.argv[1]) if len(sys.argv) > 1 else 100_000,
+            float(sys.argv[2]) if len(sys.argv) > 2 else 600,
+        )
