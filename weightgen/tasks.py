@@ -45,6 +45,12 @@ class TaskBatch(NamedTuple):
     context: dict[str, Tensor]
 
 
+def has_examples(batch: TaskBatch) -> Tensor:
+    """Which of B tasks have a labelled example, with shape (B,)."""
+    labels = torch.cat([batch.support.labels, batch.query.labels], dim=1)
+    return (labels != PADDING_LABEL).any(dim=1)
+
+
 def collate(tasks: Sequence[TaskBatch]) -> TaskBatch:
     """Stack single tasks, padded at the end to the largest: inputs and context with 0, labels with -100.
 

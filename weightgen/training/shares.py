@@ -1,0 +1,139 @@
+"""One batch for several processes: each draws the randomness of the whole batch, and computes its own examples of it. For recipes only.
+
+So a run has the same losses and weights, up to rounding, however many processes share its batches, and can go on with another number.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map, tree_map_only
+
+from weightgen.errors import InputError
+from weightgen.protocols import Outcome
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.training.runs import Run
+
+
+def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcome:
+    """What an objective says of a batch, of which this process computes its share.
+
+    Args:
+        run: the run.
+        objective: whose means are over all processes (`weightgen.nn.across_processes`).
+        batch: the whole batch, the same in every process: tensors (B, *) and `TaskBatch`es, nested in tuples.
+
+    Returns:
+        The loss and the metrics of the whole batch.
+
+    Raises:
+        InputError: there are fewer examples than processes, or random numbers are drawn that do not belong to single examples.
+    """
+    process, processes = run.accelerator.process_index, run.accelerator.num_processes
+    if processes == 1:
+        return objective(batch)
+    total = max(
+        len(part.embeds) if isinstance(part, TaskBatch) else len(part) for part in _parts(batch) if part is not None
+    )
+    mine = range(total)[process::processes] or range(1)
+    run.randomness = ByExample(total, mine)
+    own = own_rows(batch, process, processes)
+    with run.randomness:
+        return objective(own)
+
+
+def own_rows(batch: Any, process: int, processes: int) -> Any:
+    """The rows of a batch that one of several processes computes: process, process + processes, and so on.
+
+    Where none is left, it is the first one without labels: all processes must take part in every step, and that row does not count.
+
+    Raises:
+        InputError: no row is left, and there are no labels to leave out.
+    """
+
+    def of_tensor(value: Tensor) -> Tensor:
+        return value[process::processes] if len(value) > process else value[:1]
+
+    def of(part: Any) -> Any:
+        if isinstance(part, TaskBatch):
+            own = tree_map(of_tensor, part)
+            return own if len(part.embeds) > process else own._replace(support=_blank(own.support), query=_blank(own.query))
+        return part if part is None else of_tensor(part)
+
+    parts = [part for part in _parts(batch) if part is not None]
+    if all(isinstance(part, Tensor) and len(part) < processes for part in parts):
+        raise InputError(f"{processes} processes cannot share a batch of {len(parts[0])}: write batch_size={processes} or more")
+    return of(batch) if isinstance(batch, TaskBatch) else tuple(map(of, batch))
+
+
+def _parts(batch: Any) -> tuple[Any, ...]:
+    return (batch,) if isinstance(batch, TaskBatch) else tuple(batch)
+
+
+def _blank(examples: Examples) -> Examples:
+    return examples._replace(labels=torch.full_like(examples.labels, PADDING_LABEL))
+
+
+class ByExample(TorchDispatchMode):
+    """A context in which random numbers for the examples of a process are drawn for the whole batch, and its own are taken of them.
+
+    All processes have the same random state, and leave it as one process would that computes the whole batch. It works at the level of
+    torch's operations, so that it holds inside `vmap` and for modules of others. Draws from a generator of its own stay as they are.
+
+    Args:
+        total: examples of the whole batch.
+        mine: those of this process.
+    """
+
+    def __init__(self, total: int, mine: range) -> None:
+        super().__init__()
+        self.total = total
+        self.mine = mine
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags or not _draws(func, args, kwargs):
+            return func(*args, **kwargs)
+        wide, wide_kwargs = tree_map_only((Tensor, list), self._widen, (args, kwargs), is_leaf=_is_list)
+        found = tree_map_only(Tensor, self._narrow, func(*wide, **wide_kwargs))
+        if func._schema.is_mutable:
+            return args[0].copy_(found)
+        return found
+
+    def _widen(self, value: Any) -> Any:
+        """A tensor with the rows of the whole batch, of which only the own ones matter; or its shape."""
+        if isinstance(value, list):
+            return [self._rows(value), *value[1:]] if value else value
+        if not value.ndim:
+            return value
+        whole = value.new_zeros(self._rows(value.shape), *value.shape[1:])
+        whole[self._index(whole)] = value
+        return whole
+
+    def _rows(self, shape: Any) -> int:
+        if shape[0] != len(self.mine):
+            raise InputError(
+                f"random numbers of shape {tuple(shape)} for {len(self.mine)} examples: several processes draw by example; "
+                "draw with the examples as the first dimension, or use one process"
+            )
+        return self.total
+
+    def _narrow(self, value: Tensor) -> Tensor:
+        return value[self._index(value)] if value.ndim else value
+
+    def _index(self, value: Tensor) -> Tensor:
+        return torch.tensor(self.mine, device=value.device)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operation that can draw does so, from the common random state."""
+    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    return given.get("generator") is None and given.get("dropout_p", "unset") not in (0, 0.0) and not (
+        "scaled_dot_product" in func.name() and not given.get("dropout_p")
+    )
