@@ -3,7 +3,7 @@
 So a run has the same losses and weights, up to rounding, however many processes share its batches, and can go on with another number.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,11 +34,12 @@ def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcom
     process, processes = run.accelerator.process_index, run.accelerator.num_processes
     if processes == 1:
         return objective(batch)
-    total = max(
-        len(part.embeds) if isinstance(part, TaskBatch) else len(part) for part in _parts(batch) if part is not None
-    )
-    mine = range(total)[process::processes] or range(1)
-    run.randomness = ByExample(total, mine)
+    sizes = [
+        len(part.embeds) if isinstance(part, TaskBatch) else len(part)
+        for part in _parts(batch)
+        if part is not None
+    ]
+    run.randomness = ByExample(sizes, process, processes)
     own = own_rows(batch, process, processes)
     with run.randomness:
         return objective(own)
@@ -83,48 +84,55 @@ class ByExample(TorchDispatchMode):
     torch's operations, so that it holds inside `vmap` and for modules of others. Draws from a generator of its own stay as they are.
 
     Args:
-        total: examples of the whole batch.
-        mine: those of this process.
+        sizes: of the whole batch; several where only some of its examples have tasks. What is drawn for as many examples as this process has
+            of one size is drawn for that size, and for the larger one where two give it the same number.
+        process: number of this process.
+        processes: how many there are.
     """
 
-    def __init__(self, total: int, mine: range) -> None:
+    def __init__(self, sizes: Sequence[int], process: int, processes: int) -> None:
         super().__init__()
-        self.total = total
-        self.mine = mine
+        shares = (range(size)[process::processes] or range(1) for size in sorted(sizes))
+        self.wholes = {len(mine): (size, mine) for size, mine in zip(sorted(sizes), shares, strict=True)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags or not _draws(func, args, kwargs):
             return func(*args, **kwargs)
-        wide, wide_kwargs = tree_map_only((Tensor, list), self._widen, (args, kwargs), is_leaf=_is_list)
-        found = tree_map_only(Tensor, self._narrow, func(*wide, **wide_kwargs))
+        size = next((part for part in (*args, *kwargs.values()) if isinstance(part, list) and part), None)
+        shape = size or next((part.shape for part in args if isinstance(part, Tensor) and part.ndim), None)
+        if shape is None:  # one number for all
+            return func(*args, **kwargs)
+        if shape[0] not in self.wholes:
+            raise InputError(
+                f"random numbers of shape {tuple(shape)} for {'or'.join(map(str, self.wholes))} examples: several processes draw by "
+                "example; draw with the examples as the first dimension, or use one process"
+            )
+        total, mine = self.wholes[shape[0]]
+
+        def widened(value: Any) -> Any:
+            if isinstance(value, list):
+                return [total, *value[1:]] if value else value
+            if not value.ndim:
+                return value
+            return _placed(value, total, mine)
+
+        wide, wide_kwargs = tree_map_only((Tensor, list), widened, (args, kwargs), is_leaf=_is_list)
+        found = tree_map_only(Tensor, lambda value: value[list(mine)], func(*wide, **wide_kwargs))
         if func._schema.is_mutable:
             return args[0].copy_(found)
         return found
 
-    def _widen(self, value: Any) -> Any:
-        """A tensor with the rows of the whole batch, of which only the own ones matter; or its shape."""
-        if isinstance(value, list):
-            return [self._rows(value), *value[1:]] if value else value
-        if not value.ndim:
-            return value
-        whole = value.new_zeros(self._rows(value.shape), *value.shape[1:])
-        whole[self._index(whole)] = value
-        return whole
 
-    def _rows(self, shape: Any) -> int:
-        if shape[0] != len(self.mine):
-            raise InputError(
-                f"random numbers of shape {tuple(shape)} for {len(self.mine)} examples: several processes draw by example; "
-                "draw with the examples as the first dimension, or use one process"
-            )
-        return self.total
-
-    def _narrow(self, value: Tensor) -> Tensor:
-        return value[self._index(value)] if value.ndim else value
-
-    def _index(self, value: Tensor) -> Tensor:
-        return torch.tensor(self.mine, device=value.device)
+def _placed(value: Tensor, total: int, mine: Sequence[int]) -> Tensor:
+    """The rows of a tensor among zeros, with dimensions in the same order in memory, in which random numbers are filled in."""
+    order = list(range(value.ndim))
+    if 0 not in value.stride():
+        order.sort(key=lambda dim: -value.stride(dim))
+    sizes = [total, *value.shape[1:]]
+    whole = value.new_zeros([sizes[dim] for dim in order]).permute([order.index(dim) for dim in range(value.ndim)])
+    whole[list(mine)] = value
+    return whole
 
 
 def _is_list(value: Any) -> bool:

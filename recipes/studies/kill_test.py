@@ -1,0 +1,145 @@
+"""Does a run that is killed anywhere end with the same bytes? SIGKILL at random moments of every training recipe on tiny data.
+
+    python recipes/studies/kill_test.py output=results/trust/kills.json
+
+Every recipe is run once to its end. Then runs are killed at a random moment, some while a checkpoint is written, and the same command is run again until
+it ends: all safetensors files must be equal to those of the uninterrupted run, byte for byte, and nothing but the output may be left. 5 minutes on 2 CPU cores.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from weightgen import InputError, training
+from weightgen.reports.trial_runs import TRIALS, command, make_trial_data, output_of, run_recipe
+from weightgen.storage.files import write_json
+from weightgen.training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Config:
+    output: str = "results/trust/kills.json"
+    kills: int = 50
+    seed: int = 0
+    trials: list[str] | None = None  # by default all
+
+
+def start(work: Callable[[], None]) -> int:
+    """Begin a piece of work in a process of its own, which has all modules loaded already; its number."""
+    sys.stdout.flush()
+    if number := os.fork():
+        return number
+    status = 1
+    try:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        work()
+        status = 0
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    finally:
+        os._exit(status)
+
+
+def end(number: int) -> int:
+    """Wait for a process; its status, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """A digest of every safetensors file below a folder."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def slow_writes() -> None:
+    """Make the writing of a checkpoint last, so that a kill can hit it: half of the file is there for 0.2 seconds."""
+    write = checkpoint.write_tensors
+
+    def slowly(path: Any, tensors: Any, **options: Any) -> None:
+        write(path, tensors, **options)
+        content = Path(path).read_bytes()
+        partial = Path(path).with_name(f".{Path(path).name}.00000000.partial")
+        Path(path).rename(partial)
+        partial.write_bytes(content[: len(content) // 2])
+        time.sleep(0.2)
+        partial.write_bytes(content)
+        partial.rename(path)
+
+    checkpoint.write_tensors = slowly
+
+
+def kill(name: str, folder: Path, draws: random.Random, seconds: float, number: int, writing: bool) -> dict[str, Any]:
+    """Kill one run of a trial at a random moment, run it to its end, and say what came of it."""
+    output = output_of(folder, name, f"_killed_{number}")
+    words = command(ROOT, folder, name, output, checkpoint_every=2)
+    moment = draws.uniform(0.02, seconds)
+
+    def killed() -> None:
+        if writing:
+            slow_writes()
+        run_recipe(words)
+
+    process = start(killed)
+    if writing:
+        wait_for_partial(output, process, draws.randrange(1, 5))
+    else:
+        time.sleep(moment)
+    os.kill(process, signal.SIGKILL)
+    status = end(process)
+    left = sorted(path.name for path in output.parent.glob(f"*{output.name}*") if path.name != f"{output.name}.json")
+    again = end(start(lambda: run_recipe(words)))
+    equal = digests(output) == digests(output_of(folder, name, ""))
+    rests = [path.name for path in output.parent.glob(f"*{output.name}*") if path.name != output.name]
+    shutil.rmtree(output, ignore_errors=True)
+    found = {"trial": name, "while_writing": writing, "seconds": None if writing else round(moment, 3), "left": left}
+    return {**found, "status": status, "status_again": again, "equal": equal, "rests": rests}
+
+
+def wait_for_partial(output: Path, process: int, count: int) -> None:
+    """Wait until the checkpoint of this number is being written, or the process ends."""
+    seen: set[str] = set()
+    while len(seen) < count and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        folder = training.unfinished(output)
+        seen |= {path.name for path in folder.glob(".checkpoint-*.00000000.partial")}
+        time.sleep(0.005)
+
+
+def main(cfg: Config) -> None:
+    draws, place = random.Random(cfg.seed), Path(mkdtemp())
+    folder, names, seconds = place / "trial", cfg.trials or list(TRIALS), {}
+    try:
+        end(start(lambda: make_trial_data(folder)))
+        for name in names:
+            began = time.monotonic()
+            if status := end(start(lambda: run_recipe(command(ROOT, folder, name, output_of(folder, name, ""), checkpoint_every=2)))):
+                raise InputError(f"{name} ended with status {status}")
+            seconds[name] = time.monotonic() - began
+        rows = []
+        for number, name in enumerate(islice(cycle(names), cfg.kills)):
+            writing = number % 3 == 2 and name != "embed"
+            rows.append(kill(name, folder, draws, seconds[name], number, writing))
+            print(rows[-1], flush=True)
+    finally:
+        shutil.rmtree(place)
+    good = [row for row in rows if row["equal"] and row["status_again"] == 0 and not row["rests"]]
+    facts = {"command": " ".join(["python", *sys.argv]), "seed": cfg.seed, "kills": len(rows), "equal": len(good)}
+    hit = sum(row["status"] == -signal.SIGKILL for row in rows)
+    write_json(cfg.output, {**facts, "hit_before_the_end": hit, "while_writing": sum(r["while_writing"] for r in rows), "runs": rows})
+    if len(good) < len(rows):
+        raise InputError(f"only {len(good)} of {len(rows)} killed runs ended with the same bytes: see {cfg.output}")
+
+
+if __name__ == "__main__":
+    training.run(main, Config, __doc__)
