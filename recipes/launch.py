@@ -30,7 +30,13 @@ def free_port() -> int:
 
 def environment(rank: int, number: int, port: int) -> dict[str, str]:
     """What torch.distributed and accelerate read, for one of so many processes."""
-    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_PORT": port}
+    names = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": number,
+        "LOCAL_WORLD_SIZE": number,
+        "MASTER_PORT": port,
+    }
     found = {**os.environ, "MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in names.items()}}
     threads = max(1, (os.cpu_count() or 1) // number)
     found.setdefault("OMP_NUM_THREADS", str(threads))
@@ -58,7 +64,9 @@ def wait(processes: list[subprocess.Popen[bytes]]) -> int:
 def main(words: list[str]) -> int:
     """Start the processes, hand signals on to them, and wait for them."""
     if len(words) < 2 or not words[0].isdigit() or not int(words[0]):
-        raise InputError("expected the number of processes and a recipe: python recipes/launch.py 2 recipes/train_hypernet.py ...")
+        raise InputError(
+            "expected the number of processes and a recipe: python recipes/launch.py 2 recipes/train_hypernet.py ..."
+        )
     number, port = int(words[0]), free_port()
     if not os.path.isfile(words[1]):
         raise InputError(f"no recipe {words[1]}")
@@ -73,7 +81,9 @@ def main(words: list[str]) -> int:
     for rank in range(number):
         command = [sys.executable, *words[1:]]
         # A session of its own: Ctrl-C reaches a recipe once, through this process.
-        processes.append(subprocess.Popen(command, env=environment(rank, number, port), start_new_session=True))
+        processes.append(
+            subprocess.Popen(command, env=environment(rank, number, port), start_new_session=True)
+        )
     try:
         return wait(processes)
     finally:

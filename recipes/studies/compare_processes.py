@@ -2,9 +2,9 @@
 
     python recipes/studies/compare_processes.py output=results/trust/processes.json
 
-For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the step whose
-state was the best. `changed` runs were begun with two processes, stopped in the middle, and ended with one. The gradient of some parameters, as the key
-biases of attention, is 0; in single precision it is rounding, of which Adam makes full steps. So the HyperTransformer is compared in double
+For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
+step whose state was the best. `changed` runs were begun with two processes, stopped in the middle, and ended with one. The gradient of
+some parameters, as the key biases of attention, is 0; in single precision it is rounding, of which Adam makes full steps. So the HyperTransformer is compared in double
 precision too. 3 minutes on 2 CPU cores.
 """
 
@@ -35,7 +35,12 @@ class Config:
 def run(folder: Path, trials: list[str], kind: str, processes: int, **more: Any) -> None:
     """Run trials one after another with so many processes."""
     launcher = [] if processes == 1 else [str(ROOT / "recipes/launch.py"), str(processes)]
-    words = [f"folder={folder}", f"kind={kind}", f"trials=[{','.join(trials)}]", *(f"{key}={value}" for key, value in more.items())]
+    words = [
+        f"folder={folder}",
+        f"kind={kind}",
+        f"trials=[{','.join(trials)}]",
+        *(f"{key}={value}" for key, value in more.items()),
+    ]
     command = [sys.executable, *launcher, str(ROOT / "recipes/studies/run_trials.py"), *words]
     done = subprocess.run(command, env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -48,7 +53,9 @@ def difference(one: Path, other: Path) -> float:
     found = 0.0
     for file in sorted(files - {file for file in files if file.name.startswith("checkpoint-")}):
         left, right = read_tensors(one / file), read_tensors(other / file)
-        found = max(found, *((left[key].double() - right[key].double()).abs().max().item() for key in left), 0.0)
+        found = max(
+            found, *((left[key].double() - right[key].double()).abs().max().item() for key in left), 0.0
+        )
     return found
 
 
@@ -58,20 +65,33 @@ def best_step(output: Path) -> Any:
         if (output / file).exists():
             facts = read_json(output / file)
             return facts.get("validation", facts).get("step")
-    return read_json(output / "pipeline.json")["training"]["step"] if (output / "pipeline.json").exists() else None
+    return (
+        read_json(output / "pipeline.json")["training"]["step"]
+        if (output / "pipeline.json").exists()
+        else None
+    )
 
 
 def compare(folder: Path, name: str) -> dict[str, Any]:
     """What differs between one process, several, and several that went on as one."""
     one, several, changed = (output_of(folder, name, kind) for kind in ("", "_several", "_changed"))
-    losses = [json.loads(path.with_suffix(".json").read_text()) for path in (one, several) if path.with_suffix(".json").exists()]
+    losses = [
+        json.loads(path.with_suffix(".json").read_text())
+        for path in (one, several)
+        if path.with_suffix(".json").exists()
+    ]
     found: dict[str, Any] = {"weights": difference(one, several)}
     if losses:
-        found |= {"loss": max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(*losses, strict=True)), "steps": len(losses[0])}
+        found |= {
+            "loss": max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(*losses, strict=True)),
+            "steps": len(losses[0]),
+        }
         found |= {"best_step": best_step(one), "best_step_several": best_step(several)}
         found["weights_changed"] = difference(one, changed)
     if name in DOUBLE:
-        found["weights_double"] = difference(*(output_of(folder, name, f"_double{kind}") for kind in ("", "_several")))
+        found["weights_double"] = difference(
+            *(output_of(folder, name, f"_double{kind}") for kind in ("", "_several"))
+        )
     return found
 
 
@@ -91,7 +111,10 @@ def main(cfg: Config) -> None:
         shutil.rmtree(folder)
     for name, row in rows.items():
         print(name, row)
-    largest = {key: max(row.get(key, 0.0) for row in rows.values()) for key in ("loss", "weights", "weights_changed", "weights_double")}
+    largest = {
+        key: max(row.get(key, 0.0) for row in rows.values())
+        for key in ("loss", "weights", "weights_changed", "weights_double")
+    }
     write_json(cfg.output, {"processes": cfg.processes, "largest": largest, "runs": rows})
 
 

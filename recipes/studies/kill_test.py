@@ -2,8 +2,9 @@
 
     python recipes/studies/kill_test.py output=results/trust/kills.json
 
-Every recipe is run once to its end. Then runs are killed at a random moment, some while a checkpoint is written, and the same command is run again until
-it ends: all safetensors files must be equal to those of the uninterrupted run, byte for byte, and nothing but the output may be left. 5 minutes on 2 CPU cores.
+Every recipe is run once to its end. Then runs are killed at a random moment, some while a checkpoint is written, and the same command
+is run again: all safetensors files must be equal to those of the uninterrupted run, byte for byte, and nothing but the output may be
+left. 5 minutes on 2 CPU cores.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from tempfile import mkdtemp
@@ -70,17 +72,19 @@ def slow_writes() -> None:
     def slowly(path: Any, tensors: Any, **options: Any) -> None:
         write(path, tensors, **options)
         content = Path(path).read_bytes()
-        partial = Path(path).with_name(f".{Path(path).name}.00000000.partial")
-        Path(path).rename(partial)
-        partial.write_bytes(content[: len(content) // 2])
+        half = Path(path).with_name(f".{Path(path).name}.00000000.partial")
+        Path(path).rename(half)
+        half.write_bytes(content[: len(content) // 2])
         time.sleep(0.2)
-        partial.write_bytes(content)
-        partial.rename(path)
+        half.write_bytes(content)
+        half.rename(path)
 
     checkpoint.write_tensors = slowly
 
 
-def kill(name: str, folder: Path, draws: random.Random, seconds: float, number: int, writing: bool) -> dict[str, Any]:
+def kill(
+    name: str, folder: Path, draws: random.Random, seconds: float, number: int, writing: bool
+) -> dict[str, Any]:
     """Kill one run of a trial at a random moment, run it to its end, and say what came of it."""
     output = output_of(folder, name, f"_killed_{number}")
     words = command(ROOT, folder, name, output, checkpoint_every=2)
@@ -98,12 +102,19 @@ def kill(name: str, folder: Path, draws: random.Random, seconds: float, number: 
         time.sleep(moment)
     os.kill(process, signal.SIGKILL)
     status = end(process)
-    left = sorted(path.name for path in output.parent.glob(f"*{output.name}*") if path.name != f"{output.name}.json")
+    left = sorted(
+        path.name for path in output.parent.glob(f"*{output.name}*") if path.name != f"{output.name}.json"
+    )
     again = end(start(lambda: run_recipe(words)))
     equal = digests(output) == digests(output_of(folder, name, ""))
     rests = [path.name for path in output.parent.glob(f"*{output.name}*") if path.name != output.name]
     shutil.rmtree(output, ignore_errors=True)
-    found = {"trial": name, "while_writing": writing, "seconds": None if writing else round(moment, 3), "left": left}
+    found = {
+        "trial": name,
+        "while_writing": writing,
+        "seconds": None if writing else round(moment, 3),
+        "left": left,
+    }
     return {**found, "status": status, "status_again": again, "equal": equal, "rests": rests}
 
 
@@ -122,8 +133,11 @@ def main(cfg: Config) -> None:
     try:
         end(start(lambda: make_trial_data(folder)))
         for name in names:
-            began = time.monotonic()
-            if status := end(start(lambda: run_recipe(command(ROOT, folder, name, output_of(folder, name, ""), checkpoint_every=2)))):
+            began, words = (
+                time.monotonic(),
+                command(ROOT, folder, name, output_of(folder, name, ""), checkpoint_every=2),
+            )
+            if status := end(start(partial(run_recipe, words))):
                 raise InputError(f"{name} ended with status {status}")
             seconds[name] = time.monotonic() - began
         rows = []
@@ -134,11 +148,26 @@ def main(cfg: Config) -> None:
     finally:
         shutil.rmtree(place)
     good = [row for row in rows if row["equal"] and row["status_again"] == 0 and not row["rests"]]
-    facts = {"command": " ".join(["python", *sys.argv]), "seed": cfg.seed, "kills": len(rows), "equal": len(good)}
+    facts = {
+        "command": " ".join(["python", *sys.argv]),
+        "seed": cfg.seed,
+        "kills": len(rows),
+        "equal": len(good),
+    }
     hit = sum(row["status"] == -signal.SIGKILL for row in rows)
-    write_json(cfg.output, {**facts, "hit_before_the_end": hit, "while_writing": sum(r["while_writing"] for r in rows), "runs": rows})
+    write_json(
+        cfg.output,
+        {
+            **facts,
+            "hit_before_the_end": hit,
+            "while_writing": sum(r["while_writing"] for r in rows),
+            "runs": rows,
+        },
+    )
     if len(good) < len(rows):
-        raise InputError(f"only {len(good)} of {len(rows)} killed runs ended with the same bytes: see {cfg.output}")
+        raise InputError(
+            f"only {len(good)} of {len(rows)} killed runs ended with the same bytes: see {cfg.output}"
+        )
 
 
 if __name__ == "__main__":

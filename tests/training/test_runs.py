@@ -58,10 +58,10 @@ def at_step(monkeypatch):
     seed_step = loop.seed_step
 
     def patch(step, action):
-        def seeded(seed, number, process=0):
+        def seeded(seed, number):
             if number == step:
                 action()
-            seed_step(seed, number, process)
+            seed_step(seed, number)
 
         monkeypatch.setattr(loop, "seed_step", seeded)
 
@@ -273,7 +273,8 @@ def test_rests_of_killed_runs_are_removed(cfg, tmp_path):
 def test_progress_is_a_line_every_ten_seconds_where_there_is_no_terminal(cfg, monkeypatch, capsys):
     monkeypatch.setattr("weightgen.training.progress.SECONDS", 0.0)
     main(cfg)
-    lines = capsys.readouterr().err.splitlines()
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.endswith("1 process on cpu")
     assert len(lines) == 7 and "step 3 of 7" in lines[2] and "loss " in lines[2]
 
 
@@ -311,13 +312,6 @@ def test_one_process_tells_of_an_error(cfg, monkeypatch, capsys):
         with pytest.raises(SystemExit) as caught:
             training.run(lambda cfg: runs.fingerprint("data", cfg.data), Config, __doc__)
         assert caught.value.code == 2 and len(capsys.readouterr().err.splitlines()) == lines
-
-
-def test_a_batch_is_shared_evenly():
-    run = type("Run", (), {"accelerator": type("Two", (), {"num_processes": 2})})
-    assert training.share(run, 8) == 4
-    with pytest.raises(InputError, match="cannot share 7 evenly"):
-        training.share(run, 7)
 
 
 def test_modules_are_loaded_by_the_class_that_is_saved(cfg, tmp_path):

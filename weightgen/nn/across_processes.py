@@ -48,7 +48,7 @@ def shared_mean(values: Tensor, real: Tensor | None = None) -> Tensor:
     weight = torch.ones_like(rows) if real is None else real.to(rows.dtype)
     count = weight.sum()
     dist.all_reduce(count)
-    total: Tensor = _Sum.apply((rows * weight).sum())  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply((rows * weight).sum())
     return total / count.clamp_min(1)
 
 
@@ -61,7 +61,7 @@ def gather_rows(values: Tensor) -> Tensor:
     dist.all_reduce(count)
     whole = values.new_zeros(int(count), *values.shape[1:])
     whole[dist.get_rank() :: number] = values
-    found: Tensor = _Sum.apply(whole)  # type: ignore[no-untyped-call]
+    found: Tensor = _Sum.apply(whole)
     return found
 
 

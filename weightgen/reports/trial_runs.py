@@ -22,7 +22,13 @@ from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError
 from weightgen.training.config import parse
 
-WORDS = ["[PAD]", "[UNK]", "[BOS]", *"what is the a of star moon red green blue ring dot left right big small".split(), "[EOS]"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[BOS]",
+    *"what is the a of star moon red green blue ring dot left right big small".split(),
+    "[EOS]",
+]
 CLIP = {
     "embed_dim": 24,
     "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
@@ -33,7 +39,14 @@ SUPPORT, QUERY = 8, 12  # examples of a task
 
 HNET = {"_component_": "weightgen.hypernets.HNet", "hidden_dims": [16], "spread": 0.3}
 SMALL = {"steps": 12, "batch_size": 4, "validate_every": 2, "lr": 0.01}
-LATENT = {"start": "@multitask", "inner_variable": "latents", "min_inner_steps": 1, "max_inner_steps": 3, "inner_lr": 0.1, "validate_inner_steps": 2}
+LATENT = {
+    "start": "@multitask",
+    "inner_variable": "latents",
+    "min_inner_steps": 1,
+    "max_inner_steps": 3,
+    "inner_lr": 0.1,
+    "validate_inner_steps": 2,
+}
 MAML = {"min_inner_steps": 1, "max_inner_steps": 3, "inner_lr": 0.1, "validate_inner_steps": 2}
 EPISODES = {"ways": 3, "queries": 2, "unlabeled": 1, "hide": 0.5, "hide_steps": 8, "warmup": 1, "decay_steps": 4, "validation_episodes": 4,
             "validation_queries": 2, "min_shots": 1, "shots": 2}  # fmt: skip
@@ -53,7 +66,8 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "adapted": ("adapt_tasks", {"start": "@multitask", "draws": 4, "steps": [4], "lrs": [0.03], "batch_size": 4}),
     "adapted_latents": ("adapt_tasks", {"start": "@hnet_maml", "inner_variable": "latents", "draws": 4, "steps": [2], "lrs": [0.01],
                                         "batch_size": 4}),
-    "hvae": ("train_hvae", {"adapted": "@adapted", "hypernet": {"latent_dim": 3, "hidden_dims": [16, 8], "linear": False}, "function_weight": 1.0, **SMALL}),
+    "hvae": ("train_hvae", {"adapted": "@adapted", "hypernet": {"latent_dim": 3, "hidden_dims": [16, 8], "linear": False},
+                             "function_weight": 1.0, **SMALL}),
     "hyperclip": ("train_hyperclip", {"adapted": "@adapted", "hvae": "@hvae", "encoder.standardize": True, "encoder.noise": 0.1, **SMALL,
                                       "batch_size": 5}),
     "hyperldm": ("train_hyperldm", {
@@ -80,11 +94,17 @@ def make_trial_data(folder: Path) -> None:
     (folder / "images").mkdir()
     for task in (task for tasks in splits.values() for task in tasks):
         for name in (*task.support_images, *task.query_images):
-            Image.fromarray(draws.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / "images" / name)
+            Image.fromarray(draws.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(
+                folder / "images" / name
+            )
     looks = draws.integers(0, 256, (12, 1, 14, 14))
-    images = np.clip(looks + draws.normal(0, 40, (12, 10, 14, 14)), 0, 255).astype(np.uint8).reshape(120, 14, 14)
+    images = (
+        np.clip(looks + draws.normal(0, 40, (12, 10, 14, 14)), 0, 255).astype(np.uint8).reshape(120, 14, 14)
+    )
     classes = {"train": range(6), "validation": range(6, 12), "test": range(9, 12)}
-    write_few_shot_arrays(folder / "few", images, np.repeat(np.arange(12), 10), list("abcdefghijkl"), classes, {})
+    write_few_shot_arrays(
+        folder / "few", images, np.repeat(np.arange(12), 10), list("abcdefghijkl"), classes, {}
+    )
 
 
 def command(root: Path, folder: Path, name: str, output: Path, **more: Any) -> list[str]:
@@ -98,19 +118,30 @@ def command(root: Path, folder: Path, name: str, output: Path, **more: Any) -> l
         **more: further settings.
     """
     recipe, settings = TRIALS[name]
-    given = {"data": folder / "few"} if recipe == "train_hypertransformer" else {"dataset": folder / "data"}
+    given: dict[str, Any] = (
+        {"data": folder / "few"} if recipe == "train_hypertransformer" else {"dataset": folder / "data"}
+    )
     if recipe == "embed":
         more = {}
         given = {"name": output.name}
     else:
         given["output"] = output
     words = {**given, **settings, **more}
-    return [str(root / f"recipes/{recipe}.py"), *(f"{key}={_text(value, folder)}" for key, value in words.items())]
+    return [
+        str(root / f"recipes/{recipe}.py"),
+        *(f"{key}={_text(value, folder)}" for key, value in words.items()),
+    ]
 
 
 def environment() -> dict[str, str]:
     """Of a process on the CPU with one thread."""
-    return {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
 
 
 def output_of(folder: Path, name: str, kind: str) -> Path:
@@ -152,7 +183,9 @@ def _tasks(split: str, count: int) -> Iterator[Task]:
         answers = [words[(offset * 3 + 1) % len(words)], words[(offset * 3 + 2) % len(words)]]
         names = [f"{split}_{number}_{k}.png" for k in range(SUPPORT + QUERY)]
         labels = [k % 2 for k in range(SUPPORT + QUERY)]
-        yield Task(question, answers, names[:SUPPORT], labels[:SUPPORT], names[SUPPORT:], labels[SUPPORT:], "a {}")
+        yield Task(
+            question, answers, names[:SUPPORT], labels[:SUPPORT], names[SUPPORT:], labels[SUPPORT:], "a {}"
+        )
 
 
 def _save_clip(folder: Path) -> None:
@@ -167,7 +200,7 @@ def _save_clip(folder: Path) -> None:
 def _write_features(folder: Path) -> None:
     """Features of pictures that a linear map takes to the embedding of their answer, with noise."""
     tower, splits = load_encoder(folder / "clip"), load_meta_vqa(folder / "data")
-    plan = FeaturePlan(tower.digest, **names_to_embed(splits), dtype="single")
+    plan = FeaturePlan(tower.digest, dtype="single", **names_to_embed(splits))  # type: ignore[arg-type]
     writer = FeatureWriter(folder / "data/features/clip", plan)
     writer.begin()
     turned = torch.linalg.qr(torch.randn(tower.image_dim, tower.image_dim))[0]

@@ -25,8 +25,8 @@ def check_processes(accelerator: Accelerator, batch_size: int | None, limit: int
     number = accelerator.num_processes
     if accelerator.gradient_accumulation_steps != 1:
         raise InputError(
-            f"expected gradient_accumulation_steps=1, got {accelerator.gradient_accumulation_steps}: batch_size is the whole batch of a step; "
-            "with less memory, use more processes"
+            f"expected gradient_accumulation_steps=1, got {accelerator.gradient_accumulation_steps}: batch_size is the "
+            "whole batch of a step; with less memory, use more processes"
         )
     if accelerator.mixed_precision != "no":
         raise InputError(

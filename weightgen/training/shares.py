@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map, tree_map_only
 
 from weightgen.errors import InputError
 from weightgen.protocols import Outcome
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.tasks import PADDING_LABEL, TaskBatch
 from weightgen.training.runs import Run
 
 
@@ -34,12 +34,13 @@ def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcom
     process, processes = run.accelerator.process_index, run.accelerator.num_processes
     if processes == 1:
         return objective(batch)
-    sizes = [
-        len(part.embeds) if isinstance(part, TaskBatch) else len(part)
-        for part in _parts(batch)
-        if part is not None
-    ]
-    run.randomness = ByExample(sizes, process, processes)
+    parts = [part for part in _parts(batch) if part is not None]
+    sizes = [len(part.embeds) if isinstance(part, TaskBatch) else len(part) for part in parts]
+    if all(isinstance(part, Tensor) and len(part) < processes for part in parts):
+        raise InputError(
+            f"{processes} processes cannot share a batch of {sizes[0]}: write batch_size={processes} or more"
+        )
+    run.randomness = ByExample(sizes, process, processes, isinstance(batch, TaskBatch))
     own = own_rows(batch, process, processes)
     with run.randomness:
         return objective(own)
@@ -48,33 +49,33 @@ def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcom
 def own_rows(batch: Any, process: int, processes: int) -> Any:
     """The rows of a batch that one of several processes computes: process, process + processes, and so on.
 
-    Where none is left, it is the first one without labels: all processes must take part in every step, and that row does not count.
-
-    Raises:
-        InputError: no row is left, and there are no labels to leave out.
+    Where none is left, it is the first one without labels: all processes must take part in every step, and that row does not count. Of
+    tasks, a single row gets such a companion, because the order of the dimensions of one row in memory does not tell that of more rows.
     """
 
-    def of_tensor(value: Tensor) -> Tensor:
-        return value[process::processes] if len(value) > process else value[:1]
+    def of(part: Any, pair: bool = False) -> Any:
+        if part is None:
+            return None
+        size = len(part.embeds) if isinstance(part, TaskBatch) else len(part)
+        rows = share_of(size, process, processes, pair)
+        if isinstance(part, Tensor):
+            return part[rows]
+        own = tree_map(lambda value: value[rows], part)
+        for labels in (own.support.labels, own.query.labels):
+            labels[len(range(size)[process::processes]) :] = PADDING_LABEL
+        return own
 
-    def of(part: Any) -> Any:
-        if isinstance(part, TaskBatch):
-            own = tree_map(of_tensor, part)
-            return own if len(part.embeds) > process else own._replace(support=_blank(own.support), query=_blank(own.query))
-        return part if part is None else of_tensor(part)
+    return of(batch, True) if isinstance(batch, TaskBatch) else tuple(map(of, batch))
 
-    parts = [part for part in _parts(batch) if part is not None]
-    if all(isinstance(part, Tensor) and len(part) < processes for part in parts):
-        raise InputError(f"{processes} processes cannot share a batch of {len(parts[0])}: write batch_size={processes} or more")
-    return of(batch) if isinstance(batch, TaskBatch) else tuple(map(of, batch))
+
+def share_of(size: int, process: int, processes: int, pair: bool = False) -> list[int]:
+    """The numbers of the rows that one of several processes computes, see `own_rows`."""
+    rows = list(range(size)[process::processes]) or [0]
+    return rows * 2 if pair and len(rows) == 1 < size else rows
 
 
 def _parts(batch: Any) -> tuple[Any, ...]:
     return (batch,) if isinstance(batch, TaskBatch) else tuple(batch)
-
-
-def _blank(examples: Examples) -> Examples:
-    return examples._replace(labels=torch.full_like(examples.labels, PADDING_LABEL))
 
 
 class ByExample(TorchDispatchMode):
@@ -84,16 +85,17 @@ class ByExample(TorchDispatchMode):
     torch's operations, so that it holds inside `vmap` and for modules of others. Draws from a generator of its own stay as they are.
 
     Args:
-        sizes: of the whole batch; several where only some of its examples have tasks. What is drawn for as many examples as this process has
-            of one size is drawn for that size, and for the larger one where two give it the same number.
+        sizes: of the whole batch; several where only some of its examples have tasks. What is drawn for as many examples as this
+            process has of one size is drawn for that size; for the larger one where two give it the same number.
         process: number of this process.
         processes: how many there are.
+        pair: whether a single row has a companion.
     """
 
-    def __init__(self, sizes: Sequence[int], process: int, processes: int) -> None:
+    def __init__(self, sizes: Sequence[int], process: int, processes: int, pair: bool = False) -> None:
         super().__init__()
-        shares = (range(size)[process::processes] or range(1) for size in sorted(sizes))
-        self.wholes = {len(mine): (size, mine) for size, mine in zip(sorted(sizes), shares, strict=True)}
+        shares = {size: share_of(size, process, processes, pair) for size in sorted(sizes)}
+        self.wholes = {len(mine): (size, mine) for size, mine in shares.items()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -118,20 +120,22 @@ class ByExample(TorchDispatchMode):
             return _placed(value, total, mine)
 
         wide, wide_kwargs = tree_map_only((Tensor, list), widened, (args, kwargs), is_leaf=_is_list)
-        found = tree_map_only(Tensor, lambda value: value[list(mine)], func(*wide, **wide_kwargs))
+        found = tree_map_only(Tensor, lambda value: value[mine], func(*wide, **wide_kwargs))
         if func._schema.is_mutable:
             return args[0].copy_(found)
         return found
 
 
-def _placed(value: Tensor, total: int, mine: Sequence[int]) -> Tensor:
+def _placed(value: Tensor, total: int, mine: list[int]) -> Tensor:
     """The rows of a tensor among zeros, with dimensions in the same order in memory, in which random numbers are filled in."""
     order = list(range(value.ndim))
     if 0 not in value.stride():
-        order.sort(key=lambda dim: -value.stride(dim))
+        order.sort(key=lambda dim: -value.stride()[dim])
     sizes = [total, *value.shape[1:]]
-    whole = value.new_zeros([sizes[dim] for dim in order]).permute([order.index(dim) for dim in range(value.ndim)])
-    whole[list(mine)] = value
+    whole = value.new_zeros([sizes[dim] for dim in order]).permute(
+        [order.index(dim) for dim in range(value.ndim)]
+    )
+    whole[mine] = value
     return whole
 
 
@@ -142,6 +146,8 @@ def _is_list(value: Any) -> bool:
 def _draws(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an operation that can draw does so, from the common random state."""
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-    return given.get("generator") is None and given.get("dropout_p", "unset") not in (0, 0.0) and not (
-        "scaled_dot_product" in func.name() and not given.get("dropout_p")
+    return (
+        given.get("generator") is None
+        and given.get("dropout_p", "unset") not in (0, 0.0)
+        and not ("scaled_dot_product" in func.name() and not given.get("dropout_p"))
     )
