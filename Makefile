@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow lint meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow kill-test lint meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -21,6 +21,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
+
+# Kills 50 runs, and compares two processes with one; writes results/trust/. Ten minutes.
+kill-test: $(READY)
+	$(VENV)/bin/python recipes/studies/kill_test.py output=results/trust/kills.json
+	$(VENV)/bin/python recipes/studies/compare_processes.py output=results/trust/processes.json
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

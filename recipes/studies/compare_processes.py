@@ -3,9 +3,9 @@
     python recipes/studies/compare_processes.py output=results/trust/processes.json
 
 For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
-step whose state was the best. `changed` runs were begun with two processes, stopped in the middle, and ended with one. The gradient of
-some parameters, as the key biases of attention, is 0; in single precision it is rounding, of which Adam makes full steps. So the HyperTransformer is compared in double
-precision too. 3 minutes on 2 CPU cores.
+step whose state was the best. `changed` runs were begun with two processes, stopped in the middle, and ended with one. Some gradients,
+as of the key biases of attention, are 0; in single precision they are rounding, of which Adam makes full steps. So the HyperTransformer
+is compared in double precision too. 3 minutes on 2 CPU cores.
 """
 
 import json
@@ -109,8 +109,6 @@ def main(cfg: Config) -> None:
         rows = {name: compare(folder / "trial", name) for name in trials}
     finally:
         shutil.rmtree(folder)
-    for name, row in rows.items():
-        print(name, row)
     largest = {
         key: max(row.get(key, 0.0) for row in rows.values())
         for key in ("loss", "weights", "weights_changed", "weights_double")

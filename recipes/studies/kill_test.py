@@ -7,14 +7,12 @@ is run again: all safetensors files must be equal to those of the uninterrupted 
 left. 5 minutes on 2 CPU cores.
 """
 
-import hashlib
 import os
 import random
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -23,9 +21,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 from weightgen import InputError, training
+from weightgen.reports.kills import digests, end, slow_writes, start, wait_for_partial
 from weightgen.reports.trial_runs import TRIALS, command, make_trial_data, output_of, run_recipe
 from weightgen.storage.files import write_json
-from weightgen.training import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,50 +34,6 @@ class Config:
     kills: int = 50
     seed: int = 0
     trials: list[str] | None = None  # by default all
-
-
-def start(work: Callable[[], None]) -> int:
-    """Begin a piece of work in a process of its own, which has all modules loaded already; its number."""
-    sys.stdout.flush()
-    if number := os.fork():
-        return number
-    status = 1
-    try:
-        sys.stdout = sys.stderr = open(os.devnull, "w")
-        work()
-        status = 0
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    finally:
-        os._exit(status)
-
-
-def end(number: int) -> int:
-    """Wait for a process; its status, negative for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """A digest of every safetensors file below a folder."""
-    files = sorted(folder.rglob("*.safetensors"))
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def slow_writes() -> None:
-    """Make the writing of a checkpoint last, so that a kill can hit it: half of the file is there for 0.2 seconds."""
-    write = checkpoint.write_tensors
-
-    def slowly(path: Any, tensors: Any, **options: Any) -> None:
-        write(path, tensors, **options)
-        content = Path(path).read_bytes()
-        half = Path(path).with_name(f".{Path(path).name}.00000000.partial")
-        Path(path).rename(half)
-        half.write_bytes(content[: len(content) // 2])
-        time.sleep(0.2)
-        half.write_bytes(content)
-        half.rename(path)
-
-    checkpoint.write_tensors = slowly
 
 
 def kill(
@@ -116,15 +70,6 @@ def kill(
         "left": left,
     }
     return {**found, "status": status, "status_again": again, "equal": equal, "rests": rests}
-
-
-def wait_for_partial(output: Path, process: int, count: int) -> None:
-    """Wait until the checkpoint of this number is being written, or the process ends."""
-    seen: set[str] = set()
-    while len(seen) < count and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-        folder = training.unfinished(output)
-        seen |= {path.name for path in folder.glob(".checkpoint-*.00000000.partial")}
-        time.sleep(0.005)
 
 
 def main(cfg: Config) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from torch import nn
 
 from weightgen import InputError, training
 from weightgen.networks import MLP
+from weightgen.reports.kills import end, start
 from weightgen.storage.files import read_json, read_tensors
 from weightgen.tasks import TaskBatchSampler
-from weightgen.training import loop, runs
+from weightgen.training import checkpoint, loop, runs
 from weightgen.training.interrupts import Stopped
 
 
@@ -178,6 +180,33 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(cfg, tmp_pa
     error = capsys.readouterr().err
     assert "00000004.safetensors is damaged" in error and "goes on after step 2" in error
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "out"))
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint(cfg, tmp_path):
+    """No file may grow beyond a limit that the second checkpoint exceeds."""
+    folder = tmp_path / "out.unfinished"
+
+    def run():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        write = checkpoint.write_checkpoint
+
+        def limited(run):
+            if run.done == 4:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+            write(run)
+
+        loop.write_checkpoint = limited
+        try:
+            main(cfg)
+        except InputError as error:
+            told = "cannot write" in str(error) and len(str(error).splitlines()) == 1
+            raise SystemExit(3 if told else 4) from None
+
+    assert end(start(run)) == 3
+    names = {path.name for path in folder.iterdir()}
+    assert "checkpoint-00000002.safetensors" in names and not any("partial" in name for name in names), names
+    main(cfg)
+    assert (tmp_path / "out").is_dir() and not folder.exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
