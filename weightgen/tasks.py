@@ -45,10 +45,9 @@ class TaskBatch(NamedTuple):
     context: dict[str, Tensor]
 
 
-def has_examples(batch: TaskBatch) -> Tensor:
-    """Which of B tasks have a labelled example, with shape (B,)."""
-    labels = torch.cat([batch.support.labels, batch.query.labels], dim=1)
-    return (labels != PADDING_LABEL).any(dim=1)
+def has_query(batch: TaskBatch) -> Tensor:
+    """Which of B tasks have a query example, with shape (B,)."""
+    return (batch.query.labels != PADDING_LABEL).any(dim=1)
 
 
 def collate(tasks: Sequence[TaskBatch]) -> TaskBatch:

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from weightgen.errors import InputError
 from weightgen.nn.across_processes import gather_rows, shared_max, shared_mean
 from weightgen.protocols import Outcome
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, has_examples
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, has_query
 from weightgen.training.processes import check_processes, on_main, speaks
 from weightgen.training.shares import ByExample, outcome, own_rows, share_of
 
@@ -91,13 +91,13 @@ def test_rows_of_a_process():
 def test_a_single_task_gets_a_companion_that_does_not_count():
     own = own_rows(tasks(3), 1, 2)
     assert own.embeds.flatten().tolist() == [1, 1]
-    assert has_examples(own).tolist() == [True, False]
+    assert has_query(own).tolist() == [True, False]
 
 
 def test_a_process_without_rows_computes_one_that_does_not_count():
     own = own_rows(tasks(1), 1, 2)
     assert len(own.embeds) == 1
-    assert (own.support.labels == PADDING_LABEL).all() and (own.query.labels == PADDING_LABEL).all()
+    assert (own.support.labels == 0).all() and (own.query.labels == PADDING_LABEL).all()
     latents, _, few = own_rows((torch.rand(4, 2), torch.rand(4, 2), tasks(1)), 1, 2)
     assert len(latents) == 2 and (few.query.labels == PADDING_LABEL).all()
     assert own_rows((torch.rand(4, 2), None), 0, 2)[1] is None

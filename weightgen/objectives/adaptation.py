@@ -16,7 +16,7 @@ from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Hypernetwork, Outcome
 from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch, has_examples
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -82,7 +82,7 @@ class AdaptationLoss(nn.Module):
 
     def forward(self, batch: TaskBatch) -> Outcome:
         """Loss of a batch of B tasks, and its query accuracy."""
-        real = has_examples(batch)
+        real = has_query(batch)
         point, decode = initial_points(self.hypernet, batch.embeds, self.inner_variable)
         batch = resplit(batch, self.support_fraction if self.max_inner_steps else 0.0)
         if self.max_inner_steps:

@@ -14,7 +14,7 @@ from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
 from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch, has_examples
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -49,7 +49,7 @@ class ELBOLoss(nn.Module):
     def forward(self, batch: tuple[Tensor, TaskBatch]) -> Outcome:
         """Loss of adapted weights (B, P) and the tasks they were adapted to."""
         weights, tasks = batch
-        real = has_examples(tasks)
+        real = has_query(tasks)
         posterior = self.hvae.encode(weights)
         decoded = self.hvae(posterior.rsample())
         scale = self.hvae.standardizer

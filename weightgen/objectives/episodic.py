@@ -10,7 +10,7 @@ from weightgen.hypernets.support_writer import SupportWriter
 from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
-from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch, has_examples
+from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch, has_query
 
 
 class EpisodicLoss(nn.Module):
@@ -50,7 +50,7 @@ class EpisodicLoss(nn.Module):
         """Loss of a batch of B tasks, and its query accuracy."""
         if self.training and self.hide:
             batch = batch._replace(support=hide_unlabeled(batch.support, self.hide))
-        real = has_examples(batch)
+        real = has_query(batch)
         logits = self.logits(batch)
         loss = shared_mean(task_loss(logits, batch.query.labels), real)
         accuracy = shared_mean(task_accuracy(logits, batch.query.labels), real)

@@ -17,7 +17,7 @@ from weightgen.priors import DiffusionPrior, drop_parts
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import LatentHypernetwork, Outcome, TrainedDenoiser
 from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch, has_examples
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -93,7 +93,7 @@ class LatentDiffusionLoss(nn.Module):
         examples = resplit(tasks, 0.0).query
         weights = self.hypernet(self.latents.inverse(clean[: len(examples.labels)]))
         logits = self.network(weights, examples.inputs, **tasks.context)
-        real = has_examples(tasks)
+        real = has_query(tasks)
         task = shared_mean(task_loss(logits, examples.labels), real)
         metrics = {"loss": denoising.detach(), "task_loss": task.detach()}
         metrics["accuracy"] = shared_mean(task_accuracy(logits, examples.labels), real)

@@ -13,7 +13,7 @@ from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
 from weightgen.shots import draw_support
-from weightgen.tasks import TaskBatch, has_examples
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -53,7 +53,7 @@ class SupportSetLoss(nn.Module):
 
     def forward(self, batch: TaskBatch) -> Outcome:
         """Loss of a batch of B tasks, and its query accuracy."""
-        real = has_examples(batch)
+        real = has_query(batch)
         batch = draw_support(batch, self.max_shots, shared=True)
         weights = self.hypernet(batch.support, batch.context["answers"])
         logits = self.network(weights, batch.query.inputs, **batch.context)

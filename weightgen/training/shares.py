@@ -49,7 +49,7 @@ def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcom
 def own_rows(batch: Any, process: int, processes: int) -> Any:
     """The rows of a batch that one of several processes computes: process, process + processes, and so on.
 
-    Where none is left, it is the first one without labels: all processes must take part in every step, and that row does not count. Of
+    Where none is left, it is the first one without its query set: all processes must take part in every step, and that row does not count. Of
     tasks, a single row gets such a companion, because the order of the dimensions of one row in memory does not tell that of more rows.
     """
 
@@ -61,8 +61,7 @@ def own_rows(batch: Any, process: int, processes: int) -> Any:
         if isinstance(part, Tensor):
             return part[rows]
         own = tree_map(lambda value: value[rows], part)
-        for labels in (own.support.labels, own.query.labels):
-            labels[len(range(size)[process::processes]) :] = PADDING_LABEL
+        own.query.labels[len(range(size)[process::processes]) :] = PADDING_LABEL
         return own
 
     return of(batch, True) if isinstance(batch, TaskBatch) else tuple(map(of, batch))
