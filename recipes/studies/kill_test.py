@@ -21,9 +21,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 from weightgen import InputError, training
-from weightgen.reports.kills import digests, end, slow_writes, start, wait_for_partial
-from weightgen.reports.trial_runs import TRIALS, command, make_trial_data, output_of, run_recipe
 from weightgen.storage.files import write_json
+from weightgen.training.kills import digests, end, slow_writes, start, wait_for_partial
+from weightgen.training.trials import TRIALS, command, make_trial_data, output_of, run_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,20 +42,23 @@ def kill(
     """Kill one run of a trial at a random moment, run it to its end, and say what came of it."""
     output = output_of(folder, name, f"_killed_{number}")
     words = command(ROOT, folder, name, output, checkpoint_every=2)
-    moment = draws.uniform(0.02, seconds)
+    status, moment = 0, None
 
     def killed() -> None:
         if writing:
             slow_writes()
         run_recipe(words)
 
-    process = start(killed)
-    if writing:
-        wait_for_partial(output, process, draws.randrange(1, 5))
-    else:
-        time.sleep(moment)
-    os.kill(process, signal.SIGKILL)
-    status = end(process)
+    while status != -signal.SIGKILL:  # until the run was not faster than the kill
+        shutil.rmtree(output, ignore_errors=True)
+        process = start(killed)
+        if writing:
+            wait_for_partial(output, process, draws.randrange(1, 5))
+        else:
+            moment = round(draws.uniform(0.02, seconds), 3)
+            time.sleep(moment)
+        os.kill(process, signal.SIGKILL)
+        status = end(process)
     left = sorted(
         path.name for path in output.parent.glob(f"*{output.name}*") if path.name != f"{output.name}.json"
     )
@@ -66,7 +69,7 @@ def kill(
     found = {
         "trial": name,
         "while_writing": writing,
-        "seconds": None if writing else round(moment, 3),
+        "seconds": moment,
         "left": left,
     }
     return {**found, "status": status, "status_again": again, "equal": equal, "rests": rests}
@@ -93,22 +96,14 @@ def main(cfg: Config) -> None:
     finally:
         shutil.rmtree(place)
     good = [row for row in rows if row["equal"] and row["status_again"] == 0 and not row["rests"]]
-    facts = {
+    facts: dict[str, Any] = {
         "command": " ".join(["python", *sys.argv]),
         "seed": cfg.seed,
         "kills": len(rows),
         "equal": len(good),
     }
-    hit = sum(row["status"] == -signal.SIGKILL for row in rows)
-    write_json(
-        cfg.output,
-        {
-            **facts,
-            "hit_before_the_end": hit,
-            "while_writing": sum(r["while_writing"] for r in rows),
-            "runs": rows,
-        },
-    )
+    facts["while_writing"] = sum(row["while_writing"] for row in rows)
+    write_json(cfg.output, {**facts, "runs": rows})
     if len(good) < len(rows):
         raise InputError(
             f"only {len(good)} of {len(rows)} killed runs ended with the same bytes: see {cfg.output}"

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import MISSING
 
 from weightgen import training
-from weightgen.reports.trial_runs import TRIALS, command, output_of, run_recipe
 from weightgen.training.interrupts import Stopped
+from weightgen.training.trials import TRIALS, command, output_of, run_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +25,6 @@ class Config:
     folder: str = MISSING  # with the data of `make_trial_data`, and outputs of earlier trials
     kind: str = ""  # behind the names of the outputs
     trials: list[str] | None = None  # by default all
-    double: bool = False  # compute in double precision
     stop: int | None = None  # the last process gets Ctrl-C in this step of every trial
 
 
@@ -57,9 +55,6 @@ def run(words: list[str], losses_file: Path, stop: int | None) -> None:
 
 def main(cfg: Config) -> None:
     folder = Path(cfg.folder)
-    if cfg.double:
-        torch.set_default_dtype(torch.float64)
-        torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     for name in cfg.trials or TRIALS:
         output = output_of(folder, name, cfg.kind)
         run(command(ROOT, folder, name, output, checkpoint_every=3), output.with_suffix(".json"), cfg.stop)

@@ -15,11 +15,11 @@ from torch import nn
 
 from weightgen import InputError, training
 from weightgen.networks import MLP
-from weightgen.reports.kills import end, start
 from weightgen.storage.files import read_json, read_tensors
 from weightgen.tasks import TaskBatchSampler
 from weightgen.training import checkpoint, loop, runs
 from weightgen.training.interrupts import Stopped
+from weightgen.training.kills import end, start
 
 
 @dataclass

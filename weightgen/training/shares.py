@@ -49,8 +49,9 @@ def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcom
 def own_rows(batch: Any, process: int, processes: int) -> Any:
     """The rows of a batch that one of several processes computes: process, process + processes, and so on.
 
-    Where none is left, it is the first one without its query set: all processes must take part in every step, and that row does not count. Of
-    tasks, a single row gets such a companion, because the order of the dimensions of one row in memory does not tell that of more rows.
+    Where none is left, it is the first one without its query set: all processes must take part in every step, and that row does
+    not count. Of tasks, a single row gets such a companion, because the order of the dimensions of one row in memory does not tell
+    that of more rows.
     """
 
     def of(part: Any, pair: bool = False) -> Any:
