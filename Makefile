@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow fuzz lint package-check app-test docs docs-test meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -30,6 +30,11 @@ app-test: $(READY)
 # FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz.run $(or $(FUZZ_EXAMPLES),100000) $(or $(FUZZ_MINUTES),600)
+
+# Kills 50 runs, and compares two processes with one; writes results/trust/. Ten minutes.
+kill-test: $(READY)
+	$(VENV)/bin/python recipes/studies/kill_test.py output=results/trust/kills.json
+	$(VENV)/bin/python recipes/studies/compare_processes.py output=results/trust/processes.json
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

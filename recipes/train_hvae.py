@@ -85,7 +85,7 @@ def main(cfg: Config) -> None:
     for step, batch in training.steps(run, sampler):
         rows = torch.tensor(batch)
         draws = torch.randint(len(weights), rows.shape)
-        loss = objective((weights[draws, rows], train.batch(rows))).loss
+        loss = training.outcome(run, objective, (weights[draws, rows], train.batch(rows))).loss
         lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
         training.update(run, optimizer, loss, hvae.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):

@@ -87,9 +87,9 @@ def main(cfg: Config) -> None:
     training.resume(run, optimizer, encoder=encoder, best=best)
     for step in training.step_numbers(run, cfg.steps):
         # No question comes twice in a batch.
-        rows = torch.randperm(len(embeds), device=run.device)[: training.share(run, cfg.batch_size)]
+        rows = torch.randperm(len(embeds), device=run.device)[: cfg.batch_size]
         draws = torch.randint(len(adapted), (len(rows),), device=run.device)
-        loss = objective((seen(adapted[draws, rows]), embeds[rows])).loss
+        loss = training.outcome(run, objective, (seen(adapted[draws, rows]), embeds[rows])).loss
         training.update(
             run,
             optimizer,

@@ -98,7 +98,7 @@ def main(cfg: Config) -> None:
     for step, rows in training.steps(run, sampler):
         first = rows if cfg.function_weight else []
         tasks = train.batch(first) if first else None
-        loss = objective((*latents.draw(first, training.share(run, cfg.batch_size)), tasks)).loss
+        loss = training.outcome(run, objective, (*latents.draw(first, cfg.batch_size), tasks)).loss
         lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 50)
         training.update(run, optimizer, loss, trained, lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(model)

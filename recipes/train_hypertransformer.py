@@ -75,10 +75,9 @@ def main(cfg: Config) -> None:
     may_change = ("steps", "lr", "beta2", "warmup", "decay_steps", "hide", "hide_steps", "validate_every")
     run = training.start_run(cfg, reads=("data", "start"), may_change=may_change)
     arrays = FewShotArrays(cfg.data)
-    common = training.pick(cfg, "ways", "shots", "unlabeled", "mean", "std")
-    common["batch_size"] = training.share(run, cfg.batch_size)
+    common = training.pick(cfg, "ways", "shots", "unlabeled", "mean", "std", "batch_size")
     how = training.pick(cfg, "queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
-    how["seed"] = 2 * (cfg.seed * 4096 + run.accelerator.process_index)
+    how["seed"] = 2 * cfg.seed * 4096
     train = Episodes(arrays, arrays.classes(*cfg.train_splits), **common, **how)
     how = {"queries": cfg.validation_queries, "seed": 2 * cfg.seed + 1}
     validation = Episodes(arrays, arrays.classes(cfg.validation_split), **common, **how)
@@ -93,7 +92,7 @@ def main(cfg: Config) -> None:
     training.resume(run, optimizer, hypernet=hypernet, average=average, means=means)
     for step in training.step_numbers(run, cfg.steps):
         objective.hide = annealed(step, cfg.hide, cfg.hide_steps)
-        loss, metrics = prepared(train.batch(step, run.device))
+        loss, metrics = training.outcome(run, prepared, train.batch(step, run.device))
         lr = cfg.lr * min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / cfg.decay_steps)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(hypernet)

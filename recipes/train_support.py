@@ -68,7 +68,7 @@ def main(cfg: Config) -> None:
     training.resume(run, optimizer, hypernet=hypernet, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler):
-        loss = objective(train.batch(rows)).loss
+        loss = training.outcome(run, objective, train.batch(rows)).loss
         lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(hypernet)

@@ -41,10 +41,10 @@ def count_correct(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return right.sum(dim=-1), valid.sum(dim=-1)
 
 
-def mean_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over B tasks of the accuracy on a task's examples: a scalar for logits (B, N, C) and labels (B, N)."""
+def task_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The accuracy on the examples of each task, (*) for logits (*, N, C) and labels (*, N); 0 for a task without examples."""
     right, count = count_correct(logits, labels)
-    return (right / count.clamp_min(1)).mean()
+    return right / count.clamp_min(1)
 
 
 def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = 15) -> float:
@@ -62,3 +62,8 @@ def expected_calibration_error(confidence: Tensor, right: Tensor, bins: int = 15
     gap = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
     gap.index_add_(0, place, right.double() - confidence.double())
     return (gap.abs().sum() / max(len(confidence), 1)).item()
+
+
+def whole_pictures(inputs: Tensor, embed_dim: int) -> Tensor:
+    """The embeddings of whole pictures (*, E), without the image tokens that a `TokenEncoder` puts behind them."""
+    return inputs[..., :embed_dim]

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from weightgen.errors import InputError, check_range, check_sizes
+from weightgen.nn.across_processes import shared_max
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 
 
@@ -86,7 +87,9 @@ def shot_order(batch: TaskBatch, rows: Tensor, seed: int) -> Tensor:
     return torch.stack(drawn).to(batch.support.inputs.device)
 
 
-def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float = 0.7) -> TaskBatch:
+def draw_support(
+    batch: TaskBatch, max_shots: int = 12, support_fraction: float = 0.7, shared: bool = False
+) -> TaskBatch:
     """Draw support sets of all sizes from all examples of each task, with torch's global randomness.
 
     The logarithm of a task's number of shots n is uniform on [0, log(max_shots + 1)); n is rounded down and
@@ -97,6 +100,7 @@ def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float 
         batch: B tasks.
         max_shots: largest n.
         support_fraction: fraction of the examples that may be drawn; the others are the query set.
+        shared: whether several processes share the batch, which then keeps as many columns in each of them.
 
     Returns:
         The same tasks with disjoint sets. Columns of the support set that are padding for all tasks are
@@ -119,17 +123,19 @@ def draw_support(batch: TaskBatch, max_shots: int = 12, support_fraction: float 
     first = order.masked_fill(support.labels == PADDING_LABEL, 2.0).argmin(dim=1, keepdim=True)
     lone = torch.zeros_like(none).expand_as(drawn).scatter(1, first, none)
     drawn = torch.where(lone, support.labels, drawn)
-    return batch._replace(support=drop_padding(support._replace(labels=drawn)))
+    return batch._replace(support=drop_padding(support._replace(labels=drawn), shared))
 
 
-def drop_padding(examples: Examples) -> Examples:
+def drop_padding(examples: Examples, shared: bool = False) -> Examples:
     """Move the padding of each task to the end, and remove the columns that are padding for all tasks, except for one.
 
     Args:
         examples: of B tasks, with inputs (B, N, E) and labels (B, N).
+        shared: whether "all tasks" are those of all processes.
     """
     real = examples.labels != PADDING_LABEL
     kept = real.to(torch.int8).argsort(dim=1, descending=True, stable=True)
-    kept = kept[:, : max(1, int(real.sum(dim=1).max()))]
+    longest = real.sum(dim=1).max()
+    kept = kept[:, : max(1, shared_max(longest) if shared else int(longest))]
     index = kept.unsqueeze(-1).expand(-1, -1, examples.inputs.shape[-1])
     return Examples(examples.inputs.gather(1, index), examples.labels.gather(1, kept))

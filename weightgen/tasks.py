@@ -45,6 +45,11 @@ class TaskBatch(NamedTuple):
     context: dict[str, Tensor]
 
 
+def has_query(batch: TaskBatch) -> Tensor:
+    """Which of B tasks have a query example, with shape (B,)."""
+    return (batch.query.labels != PADDING_LABEL).any(dim=1)
+
+
 def collate(tasks: Sequence[TaskBatch]) -> TaskBatch:
     """Stack single tasks, padded at the end to the largest: inputs and context with 0, labels with -100.
 

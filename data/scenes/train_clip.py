@@ -1,6 +1,6 @@
 """Train the small CLIP of Scenes, on rendered pictures and generated captions.
 
-    accelerate launch data/scenes/train_clip.py output=runs/scenes_clip
+    python data/scenes/train_clip.py output=runs/scenes_clip
 
 Writes a folder that `weightgen.encoders.load_encoder` reads, with `training.json` (retrieval on held-out pictures) in it.
 A short caption is true of many pictures, and the loss knows of which. A second loss has the whole scene read off the
@@ -152,7 +152,7 @@ def make_optimizer(objective: nn.Module, weight_decay: float) -> torch.optim.Opt
 
 
 def main(cfg: Config) -> None:
-    run = training.start_run(cfg)
+    run = training.start_run(cfg, processes=1)
     scenes, held_out = draw_scenes(cfg.images, cfg.data_seed), draw_scenes(cfg.held_out, cfg.data_seed + 1)
     said = [caption(s, random.Random(i)) for i, s in enumerate(scenes[:20_000])]
     tokenizer = train_tokenizer([c.text for c in said], cfg.vocabulary)
@@ -167,10 +167,10 @@ def main(cfg: Config) -> None:
     prepared, optimizer = run.accelerator.prepare(objective, optimizer)
     train, validation = (Captioned(part, cfg.processes, tokenize, run.device) for part in (scenes, held_out))
     asked = validation.batch(list(range(cfg.held_out)), map(random.Random, range(cfg.held_out)))
-    rng = Draws(cfg.seed + run.accelerator.process_index)
+    rng = Draws(cfg.seed)
     training.resume(run, optimizer, objective=objective, rng=rng)
     for step in training.step_numbers(run, cfg.steps):
-        rows = rng.sample(range(cfg.images), training.share(run, cfg.batch_size))
+        rows = rng.sample(range(cfg.images), cfg.batch_size)
         outcome = prepared(train.batch(rows, repeat(rng)))
         lr = cfg.lr * training.warmup_cosine(step, cfg.steps, cfg.warmup)
         training.update(

@@ -104,10 +104,10 @@ def kill():
 def at_step(monkeypatch, step, action):
     seed_step = loop.seed_step
 
-    def seeded(seed, number, process=0):
+    def seeded(seed, number):
         if number == step:
             action()
-        seed_step(seed, number, process)
+        seed_step(seed, number)
 
     monkeypatch.setattr(loop, "seed_step", seeded)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from weightgen import InputError, training
 from weightgen.networks import MLP
 from weightgen.storage.files import read_json, read_tensors
 from weightgen.tasks import TaskBatchSampler
-from weightgen.training import loop, runs
+from weightgen.training import checkpoint, loop, runs
 from weightgen.training.interrupts import Stopped
+from weightgen.training.kills import end, start
 
 
 @dataclass
@@ -58,10 +60,10 @@ def at_step(monkeypatch):
     seed_step = loop.seed_step
 
     def patch(step, action):
-        def seeded(seed, number, process=0):
+        def seeded(seed, number):
             if number == step:
                 action()
-            seed_step(seed, number, process)
+            seed_step(seed, number)
 
         monkeypatch.setattr(loop, "seed_step", seeded)
 
@@ -180,6 +182,33 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(cfg, tmp_pa
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "out"))
 
 
+def test_a_full_disk_leaves_the_earlier_checkpoint(cfg, tmp_path):
+    """No file may grow beyond a limit that the second checkpoint exceeds."""
+    folder = tmp_path / "out.unfinished"
+
+    def run():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        write = checkpoint.write_checkpoint
+
+        def limited(run):
+            if run.done == 4:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+            write(run)
+
+        loop.write_checkpoint = limited
+        try:
+            main(cfg)
+        except InputError as error:
+            told = "cannot write" in str(error) and len(str(error).splitlines()) == 1
+            raise SystemExit(3 if told else 4) from None
+
+    assert end(start(run)) == 3
+    names = {path.name for path in folder.iterdir()}
+    assert "checkpoint-00000002.safetensors" in names and not any("partial" in name for name in names), names
+    main(cfg)
+    assert (tmp_path / "out").is_dir() and not folder.exists()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_no_recipe_made_is_never_replaced(cfg, tmp_path, overwrite):
     (tmp_path / "out").mkdir()
@@ -273,7 +302,8 @@ def test_rests_of_killed_runs_are_removed(cfg, tmp_path):
 def test_progress_is_a_line_every_ten_seconds_where_there_is_no_terminal(cfg, monkeypatch, capsys):
     monkeypatch.setattr("weightgen.training.progress.SECONDS", 0.0)
     main(cfg)
-    lines = capsys.readouterr().err.splitlines()
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.endswith("1 process on cpu")
     assert len(lines) == 7 and "step 3 of 7" in lines[2] and "loss " in lines[2]
 
 
@@ -311,13 +341,6 @@ def test_one_process_tells_of_an_error(cfg, monkeypatch, capsys):
         with pytest.raises(SystemExit) as caught:
             training.run(lambda cfg: runs.fingerprint("data", cfg.data), Config, __doc__)
         assert caught.value.code == 2 and len(capsys.readouterr().err.splitlines()) == lines
-
-
-def test_a_batch_is_shared_evenly():
-    run = type("Run", (), {"accelerator": type("Two", (), {"num_processes": 2})})
-    assert training.share(run, 8) == 4
-    with pytest.raises(InputError, match="cannot share 7 evenly"):
-        training.share(run, 7)
 
 
 def test_modules_are_loaded_by_the_class_that_is_saved(cfg, tmp_path):

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
-from weightgen.metrics import count_correct
+from weightgen.metrics import count_correct, whole_pictures
 from weightgen.tasks import PADDING_LABEL, TaskBatch, batches
 from weightgen.weights import FunctionalNetwork
 
@@ -102,7 +102,9 @@ def encoder_scores(tasks: MetaVQATasks, batch_size: int = 64) -> Scores:
     """Score the encoder alone: it chooses the answer whose embedding has the largest cosine with the image's."""
 
     def cosines(batch: TaskBatch, _: Tensor) -> Tensor:
-        found = normalize(batch.query.inputs, dim=-1) @ normalize(batch.context["answers"], dim=-1).mT
+        answers = batch.context["answers"]
+        pictures = whole_pictures(batch.query.inputs, answers.shape[-1])
+        found = normalize(pictures, dim=-1) @ normalize(answers, dim=-1).mT
         return found.masked_fill(~batch.context["answer_mask"][:, None], -2.0)
 
     return _scores(tasks, cosines, batch_size)

@@ -18,6 +18,7 @@ from weightgen.errors import InputError, needs
 from weightgen.evaluation.accuracy import Scores
 from weightgen.evaluation.curves import few_shots, shot_curve
 from weightgen.hypernets.support_hnet import SupportHNet
+from weightgen.metrics import whole_pictures
 from weightgen.protocols import Hypernetwork
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 from weightgen.weights import FunctionalNetwork
@@ -56,7 +57,8 @@ def fitted_scores(
     accuracy, count = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for row in range(len(tasks)):
         batch = few_shots(tasks.batch([row]), torch.tensor([row]), shots, seed)
-        (inputs, labels), (query, truths) = _arrays(batch.support), _arrays(batch.query)
+        size = batch.context["answers"].shape[-1]
+        (inputs, labels), (query, truths) = (_arrays(part, size) for part in batch[:2])
         if (labels == labels[0]).all():  # scikit-learn refuses to fit a single class
             right = truths == labels[0]
         else:
@@ -67,10 +69,10 @@ def fitted_scores(
     return Scores(accuracy, count)
 
 
-def _arrays(examples: Examples) -> tuple[Any, Any]:
-    """The examples of a single task, without padding, as arrays (N, E) and (N,)."""
+def _arrays(examples: Examples, embed_dim: int) -> tuple[Any, Any]:
+    """The examples of a single task, without padding and image tokens, as arrays (N, E) and (N,)."""
     kept = examples.labels[0] != PADDING_LABEL
-    inputs = nn.functional.normalize(examples.inputs[0, kept], dim=-1)
+    inputs = nn.functional.normalize(whole_pictures(examples.inputs[0, kept], embed_dim), dim=-1)
     return inputs.cpu().numpy(), examples.labels[0, kept].cpu().numpy()
 
 

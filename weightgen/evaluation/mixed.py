@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.evaluation.accuracy import Scores
 from weightgen.evaluation.curves import few_shots
+from weightgen.metrics import whole_pictures
 from weightgen.pipelines.mixture import Mixture
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, batches
 
@@ -59,10 +60,11 @@ def mixed_scores(
 def _right(batch: TaskBatch, place: int, asked: list[Tensor], known: float, mixture: Mixture) -> Tensor:
     """Which queries (M,) of one task of a batch are answered right."""
     answers = int(batch.context["answer_mask"][place].sum())
+    size = batch.context["answers"].shape[-1]
 
     def real(part: Examples, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         kept = part.labels[place] != PADDING_LABEL
-        features = normalize(part.inputs[place, kept], dim=-1)
+        features = normalize(whole_pictures(part.inputs[place, kept], size), dim=-1)
         return features, part.labels[place, kept], logits[place, kept, :answers]
 
     examples, labels, question = real(batch.support, asked[0])

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 
 from weightgen.errors import InputError, check_sizes
 from weightgen.hypernets.saving import SPACE_CODER
+from weightgen.nn import large
 from weightgen.nn.mlp import kaiming_mlp
 from weightgen.nn.standardizer import Standardizer
 from weightgen.storage.hub import SavedModule
@@ -71,12 +72,14 @@ class HVAE(nn.Module, SavedModule, coders=SPACE_CODER):
         self.standardizer.fit(values, scalar=True)  # one scale for all: the weights' own geometry is kept
         if self.encoder_path is None or self.decoder_path is None:
             return self
-        scaled = self.standardizer(values)
         # Without directions to spare, the last of those that are kept would be found badly (Halko et al., 2011, section 4.2).
-        spare = min(self.latent_dim + 16, *scaled.shape)
-        _, singular, directions = torch.svd_lowrank(scaled, q=spare, niter=4)
+        spare = min(self.latent_dim + 16, *values.shape)
+        if values.numel() > large.LARGE:
+            singular, directions = large.svd_in_batches(values, self.standardizer, spare)
+        else:
+            _, singular, directions = torch.svd_lowrank(self.standardizer(values), q=spare, niter=4)
         directions = directions[:, : self.latent_dim]
-        spread = (singular[: self.latent_dim] / len(scaled) ** 0.5).clamp_min(1e-6)
+        spread = (singular[: self.latent_dim] / len(values) ** 0.5).clamp_min(1e-6)
         self.encoder_path.weight.copy_(directions.T / spread[:, None])
         self.decoder_path.weight.copy_(directions * spread)
         for network in (self.encoder, self.decoder):

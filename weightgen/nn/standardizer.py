@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
+from weightgen.nn import large
 
 
 class Standardizer(nn.Module):
@@ -43,10 +44,16 @@ class Standardizer(nn.Module):
         """
         self._check(values)
         rows = values.reshape(-1, values.shape[-1])
-        if len(rows) < 2 or not rows.isfinite().all():
+        if len(rows) < 2:
             raise InputError(f"statistics need at least two vectors of finite numbers, got {len(rows)}")
-        std = rows.std(dim=0, correction=0)
-        self.mean.copy_(rows.mean(dim=0))
+        if rows.numel() > large.LARGE:
+            mean, std, finite = large.mean_and_std(rows)
+        else:
+            mean, std = rows.mean(dim=0), rows.std(dim=0, correction=0)
+            finite = bool(rows.isfinite().all())
+        if not finite:
+            raise InputError(f"statistics need at least two vectors of finite numbers, got {len(rows)}")
+        self.mean.copy_(mean)
         self.std.copy_((std.mean().expand_as(std) if scalar else std).clamp_min(floor))
         self.count.fill_(len(rows))
         return self

@@ -12,10 +12,11 @@ from torch import nn
 
 from weightgen.adaptation import adapt, check_inner_variable, initial_points
 from weightgen.errors import InputError, check_range
-from weightgen.metrics import mean_accuracy, task_loss
+from weightgen.metrics import task_accuracy, task_loss
+from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Hypernetwork, Outcome
 from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -81,6 +82,7 @@ class AdaptationLoss(nn.Module):
 
     def forward(self, batch: TaskBatch) -> Outcome:
         """Loss of a batch of B tasks, and its query accuracy."""
+        real = has_query(batch)
         point, decode = initial_points(self.hypernet, batch.embeds, self.inner_variable)
         batch = resplit(batch, self.support_fraction if self.max_inner_steps else 0.0)
         if self.max_inner_steps:
@@ -99,6 +101,6 @@ class AdaptationLoss(nn.Module):
             )
         weights = point if decode is None else decode(point)
         logits = self.network(weights, batch.query.inputs, **batch.context)
-        loss = task_loss(logits, batch.query.labels).mean()
-        accuracy = mean_accuracy(logits, batch.query.labels)
+        loss = shared_mean(task_loss(logits, batch.query.labels), real)
+        accuracy = shared_mean(task_accuracy(logits, batch.query.labels), real)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy})

@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import check_range
+from weightgen.nn.across_processes import gather_rows
 from weightgen.protocols import Outcome
 
 
@@ -33,7 +34,9 @@ class ContrastiveLoss(nn.Module):
     def forward(self, batch: tuple[Tensor, Tensor]) -> Outcome:
         """Loss of weights (B, P) and the embeddings of their questions (B, E)."""
         weights, embeds = batch
-        logits = self.logit_scale * self.encoder.similarity(weights, embeds)
+        # Every weight vector is compared with the questions of all processes.
+        embedded, questions = gather_rows(self.encoder(weights)), gather_rows(embeds)
+        logits = self.logit_scale * (embedded @ self.encoder.project_text(questions).mT)
         own = torch.arange(len(logits), device=logits.device)
         loss = cross_entropy(logits, own) + cross_entropy(logits.mT, own)
         accuracy = (logits.argmax(dim=1) == own).float().mean()

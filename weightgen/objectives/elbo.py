@@ -10,10 +10,11 @@ from torch.distributions import Normal, kl_divergence
 
 from weightgen.errors import check_range
 from weightgen.hypernets import HVAE
-from weightgen.metrics import mean_accuracy, task_loss
+from weightgen.metrics import task_accuracy, task_loss
+from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
 from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -48,17 +49,19 @@ class ELBOLoss(nn.Module):
     def forward(self, batch: tuple[Tensor, TaskBatch]) -> Outcome:
         """Loss of adapted weights (B, P) and the tasks they were adapted to."""
         weights, tasks = batch
+        real = has_query(tasks)
         posterior = self.hvae.encode(weights)
         decoded = self.hvae(posterior.rsample())
         scale = self.hvae.standardizer
-        squared = (scale(weights) - scale(decoded)).square().sum(dim=-1).mean()
-        kl = kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=-1).mean()
+        squared = shared_mean((scale(weights) - scale(decoded)).square().sum(dim=-1), real)
+        kl = shared_mean(kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=-1), real)
         loss = (squared + self.kl_weight * kl) / weights.shape[-1] ** 0.5
         metrics = {"squared_error": squared.detach() / weights.shape[-1], "kl": kl.detach()}
         if self.function_weight:
             asked = resplit(tasks, 0.0).query
             logits = self.network(decoded, asked.inputs, **tasks.context)
-            task = task_loss(logits, asked.labels).mean()
-            metrics |= {"task_loss": task.detach(), "accuracy": mean_accuracy(logits, asked.labels)}
+            task = shared_mean(task_loss(logits, asked.labels), real)
+            accuracy = shared_mean(task_accuracy(logits, asked.labels), real)
+            metrics |= {"task_loss": task.detach(), "accuracy": accuracy}
             loss = loss + self.function_weight * task
         return Outcome(loss, {"loss": loss.detach(), **metrics})

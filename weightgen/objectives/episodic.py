@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from weightgen.data.few_shot.episodes import Episodes
 from weightgen.hypernets.support_writer import SupportWriter
-from weightgen.metrics import count_correct, mean_accuracy, task_loss
+from weightgen.metrics import task_accuracy, task_loss
+from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
-from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
+from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch, has_query
 
 
 class EpisodicLoss(nn.Module):
@@ -49,9 +50,10 @@ class EpisodicLoss(nn.Module):
         """Loss of a batch of B tasks, and its query accuracy."""
         if self.training and self.hide:
             batch = batch._replace(support=hide_unlabeled(batch.support, self.hide))
+        real = has_query(batch)
         logits = self.logits(batch)
-        loss = task_loss(logits, batch.query.labels).mean()
-        accuracy = mean_accuracy(logits, batch.query.labels)
+        loss = shared_mean(task_loss(logits, batch.query.labels), real)
+        accuracy = shared_mean(task_accuracy(logits, batch.query.labels), real)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy})
 
 
@@ -74,6 +76,5 @@ def episode_accuracies(objective: EpisodicLoss, episodes: Episodes, count: int) 
     found = []
     for step in range(-(-count // episodes.batch_size)):
         batch = episodes.batch(step, device)
-        right, asked = count_correct(objective.logits(batch), batch.query.labels)
-        found.append(right / asked.clamp_min(1))
+        found.append(task_accuracy(objective.logits(batch), batch.query.labels))
     return torch.cat(found)[:count]

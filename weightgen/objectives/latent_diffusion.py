@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weightgen.errors import InputError, check_range
-from weightgen.metrics import mean_accuracy, task_loss
+from weightgen.metrics import task_accuracy, task_loss
+from weightgen.nn.across_processes import shared_mean
 from weightgen.priors import DiffusionPrior, drop_parts
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
 from weightgen.protocols import LatentHypernetwork, Outcome, TrainedDenoiser
 from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -92,9 +93,10 @@ class LatentDiffusionLoss(nn.Module):
         examples = resplit(tasks, 0.0).query
         weights = self.hypernet(self.latents.inverse(clean[: len(examples.labels)]))
         logits = self.network(weights, examples.inputs, **tasks.context)
-        task = task_loss(logits, examples.labels).mean()
+        real = has_query(tasks)
+        task = shared_mean(task_loss(logits, examples.labels), real)
         metrics = {"loss": denoising.detach(), "task_loss": task.detach()}
-        metrics["accuracy"] = mean_accuracy(logits, examples.labels)
+        metrics["accuracy"] = shared_mean(task_accuracy(logits, examples.labels), real)
         return Outcome(denoising + self.function_weight * task, metrics)
 
     def _denoise(self, latents: Tensor, embeds: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,5 +108,6 @@ class LatentDiffusionLoss(nn.Module):
         known = drop_parts(embeds, self.denoiser.part_dims, self.drop_rate)
         prediction = self.denoiser(noisy, times, known)
         a, sigma = signal_and_noise(self.scheduler, times, latents)
-        loss = F.mse_loss(prediction, from_clean(self.kind, latents, noisy, a, sigma))
+        target = from_clean(self.kind, latents, noisy, a, sigma)
+        loss = shared_mean(F.mse_loss(prediction, target, reduction="none"))
         return loss, to_clean(self.kind, prediction, noisy, a, sigma)

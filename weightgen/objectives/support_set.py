@@ -9,10 +9,11 @@ from torch import nn
 
 from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.hypernets.support_hnet import SupportHNet
-from weightgen.metrics import mean_accuracy, task_loss
+from weightgen.metrics import task_accuracy, task_loss
+from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
 from weightgen.shots import draw_support
-from weightgen.tasks import TaskBatch
+from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
 
@@ -52,9 +53,10 @@ class SupportSetLoss(nn.Module):
 
     def forward(self, batch: TaskBatch) -> Outcome:
         """Loss of a batch of B tasks, and its query accuracy."""
-        batch = draw_support(batch, self.max_shots)
+        real = has_query(batch)
+        batch = draw_support(batch, self.max_shots, shared=True)
         weights = self.hypernet(batch.support, batch.context["answers"])
         logits = self.network(weights, batch.query.inputs, **batch.context)
-        loss = task_loss(logits / self.temperature, batch.query.labels).mean()
-        accuracy = mean_accuracy(logits, batch.query.labels)
+        loss = shared_mean(task_loss(logits / self.temperature, batch.query.labels), real)
+        accuracy = shared_mean(task_accuracy(logits, batch.query.labels), real)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy})

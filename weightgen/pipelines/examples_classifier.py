@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from weightgen.metrics import whole_pictures
 from weightgen.pipelines.classifier import Picture, open_pictures, pick_answers
 from weightgen.pipelines.mixture import Mixture
 from weightgen.pipelines.support_sets import Support, check_support_set
@@ -52,12 +53,13 @@ class ExamplesClassifier:
             InputError: an image that cannot be read.
         """
         features, examples = self._embed(images), self.examples
+        size = self.encoder.text_dim
         found = self.mixture(
             self._asked(examples),
-            normalize(examples, dim=-1),
+            normalize(whole_pictures(examples, size), dim=-1),
             self.labels.to(examples.device),
             self._asked(features),
-            normalize(features, dim=-1),
+            normalize(whole_pictures(features, size), dim=-1),
             self.familiarity,
         )
         return found.exp()

@@ -5,7 +5,7 @@ run = training.start_run(cfg, reads=("dataset",))
 best = training.Best(hypernet, validate())
 training.resume(run, optimizer, hypernet=hypernet, best=best)
 for step, rows in training.steps(run, sampler):
-loss = objective(train.batch(rows)).loss
+loss = training.outcome(run, objective, train.batch(rows)).loss
 training.update(run, optimizer, loss, hypernet.parameters(), lr=cfg.lr)
 if training.due(step, cfg.validate_every, cfg.steps):
 best.update(step + 1, validate())
@@ -31,7 +31,6 @@ from weightgen.training.loop import (
     due,
     ema,
     seed_step,
-    share,
     step_numbers,
     steps,
     update,
@@ -40,11 +39,12 @@ from weightgen.training.loop import (
 from weightgen.training.outputs import finish, save_run, snapshot
 from weightgen.training.runs import RunConfig, start_run, unfinished
 from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
+from weightgen.training.shares import outcome
 
 __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema",
     "finish", "gather_object",
-    "load_module", "load_run", "log_metrics", "options", "parse", "pick", "read_facts", "read_metrics", "resume", "run",
-    "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
+    "load_module", "load_run", "log_metrics", "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume",
+    "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

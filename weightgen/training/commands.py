@@ -1,6 +1,5 @@
 """How a recipe runs from the command line. For recipes only."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import TypeVar
 from weightgen.errors import InputError, one_line_errors
 from weightgen.training.config import parse
 from weightgen.training.interrupts import Stopped, raise_stopped
+from weightgen.training.processes import speaks
 
 T = TypeVar("T")
 
@@ -24,22 +24,21 @@ def run(main: Callable[[T], None], schema: type[T], doc: str | None) -> None:
         doc: `__doc__` of the recipe, for `--help`.
     """
     signal.signal(signal.SIGTERM, raise_stopped)
-    first = os.environ.get("RANK", "0") == "0"
     try:
         with one_line_errors():
-            _run(main, schema, doc, first)
+            _run(main, schema, doc)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _run(main: Callable[[T], None], schema: type[T], doc: str | None, first: bool) -> None:
+def _run(main: Callable[[T], None], schema: type[T], doc: str | None) -> None:
     try:
         main(parse(schema, doc))
     except Stopped as stopped:
-        if first:
+        if speaks():
             print(stopped, file=sys.stderr)
         raise SystemExit(128 + stopped.number) from None
     except InputError:
-        if not first:
+        if not speaks():
             raise SystemExit(2) from None
         raise

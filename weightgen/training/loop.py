@@ -38,10 +38,9 @@ def step_numbers(run: Run, steps: int) -> Iterator[int]:
     """
     if steps < 1:
         raise InputError(f"expected steps from 1 up, got {steps}")
-    process = run.accelerator.process_index
     with Progress(run, steps) as progress, Interrupts() as interrupts:
         for step in range(run.done, steps):
-            seed_step(run.settings["seed"], step, process)
+            seed_step(run.settings["seed"], step)
             yield step
             run.done = step + 1
             progress.show()
@@ -55,27 +54,11 @@ def step_numbers(run: Run, steps: int) -> Iterator[int]:
 
 
 def steps(run: Run, sampler: TaskBatchSampler) -> Iterator[tuple[int, Sequence[int]]]:
-    """`step_numbers`, each with the tasks that this process learns from in the step."""
+    """`step_numbers`, each with the tasks of its batch, the same in every process."""
     sampler.start_step = run.done
-    accelerator = run.accelerator
     for step, rows in zip(step_numbers(run, sampler.steps), sampler, strict=False):
-        run.tasks = rows_of_process(rows, accelerator.process_index, accelerator.num_processes)
-        yield step, run.tasks
-
-
-def share(run: Run, batch_size: int) -> int:
-    """How many examples of a batch this process draws, where each process draws its own.
-
-    Raises:
-        InputError: the processes cannot share it evenly.
-    """
-    each, rest = divmod(batch_size, run.accelerator.num_processes)
-    if rest or not each:
-        raise InputError(
-            f"batch_size counts the examples of all {run.accelerator.num_processes} processes, and they cannot share "
-            f"{batch_size} evenly: write a multiple"
-        )
-    return each
+        run.tasks = rows
+        yield step, rows
 
 
 def due(step: int, every: int, steps: int) -> bool:
@@ -115,7 +98,8 @@ def update(
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad()
-    run.accelerator.backward(loss)
+    with run.randomness:  # a checkpointed step draws its randomness again
+        run.accelerator.backward(loss)
     if max_grad_norm is not None:
         run.accelerator.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
@@ -218,19 +202,11 @@ class Mean:
         self._totals.copy_(state["totals"])
 
 
-def seed_step(seed: int, step: int, process: int = 0) -> None:
-    """Make torch's randomness a function of (seed, step, process): call it first in every step."""
+def seed_step(seed: int, step: int) -> None:
+    """Make torch's randomness a function of (seed, step), the same in every process: call it first in every step."""
     if seed < 0:
         raise InputError(f"expected a seed from 0 up, got {seed}")
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0]))
-
-
-def rows_of_process(rows: Sequence[int], process: int, processes: int) -> Sequence[int]:
-    """The rows of a batch that one of several processes learns from; where there are fewer rows than processes, some come twice.
-
-    All processes must take part in every step, or the others would wait for them forever.
-    """
-    return rows[process::processes] or [rows[process % len(rows)]]
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, 0]).generate_state(1, np.uint64)[0]))
 
 
 def warmup_cosine(step: int, steps: int, warmup: int = 0) -> float:

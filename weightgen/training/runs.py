@@ -11,7 +11,9 @@ import glob
 import inspect
 import os
 import shutil
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from torch.optim import Optimizer
 from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
+from weightgen.training.processes import check_processes, on_main
 from weightgen.training.ranges import check_ranges
 from weightgen.training.trackers import check_tracker, start_tracker
 
@@ -101,6 +104,8 @@ class Run:
     tasks: Sequence[int] = ()
     first_loss: float | None = None
     exploded: bool = False
+    # Active while a loss and its gradient are computed; see `shares`.
+    randomness: AbstractContextManager[Any] = field(default_factory=nullcontext)
     lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
 
     @property
@@ -135,13 +140,19 @@ def unfinished(output: StrPath) -> Path:
     return output.with_name(f"{output.name}.unfinished")
 
 
-def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str, ...] = ()) -> Run:
+def start_run(
+    cfg: RunConfig,
+    reads: tuple[str, ...] = (),
+    may_change: tuple[str, ...] = (),
+    processes: int | None = None,
+) -> Run:
     """Begin a run or prepare to go on with it: refuse an output that is not its own, make its folder, seed all randomness.
 
     Args:
         cfg: the settings of a recipe; call this function from its `main`, whose file names the recipe.
         reads: the settings that name files or folders that the run reads. Their contents count, not their places.
         may_change: settings that a run may go on with changed; a finished run, too, goes on where they ask for more steps.
+        processes: how many the recipe can use; None sets no limit.
 
     Raises:
         InputError: settings out of range, or an output that exists and is not an unfinished run of the same settings and data, is in use
@@ -149,7 +160,6 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
         SystemExit: with status 0, the run is finished already.
     """
     _check_settings(cfg)
-    _check_own(Path(cfg.output))
     recipe = Path(inspect.stack()[1].filename).stem
     settings = asdict(cfg)
     kept = {name: value for name, value in settings.items() if name not in (*FREE, *reads, *may_change)}
@@ -159,11 +169,13 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
         "settings": kept,
         "reads": {n: fingerprint(n, path) for n, path in given.items()},
     }
-    accelerator = Accelerator(gradient_accumulation_steps=1)
+    accelerator = Accelerator()
+    check_processes(accelerator, settings.get("batch_size"), processes)
     run = Run(accelerator, recipe, Path(cfg.output), settings, identity)
+    on_main(accelerator, lambda: _prepare(run, cfg, may_change))
     if accelerator.is_main_process:
-        _prepare(run, cfg, may_change)
-    accelerator.wait_for_everyone()
+        number = accelerator.num_processes
+        print(f"{run.name}: {number} process{'es' * (number > 1)} on {run.device.type}", file=sys.stderr)
     changed = {name: settings[name] for name in may_change}
     if not run.phases or {**run.phases[-1], "from_step": None} != {"from_step": None, **changed}:
         run.phases.append({"from_step": None, **changed})
@@ -205,6 +217,7 @@ def _has_links(folder: Path) -> bool:
 def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
     """Make the folder of the run, or find it; then it is locked and holds `run.json`."""
     folder, output = run.folder, run.output
+    _check_own(output)
     if output.exists() and not cfg.overwrite:
         _check_finished(run, cfg, may_change)
     try:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from weightgen.adaptation import fine_tune
 from weightgen.errors import InputError
+from weightgen.nn import large
 from weightgen.storage.files import StrPath, read_json, read_tensors
 from weightgen.storage.hub import class_named, load_part
 from weightgen.tasks import TaskBatch
@@ -178,8 +179,13 @@ class AdaptedTasks:
             return self.hypernet, self.latents, torch.zeros_like(self.latents)
         weights = self.weights
         decoder = load_module(hvae, "hypernet", self.device, self.trust_remote_code)
-        found = decoder.encode(weights)
-        return decoder, found.mean, found.stddev
+        if weights.numel() <= large.LARGE:
+            found = decoder.encode(weights)
+            return decoder, found.mean, found.stddev
+        parts = [decoder.encode(batch) for batch in large.in_batches(weights.flatten(0, 1))]
+        shape = (*weights.shape[:2], -1)
+        mean, std = (torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "stddev"))
+        return decoder, mean.reshape(shape), std.reshape(shape)
 
     def _tensor(self, name: str, advice: str) -> Tensor:
         tensors = read_tensors(self.folder / "adapted.safetensors")

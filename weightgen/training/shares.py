@@ -1,0 +1,153 @@
+"""One batch for several processes: each draws the randomness of the whole batch, and computes its own examples of it. For recipes only.
+
+So a run has the same losses and weights, up to rounding, however many processes share its batches, and can go on with another number.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map, tree_map_only
+
+from weightgen.errors import InputError
+from weightgen.protocols import Outcome
+from weightgen.tasks import PADDING_LABEL, TaskBatch
+from weightgen.training.runs import Run
+
+
+def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcome:
+    """What an objective says of a batch, of which this process computes its share.
+
+    Args:
+        run: the run.
+        objective: whose means are over all processes (`weightgen.nn.across_processes`).
+        batch: the whole batch, the same in every process: tensors (B, *) and `TaskBatch`es, nested in tuples.
+
+    Returns:
+        The loss and the metrics of the whole batch.
+
+    Raises:
+        InputError: there are fewer examples than processes, or random numbers are drawn that do not belong to single examples.
+    """
+    process, processes = run.accelerator.process_index, run.accelerator.num_processes
+    if processes == 1:
+        return objective(batch)
+    parts = [part for part in _parts(batch) if part is not None]
+    sizes = [len(part.embeds) if isinstance(part, TaskBatch) else len(part) for part in parts]
+    if all(isinstance(part, Tensor) and len(part) < processes for part in parts):
+        raise InputError(
+            f"{processes} processes cannot share a batch of {sizes[0]}: write batch_size={processes} or more"
+        )
+    run.randomness = ByExample(sizes, process, processes, isinstance(batch, TaskBatch))
+    own = own_rows(batch, process, processes)
+    with run.randomness:
+        return objective(own)
+
+
+def own_rows(batch: Any, process: int, processes: int) -> Any:
+    """The rows of a batch that one of several processes computes: process, process + processes, and so on.
+
+    Where none is left, it is the first one without its query set: all processes must take part in every step, and that row does
+    not count. Of tasks, a single row gets such a companion, because the order of the dimensions of one row in memory does not tell
+    that of more rows.
+    """
+
+    def of(part: Any, pair: bool = False) -> Any:
+        if part is None:
+            return None
+        size = len(part.embeds) if isinstance(part, TaskBatch) else len(part)
+        rows = share_of(size, process, processes, pair)
+        if isinstance(part, Tensor):
+            return part[rows]
+        own = tree_map(lambda value: value[rows], part)
+        own.query.labels[len(range(size)[process::processes]) :] = PADDING_LABEL
+        return own
+
+    return of(batch, True) if isinstance(batch, TaskBatch) else tuple(map(of, batch))
+
+
+def share_of(size: int, process: int, processes: int, pair: bool = False) -> list[int]:
+    """The numbers of the rows that one of several processes computes, see `own_rows`."""
+    rows = list(range(size)[process::processes]) or [0]
+    return rows * 2 if pair and len(rows) == 1 < size else rows
+
+
+def _parts(batch: Any) -> tuple[Any, ...]:
+    return (batch,) if isinstance(batch, TaskBatch) else tuple(batch)
+
+
+class ByExample(TorchDispatchMode):
+    """A context in which random numbers for the examples of a process are drawn for the whole batch, and its own are taken of them.
+
+    All processes have the same random state, and leave it as one process would that computes the whole batch. It works at the level of
+    torch's operations, so that it holds inside `vmap` and for modules of others. Draws from a generator of its own stay as they are.
+
+    Args:
+        sizes: of the whole batch; several where only some of its examples have tasks. What is drawn for as many examples as this
+            process has of one size is drawn for that size; for the larger one where two give it the same number.
+        process: number of this process.
+        processes: how many there are.
+        pair: whether a single row has a companion.
+    """
+
+    def __init__(self, sizes: Sequence[int], process: int, processes: int, pair: bool = False) -> None:
+        super().__init__()
+        shares = {size: share_of(size, process, processes, pair) for size in sorted(sizes)}
+        self.wholes = {len(mine): (size, mine) for size, mine in shares.items()}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags or not _draws(func, args, kwargs):
+            return func(*args, **kwargs)
+        size = next((part for part in (*args, *kwargs.values()) if isinstance(part, list) and part), None)
+        shape = size or next((part.shape for part in args if isinstance(part, Tensor) and part.ndim), None)
+        if shape is None:  # one number for all
+            return func(*args, **kwargs)
+        if shape[0] not in self.wholes:
+            raise InputError(
+                f"random numbers of shape {tuple(shape)} for {'or'.join(map(str, self.wholes))} examples: several processes draw by "
+                "example; draw with the examples as the first dimension, or use one process"
+            )
+        total, mine = self.wholes[shape[0]]
+
+        def widened(value: Any) -> Any:
+            if isinstance(value, list):
+                return [total, *value[1:]] if value else value
+            if not value.ndim:
+                return value
+            return _placed(value, total, mine)
+
+        wide, wide_kwargs = tree_map_only((Tensor, list), widened, (args, kwargs), is_leaf=_is_list)
+        found = tree_map_only(Tensor, lambda value: value[mine], func(*wide, **wide_kwargs))
+        if func._schema.is_mutable:
+            return args[0].copy_(found)
+        return found
+
+
+def _placed(value: Tensor, total: int, mine: list[int]) -> Tensor:
+    """The rows of a tensor among zeros, with dimensions in the same order in memory, in which random numbers are filled in."""
+    order = list(range(value.ndim))
+    if 0 not in value.stride():
+        order.sort(key=lambda dim: -value.stride()[dim])
+    sizes = [total, *value.shape[1:]]
+    whole = value.new_zeros([sizes[dim] for dim in order]).permute(
+        [order.index(dim) for dim in range(value.ndim)]
+    )
+    whole[mine] = value
+    return whole
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operation that can draw does so, from the common random state."""
+    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    return (
+        given.get("generator") is None
+        and given.get("dropout_p", "unset") not in (0, 0.0)
+        and not ("scaled_dot_product" in func.name() and not given.get("dropout_p"))
+    )
