@@ -22,7 +22,7 @@ test: $(READY)
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
 
-# FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES
+# FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES; FUZZ_TARGETS names some targets only
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz.run $(or $(FUZZ_EXAMPLES),100000) $(or $(FUZZ_MINUTES),600)
 

@@ -30,7 +30,7 @@ from weightgen.errors import InputError
 from weightgen.storage.limits import check_file
 from weightgen.training.components import COMPONENT, suggestion
 
-MAX_CHARACTERS, MAX_DEPTH = 1_000_000, 50  # of a file of settings
+MAX_CHARACTERS, MAX_DEPTH = 100_000, 50  # of a file of settings
 T = TypeVar("T")
 
 
@@ -105,7 +105,9 @@ def _load(path: str) -> DictConfig:
         loaded = OmegaConf.load(path)
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"cannot read the settings in {path}: {reason}") from error
+        raise InputError(
+            f"cannot read the settings in {path}: {' '.join(str(reason).split()):.300}"
+        ) from error
     if not isinstance(loaded, DictConfig):
         raise InputError(f"{path} should hold key: value pairs, got a list")
     return loaded
