@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: fuzz demo demo-scenes test test-slow lint meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz lint package-check app-test docs docs-test meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -22,6 +22,11 @@ test: $(READY)
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow
 
+# The page in a real browser (apt install chromium); leaves its pictures in docs/images/app.
+app-test: $(READY)
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[app]' playwright
+	WEIGHTGEN_SCREENSHOTS=docs/images/app $(VENV)/bin/python -m pytest -m '' tests/app
+
 # FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES; FUZZ_TARGETS names some targets only
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz.run $(or $(FUZZ_EXAMPLES),100000) $(or $(FUZZ_MINUTES),600)
@@ -31,6 +36,20 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy weightgen
 
+# A wheel and a source archive; the wheel alone runs the first lines of the README, in a new environment.
+package-check: $(READY)
+	rm -rf dist
+	$(VENV)/bin/python -m build --outdir dist
+	$(VENV)/bin/python -m twine check --strict dist/*
+	$(VENV)/bin/python -m pytest -m slow tests/test_wheel.py
+
+# The site, in site/; the tutorials, as notebooks: make docs-test TUTORIALS="question own_network"
+docs: $(READY)
+	$(VENV)/bin/python docs/build_site.py
+
+docs-test: $(READY)
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/run_tutorials.py $(TUTORIALS)
+
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
@@ -39,7 +58,7 @@ bench: $(READY)
 	for name in adaptation episodes sampling; do $(VENV)/bin/python recipes/benchmarks/$$name.py $(BENCH) || exit; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
 
 # The stamp is removed first and made last, so an interrupted installation starts afresh the next time.
 $(READY): pyproject.toml constraints.txt
@@ -48,5 +67,5 @@ $(READY): pyproject.toml constraints.txt
 	@test -e $@ || rm -rf $(VENV)
 	@rm -f $@
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,photos]'
+	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[dev,docs]'
 	@touch $@

@@ -15,8 +15,6 @@ from itertools import product
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
-from omegaconf import MISSING
 from torch import Tensor, nn
 
 from weightgen import InputError, training
@@ -30,8 +28,8 @@ from weightgen.tasks import TaskBatch, batches
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = MISSING  # Meta-VQA folder
-    start: str = MISSING  # run of train_hypernet
+    dataset: str = training.MISSING  # Meta-VQA folder
+    start: str = training.MISSING  # run of train_hypernet
     support: str | None = None  # run of train_support, for weights in one pass
     features: str | None = None  # name of the features, where the data set has several
     inner_variable: str = "weights"  # what is adapted: weights, or the latents of an HNet
@@ -91,7 +89,7 @@ def main(cfg: Config) -> None:
             points = adapted(resplit(train.batch(jobs[number][1]), part.to(run.device)))
             check_adapted(points, facts["steps"], facts["lr"])
             made.append((jobs[number], points.cpu()))
-        for (draw, rows), points in gather_object(made):
+        for (draw, rows), points in training.gather_object(made):
             found[cfg.inner_variable][draw, rows] = points
     tensors = {name: value.detach() for name, value in found.items()}
     modules = {"network": network.module, "hypernet": hypernet}

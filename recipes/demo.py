@@ -21,10 +21,11 @@ from weightgen.data.features.store import find_features
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.data.photos.shipped import DATASET
 from weightgen.errors import InputError
+from weightgen.pipelines.known_questions import nearest_task
 from weightgen.reports.contact_sheet import Answered, contact_sheet
 from weightgen.reports.demos import DEMOS, demo_stages
 from weightgen.reports.pictures import Picture, folder_pictures, photographs, task_pictures
-from weightgen.reports.prompts import given_answers, nearest_task
+from weightgen.reports.prompts import given_answers
 from weightgen.reports.stages import claim_folders, run_stages
 from weightgen.storage.files import read_json, write_json, written_beside
 
@@ -66,7 +67,8 @@ def answer_prompt(
     cfg: Config, prompt: str, answers: list[str] | None, pictures: list[Picture], out: Path
 ) -> None:
     """Sample classifiers for the prompt, and draw what they say about the pictures on average."""
-    pipe = WeightPipeline.from_pretrained(out / "pipeline")
+    folder = out / DEMOS[cfg.demo].answers
+    pipe = WeightPipeline.from_pretrained(folder)
     data = out / cfg.demo / "dataset"
     task = nearest_task(prompt, load_meta_vqa(data), find_features(data), pipe.encoder, pipe.familiarity)
     pictures = pictures or task_pictures(task, ImageStore(out / cfg.demo / "images"))
@@ -97,7 +99,7 @@ def answer_prompt(
             + (f"  (is {each.truth})" if each.truth else "")
         )
     print(f"{out / 'contact_sheet.png'}\n\nTo go on in Python:\n\n    from weightgen import WeightPipeline")
-    print(f"    pipe = WeightPipeline.from_pretrained({str(out / 'pipeline')!r})")
+    print(f"    pipe = WeightPipeline.from_pretrained({str(folder)!r})")
     print(f"    out = pipe({prompt!r}, answers={choices}, num_samples={cfg.num_samples})")
     print("    out.classifier(0, 0).predict([image])  # PIL images in, answers out\n")
 

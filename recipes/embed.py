@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import training
@@ -32,8 +30,8 @@ from weightgen.storage.files import read_json
 
 @dataclass
 class Config:
-    dataset: str = MISSING  # folder that data/meta_vqa/prepare.py wrote
-    images: str = MISSING  # folder or zip file
+    dataset: str = training.MISSING  # folder that data/meta_vqa/prepare.py wrote
+    images: str = training.MISSING  # folder or zip file
     model: str | None = None  # a CLIP: an open_clip name, or a folder
     pretrained: str | None = None  # the tag of a name's weights
     random_weights: bool = False  # a named model untrained, to try things out
@@ -66,7 +64,7 @@ def make_encoder(cfg: Config, device: Any) -> Encoder:
 def main(cfg: Config) -> None:
     if cfg.on_error not in ("stop", "skip"):
         raise InputError(f"unknown on_error {cfg.on_error!r}: choose stop or skip")
-    accelerator = Accelerator()
+    accelerator = training.Accelerator()
     splits = load_meta_vqa(cfg.dataset)
     store = ImageStore(cfg.images)
     names = names_to_embed(splits)

@@ -11,7 +11,6 @@ Writes report.json, report.md, accuracies.png and guidance.png. 1 minute on 2 CP
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import WeightPipeline, training
@@ -32,13 +31,13 @@ from weightgen.reports.tables import versions
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    pipeline: str = MISSING  # output of train_hyperldm
-    multitask: str = MISSING  # outputs of train_hypernet
-    cond_multitask: str = MISSING
-    start: str = MISSING  # output of train_hypernet, such as MAML's, where fine-tuning starts
-    adapted: str = MISSING  # output of adapt_tasks: weights of the known questions
-    output: str = MISSING  # report.json; report.md and two figures go beside it
+    dataset: str = training.MISSING
+    pipeline: str = training.MISSING  # output of train_hyperldm
+    multitask: str = training.MISSING  # outputs of train_hypernet
+    cond_multitask: str = training.MISSING
+    start: str = training.MISSING  # output of train_hypernet, such as MAML's, where fine-tuning starts
+    adapted: str = training.MISSING  # output of adapt_tasks: weights of the known questions
+    output: str = training.MISSING  # report.json; report.md and two figures go beside it
     support: str | None = None  # output of train_support
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run

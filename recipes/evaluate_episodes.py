@@ -16,8 +16,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from weightgen import training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
@@ -31,8 +29,8 @@ from weightgen.storage.files import read_json, write_json
 
 @dataclass
 class Config:
-    run: str = MISSING  # output of train_hypertransformer, finished or not
-    data: str = MISSING  # folder of few-shot images
+    run: str = training.MISSING  # output of train_hypertransformer, finished or not
+    data: str = training.MISSING  # folder of few-shot images
     output: str | None = None  # JSON file to write
     split: str = "test"
     episodes: int = 1000

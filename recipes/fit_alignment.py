@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
@@ -34,8 +33,8 @@ TEMPLATES = ["{}", "a photo of a {}", "this is a picture of the {}", "it is a {}
 
 @dataclass
 class Config:
-    images: str = MISSING  # folder of class folders
-    output: str = MISSING  # folder to make
+    images: str = training.MISSING  # folder of class folders
+    output: str = training.MISSING  # folder to make
     image_tower: str = "tf_efficientnet_lite0"  # timm's name
     image_weights: str | None = None  # safetensors file; by default an installed package's, or the Hub's
     size: int | None = 128  # of the pictures, in pixels; null: the tower's own

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from weightgen import training
 from weightgen.errors import InputError
 from weightgen.reports.splits import dataset_digest, load_splits
@@ -29,8 +27,8 @@ DIFFUSION = {
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    output: str = MISSING  # folder of the tables and figures
+    dataset: str = training.MISSING
+    output: str = training.MISSING  # folder of the tables and figures
     runs: str | None = None  # folder of everything trained; by default runs/ and the name of `output`
     seeds: int = 3
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions

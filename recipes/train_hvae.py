@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 from torch.distributions import Normal
 
 from weightgen import training
@@ -24,8 +23,8 @@ from weightgen.tasks import TaskBatchSampler
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = MISSING  # Meta-VQA folder
-    adapted: str = MISSING  # run of adapt_tasks
+    dataset: str = training.MISSING  # Meta-VQA folder
+    adapted: str = training.MISSING  # run of adapt_tasks
     features: str | None = None  # name of the features, where the data set has several
     hypernet: dict[str, Any] = training.spec("weightgen.hypernets.HVAE")
     kl_weight: float = 1.0

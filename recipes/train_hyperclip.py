@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 
 from weightgen import training
@@ -27,8 +26,8 @@ from weightgen.tasks import random_subset
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = MISSING  # Meta-VQA folder
-    adapted: str = MISSING  # run of adapt_tasks
+    dataset: str = training.MISSING  # Meta-VQA folder
+    adapted: str = training.MISSING  # run of adapt_tasks
     features: str | None = None  # name of the features, where the data set has several
     hvae: str | None = None  # run of train_hvae
     encoder: dict[str, Any] = training.spec("weightgen.encoders.hyperclip.HyperCLIP")

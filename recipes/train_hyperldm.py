@@ -15,7 +15,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 from torch import nn
 
 from weightgen import DiffusionPrior, InputError, WeightPipeline, training
@@ -30,8 +29,8 @@ from weightgen.tasks import TaskBatchSampler
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = MISSING  # Meta-VQA folder
-    adapted: str = MISSING  # run of adapt_tasks
+    dataset: str = training.MISSING  # Meta-VQA folder
+    adapted: str = training.MISSING  # run of adapt_tasks
     hvae: str | None = None  # run of train_hvae
     support: str | None = None  # run of train_support
     features: str | None = None  # name of the features, where the data set has several

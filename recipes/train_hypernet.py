@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 
 from weightgen import training
 from weightgen.adaptation import fine_tune
@@ -31,7 +30,7 @@ from weightgen.weights import FunctionalNetwork
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = MISSING  # Meta-VQA folder
+    dataset: str = training.MISSING  # Meta-VQA folder
     features: str | None = None  # name of the features, where the data set has several
     start: str | None = None  # an earlier run with SharedWeights, to begin at
     network: dict[str, Any] = training.spec("weightgen.networks.CLIPAdapter", hidden_dim=256)

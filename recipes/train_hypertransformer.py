@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 
 from weightgen import InputError, training
 from weightgen.data.few_shot.arrays import FewShotArrays
@@ -24,7 +23,7 @@ from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accura
 
 @dataclass
 class Config(training.RunConfig):
-    data: str = MISSING  # folder of few-shot images, from a data/*/prepare.py
+    data: str = training.MISSING  # folder of few-shot images, from a data/*/prepare.py
     start: str | None = None  # an earlier run with the same model, to begin at
     train_splits: list[str] = field(default_factory=lambda: ["train"])
     validation_split: str = "validation"

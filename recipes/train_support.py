@@ -13,7 +13,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 
 from weightgen import training
 from weightgen.adaptation import one_pass_weights
@@ -27,8 +26,8 @@ from weightgen.tasks import TaskBatchSampler
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = MISSING  # Meta-VQA folder
-    start: str = MISSING  # run of train_hypernet with SharedWeights, to begin at
+    dataset: str = training.MISSING  # Meta-VQA folder
+    start: str = training.MISSING  # run of train_hypernet with SharedWeights, to begin at
     features: str | None = None  # name of the features, where the data set has several
     hypernet: dict[str, Any] = field(default_factory=dict)  # arguments of SupportHNet
     max_shots: int = 12

@@ -20,7 +20,7 @@ from weightgen.evaluation import zero_shot
 from weightgen.storage.files import read_metadata
 
 STAR = "What color is the star?"
-COMMANDS = ("sample", "predict", "evaluate", "info")
+COMMANDS = ("sample", "predict", "evaluate", "app", "info", "completion")
 
 
 @pytest.fixture(scope="module")
@@ -368,3 +368,27 @@ def test_several_features_are_told_with_the_option(model, dataset, tmp_path, cap
     shutil.copytree(first, other / "features" / "second")
     line = refused(capsys, "evaluate", "--model", model, "--dataset", other, "--output", tmp_path / "r.json")
     assert "several features" in line and "--features" in line
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell, capsys):
+    pytest.importorskip("shtab")
+    main(["completion", shell])
+    told = capsys.readouterr().out
+    assert all(word in told for word in (*COMMANDS, "num-samples", "hypertransformer"))
+
+
+def test_completion_in_bash(tmp_path, capsys):
+    pytest.importorskip("shtab")
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    main(["completion", "bash"])
+    (tmp_path / "x.sh").write_text(capsys.readouterr().out)
+    ask = "source x.sh; COMP_WORDS=(weightgen sa); COMP_CWORD=1; _shtab_weightgen; echo ${COMPREPLY[@]}"
+    done = subprocess.run(["bash", "-c", ask], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.split() == ["sample"], done.stderr
+
+
+def test_completion_needs_shtab(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert "pip install shtab" in refused(capsys, "completion", "bash")

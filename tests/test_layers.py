@@ -14,6 +14,7 @@ LAYERS = [
     {"data", "guidance"},
     {"objectives", "pipelines"},
     {"evaluation"},
+    {"app"},
     {"cli"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}

@@ -31,6 +31,7 @@ _HOME = {
     "PairedEncoder": "weightgen.encoders.paired",
     "SharedWeights": "weightgen.hypernets",
     "Standardizer": "weightgen.nn.standardizer",
+    "SupportClassifier": "weightgen.pipelines.support_classifier",
     "SupportHNet": "weightgen.hypernets",
     "TaskBatch": "weightgen.tasks",
     "TextAndSupportGuidance": "weightgen.guidance",

@@ -1,9 +1,8 @@
-"""The command line: sample weights from a prompt, use them, score a model, describe a folder."""
+"""The command line: sample weights from a prompt, use them, score a model, open a page, describe a folder."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import math
@@ -38,6 +37,8 @@ def _load(args: argparse.Namespace) -> WeightPipeline:
 
 def _answers(word: str) -> list[str]:
     """The answers of one word of the command line: with commas between, those with commas in quotes, or @FILE with one a line."""
+    from weightgen.pipelines.arguments import split_answers
+
     if word.startswith("@"):
         from weightgen.storage.limits import check_file
 
@@ -50,11 +51,7 @@ def _answers(word: str) -> list[str]:
                 f"cannot read the answers in {path}: expected a UTF-8 file with one a line"
             ) from error
         return [line.strip() for line in lines if line.strip()]
-    try:
-        rows = list(csv.reader([word], skipinitialspace=True, strict=True))
-    except csv.Error as error:
-        raise InputError(f"--answers {word!r}: {error}; write '\"red, white\",green'") from error
-    return [answer.strip() for row in rows for answer in row]
+    return split_answers(word)
 
 
 def _sample(args: argparse.Namespace) -> None:
@@ -140,6 +137,27 @@ def _info(args: argparse.Namespace) -> None:
         )
 
 
+def _app(args: argparse.Namespace) -> None:
+    try:
+        from weightgen.app.page import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "weightgen":
+            raise
+        raise InputError(f"the page needs {error.name}: pip install 'weightgen[app]'") from error
+    from weightgen.app.drawing import Draughtsman
+
+    draughtsman = None if args.hypertransformer is None else Draughtsman.load(args.hypertransformer)
+    serve(_load(args), args.host, args.port, draughtsman)
+
+
+def _completion(args: argparse.Namespace) -> None:
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise InputError("completion needs shtab: pip install shtab") from error
+    print(shtab.complete(_parser(), args.shell))
+
+
 _path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
 
 
@@ -187,7 +205,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--output", required=True, type=_path, help="JSON file to write")
     evaluate.set_defaults(run=_evaluate)
-    for command in (sample, predict, evaluate):
+    app = commands.add_parser("app", help="open a page to try a model in the browser")
+    app.add_argument(
+        "--model", default="photos", type=_path, help="folder of a saved pipeline (default: photos)"
+    )
+    app.add_argument("--port", type=int, default=7860, help="of the page; 0 takes a free one (default: 7860)")
+    app.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
+    )
+    app.add_argument(
+        "--hypertransformer", type=_path, metavar="FOLDER",
+        help="output of recipes/train_hypertransformer.py, for the tab of drawn characters",
+    )  # fmt: skip
+    app.set_defaults(run=_app)
+
+    for command in (sample, predict, evaluate, app):
         command.add_argument(
             "--trust-remote-code", action="store_true", help="import classes that are not weightgen's"
         )
@@ -201,6 +233,10 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="describe a pipeline, a Meta-VQA data set or a file of weights")
     info.add_argument("path", type=_path)
     info.set_defaults(run=_info)
+
+    completion = commands.add_parser("completion", help="print what a shell needs to complete this command")
+    completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+    completion.set_defaults(run=_completion)
     return parser
 
 

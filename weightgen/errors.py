@@ -1,4 +1,4 @@
-"""The one error that a user can cause, checks of numbers that raise it, and how command lines show it."""
+"""The one error that a user can cause, checks of numbers and of packages that raise it, and how command lines show it."""
 
 import math
 import sys
@@ -53,6 +53,33 @@ def check_sizes(low: int = 1, high: int = MAX_WIDTH, /, **values: int | Sequence
         for size in sizes:
             if not isinstance(size, int) or isinstance(size, bool) or not low <= size <= high:
                 raise InputError(f"{name} must be a whole number from {low:,} to {high:,}, got {size!r}")
+
+
+def install(extra: str) -> str:
+    """The command that installs an extra of weightgen."""
+    return f"pip install 'weightgen[{extra}]'"
+
+
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Import optional packages in this context, so that a missing one is told in one line.
+
+    with needs("clip"):
+        import open_clip
+
+    Args:
+        extra: the extra in `pyproject.toml` that installs them.
+
+    Raises:
+        InputError: a package is missing; the line has the command that installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == "weightgen":  # a mistake of this library, and nothing to install
+            raise
+        raise InputError(f"this needs the package {package}, which is missing: {install(extra)}") from error
 
 
 @contextmanager

@@ -18,12 +18,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from weightgen.errors import needs, one_line_errors
+
+with one_line_errors(), needs("train"):  # told in one line, before any work
+    import datasets  # noqa: F401
+    import msgspec  # noqa: F401
+
 from weightgen.data.meta_vqa.disk import Origin, Rules, Task, build_meta_vqa, describe_meta_vqa, save_meta_vqa
 from weightgen.data.meta_vqa.release import export_release, read_release
 from weightgen.data.meta_vqa.table import VqaTable
 from weightgen.data.meta_vqa.templates import read_templates, templates_first
 from weightgen.data.meta_vqa.vqa_v2 import VqaV2
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 
 DEFAULTS = Rules()
 

@@ -14,6 +14,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from weightgen.errors import needs, one_line_errors
+
+with one_line_errors(), needs("train"):  # told in one line, before any work
+    import datasets  # noqa: F401
+    import msgspec  # noqa: F401
+
 from weightgen.data.meta_vqa.disk import Origin, Task, describe_meta_vqa, save_meta_vqa
 from weightgen.data.meta_vqa.templates import make_template
 from weightgen.data.photos.build import Sizes, answer_alone, build_photo_tasks, photo_pools
@@ -21,7 +27,7 @@ from weightgen.data.photos.cifar import Photo, read_parquet, read_torchvision
 from weightgen.data.photos.knowledge import load_knowledge
 from weightgen.data.photos.shipped import unpack
 from weightgen.data.photos.splits import Plan, plan_splits
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.storage.files import check_new, written_beside
 
 LICENCE = (

@@ -11,13 +11,15 @@ import argparse
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
+from weightgen.errors import needs, one_line_errors
+
+with one_line_errors(), needs("train"):
+    import pyarrow as pa
 
 from weightgen import InputError, WeightPipeline
 from weightgen.data import load_tasks
 from weightgen.data.features.store import FeatureStore, find_features
 from weightgen.data.photos.shipped import DATASET, FEATURES, MODEL
-from weightgen.errors import one_line_errors
 from weightgen.evaluation import zero_shot
 from weightgen.hypernets.decoder import HVAEDecoder
 from weightgen.storage.files import read_tensors, write_tensors, written_beside
@@ -30,7 +32,15 @@ The photos are not here: `features/photos/` holds their embeddings by EfficientN
 half precision. The photos are CIFAR-100's (Krizhevsky, 2009), whose authors state no licence; with them, the data set is made
 anew by `data/photos/prepare.py`.
 """
-CARD = """# Photos: classifiers of photographs from a question
+CARD = """---
+library_name: weightgen
+license: mit
+tags:
+- hypernetwork
+- weight-generation
+---
+
+# Photos: classifiers of photographs from a question
 
     from weightgen import WeightPipeline
     pipe = WeightPipeline.from_pretrained("photos")

@@ -10,12 +10,18 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from weightgen.errors import needs, one_line_errors
+
+with one_line_errors(), needs("train"):  # told in one line, before any work
+    import datasets  # noqa: F401
+    import msgspec  # noqa: F401
+
 from weightgen.data.meta_vqa.disk import Origin, Row, Rules, build_meta_vqa, save_meta_vqa
 from weightgen.data.meta_vqa.templates import make_template
 from weightgen.data.meta_vqa.vqa_v2 import VqaV2
 from weightgen.data.scenes.questions import meanings_of_questions
 from weightgen.data.scenes.vqa_files import write_scenes
-from weightgen.errors import InputError, one_line_errors
+from weightgen.errors import InputError
 from weightgen.storage.files import written_beside
 
 LICENCE = "MIT: rendered by this package; no photograph and no human annotation is in it"

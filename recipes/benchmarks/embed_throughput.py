@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import MISSING
 from PIL import Image
 from torch import Tensor
 
@@ -36,7 +35,7 @@ from weightgen.storage.files import write_json
 
 @dataclass
 class Config:
-    output: str = MISSING  # JSON file
+    output: str = training.MISSING  # JSON file
     model: str = "ViT-B-32"  # an open_clip name; its weights are random
     device: str = "cpu"
     images: int = 128

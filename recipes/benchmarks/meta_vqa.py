@@ -19,7 +19,6 @@ from time import perf_counter
 from typing import Any
 
 from made_up_vqa import make_files
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import training
@@ -48,7 +47,7 @@ LEAST = {"seconds": min, "cpu_seconds": min, "peak_gb": max}  # over the repeats
 
 @dataclass
 class Config:
-    output: str = MISSING  # JSON file
+    output: str = training.MISSING  # JSON file
     vqa_dir: str | None = None  # keep the files here and use them again; by default a temporary folder
     repeats: int = 3  # runs of each: the least time and the highest peak count
     scale: float = 1.0  # share of the full size, for a trial

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
-
 from weightgen import training
 from weightgen.errors import InputError
 from weightgen.reports.tables import (
@@ -32,8 +30,8 @@ from weightgen.storage.files import read_json
 
 @dataclass
 class Config:
-    reports: list[str] = MISSING  # report.json of each training seed
-    output: str = MISSING  # .json and .md are added
+    reports: list[str] = training.MISSING  # report.json of each training seed
+    output: str = training.MISSING  # .json and .md are added
     lead: list[str] = field(
         default_factory=lambda: ["hyperldm, 1.0", "cond_multitask"]
     )  # the first over the second

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import WeightPipeline, training
@@ -35,9 +34,9 @@ TOLERANCE = 0.002
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    pipelines: list[str] = MISSING  # outputs of train_hyperldm
-    output: str = MISSING  # .json and .png are added
+    dataset: str = training.MISSING
+    pipelines: list[str] = training.MISSING  # outputs of train_hyperldm
+    output: str = training.MISSING  # .json and .png are added
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     steps: list[int] = field(default_factory=lambda: [5, 10, 20, 50])

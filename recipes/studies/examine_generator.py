@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 
 from weightgen import training
@@ -30,10 +29,10 @@ from weightgen.tasks import TaskBatch
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    pipeline: str = MISSING  # output of train_hyperldm
-    adapted: str = MISSING  # output of adapt_tasks: what the pipeline learned from
-    output: str = MISSING  # JSON file
+    dataset: str = training.MISSING
+    pipeline: str = training.MISSING  # output of train_hyperldm
+    adapted: str = training.MISSING  # output of adapt_tasks: what the pipeline learned from
+    output: str = training.MISSING  # JSON file
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     split: str = "test"

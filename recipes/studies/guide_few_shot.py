@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 from torch import Tensor
 from tqdm import tqdm
 
@@ -31,9 +30,9 @@ from weightgen.tasks import TaskBatch
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    pipelines: list[str] = MISSING  # outputs of train_hyperldm
-    output: str = MISSING  # .json and .md are added
+    dataset: str = training.MISSING
+    pipelines: list[str] = training.MISSING  # outputs of train_hyperldm
+    output: str = training.MISSING  # .json and .md are added
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     shots: list[int | None] = field(default_factory=lambda: [0, 1, 2, 5, None])  # of each class; null: all

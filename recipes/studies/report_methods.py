@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from weightgen import training
 from weightgen.reports.figures import draw_curves
 from weightgen.reports.methods import FEW_SHOT, FLOORS, INFERENCE, RANKS, ZERO_SHOT
@@ -34,8 +32,8 @@ PLAIN = ", temperature 1.0"  # figure 5a shows these samples
 
 @dataclass
 class Config:
-    runs: str = MISSING  # folder that reproduce.py has filled
-    output: str = MISSING  # folder of tables and figures
+    runs: str = training.MISSING  # folder that reproduce.py has filled
+    output: str = training.MISSING  # folder of tables and figures
     seeds: int = 3
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
 

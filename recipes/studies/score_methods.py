@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 
 from weightgen import training
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
@@ -33,9 +32,9 @@ Score = Callable[[MetaVQATasks, Any], float]  # (tasks, setting) → accuracy
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    runs: str = MISSING  # folder with the outputs of one seed
-    output: str = MISSING  # scores.json
+    dataset: str = training.MISSING
+    runs: str = training.MISSING  # folder with the outputs of one seed
+    output: str = training.MISSING  # scores.json
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions

@@ -14,7 +14,6 @@ from statistics import median
 from typing import Any
 
 import torch
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import training
@@ -30,10 +29,12 @@ from weightgen.reports.timing import time_in_turns
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    runs: list[str] = MISSING  # outputs of train_support
-    starts: list[str] = MISSING  # outputs of train_hypernet, where gradient descent starts; one for each run
-    output: str = MISSING  # .json and .md are added
+    dataset: str = training.MISSING
+    runs: list[str] = training.MISSING  # outputs of train_support
+    starts: list[str] = (
+        training.MISSING
+    )  # outputs of train_hypernet, where gradient descent starts; one for each run
+    output: str = training.MISSING  # .json and .md are added
     features: str | None = None
     shots: list[int | None] = field(default_factory=lambda: [1, 2, 5, None])  # of each class; null: all
     steps: int = 50

@@ -12,7 +12,6 @@ for each of these. After Zhmoginov et al., 2022, and Nava, Kobayashi et al., 202
 from dataclasses import asdict, dataclass, field
 from itertools import product
 
-from omegaconf import MISSING
 from tqdm import tqdm
 
 from weightgen import training
@@ -26,9 +25,9 @@ from weightgen.reports.splits import load_pipeline, load_splits
 
 @dataclass
 class Config:
-    dataset: str = MISSING
-    pipelines: list[str] = MISSING
-    output: str = MISSING  # .json and .md are added
+    dataset: str = training.MISSING
+    pipelines: list[str] = training.MISSING
+    output: str = training.MISSING  # .json and .md are added
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     shots: list[int | None] = field(default_factory=lambda: [1, 2, 5, None])  # of each class; null: all

@@ -30,7 +30,7 @@ from weightgen.objectives import (
     LatentDiffusionLoss,
     SupportSetLoss,
 )
-from weightgen.priors import DiffusionPrior, GaussianPrior, MLPDenoiser
+from weightgen.priors import DiffusionPrior, GaussianPrior, MLPDenoiser, PointPrior
 from weightgen.tasks import Examples, TaskBatch, collate
 from weightgen.weights import FunctionalNetwork
 
@@ -169,6 +169,7 @@ DENOISERS = {
 PRIORS = {
     "DiffusionPrior": diffusion,
     "GaussianPrior": lambda: GaussianPrior(torch.randn(Z)),
+    "PointPrior": lambda: PointPrior(Q).fit(torch.randn(30, Q)),
     "HyperCLIPGuidance": lambda: HyperCLIPGuidance(
         GaussianPrior(torch.randn(Z)), hvae(), hyperclip(), steps=3
     ),

@@ -14,7 +14,7 @@ import weightgen.networks
 import weightgen.objectives
 import weightgen.priors
 from tests.contracts import parts
-from weightgen.priors import DiffusionPrior
+from weightgen.priors import DiffusionPrior, PointPrior
 from weightgen.protocols import Outcome
 from weightgen.storage.hub import load_part
 from weightgen.tasks import Examples
@@ -212,15 +212,15 @@ def test_priors(name, rows, tmp_path):
     def draw(given, seed=0, of=prior):
         return of.sample(given, generator=torch.Generator().manual_seed(seed)).detach()
 
-    latents = draw(embeds)
-    assert latents.shape == (rows, Z) and latents.isfinite().all()
-    assert torch.equal(draw(embeds), latents) and not torch.equal(draw(embeds, 1), latents)
+    latents, point = draw(embeds), isinstance(prior, PointPrior)
+    assert latents.shape == (rows, Q if point else Z) and latents.isfinite().all()
+    assert torch.equal(draw(embeds), latents) and torch.equal(draw(embeds, 1), latents) == point
     assert torch.allclose(draw(embeds + 1), latents) == (name == "GaussianPrior")
     changed = torch.cat([embeds[:1], torch.randn(rows - 1, Q)])
     assert_close(draw(changed)[0], latents[0], **CLOSE)
-    if isinstance(prior, DiffusionPrior):
+    if isinstance(prior, DiffusionPrior | PointPrior):
         prior.save_pretrained(tmp_path)
-        assert torch.equal(draw(embeds, of=DiffusionPrior.from_pretrained(tmp_path)), latents)
+        assert torch.equal(draw(embeds, of=type(prior).from_pretrained(tmp_path)), latents)
 
 
 @pytest.mark.parametrize("lead", LEADS)

@@ -15,6 +15,7 @@ from weightgen.encoders.alignment import Alignment
 from weightgen.encoders.image_tower import ImageTower
 from weightgen.encoders.load import load_encoder
 from weightgen.encoders.paired import PairedEncoder
+from weightgen.encoders.pixels import Preprocessing
 from weightgen.encoders.text_tower import TextTower
 
 TEXTS = ["What color is the star?", "red", "the moon is blue."]
@@ -169,3 +170,18 @@ def test_the_packaged_towers():
     cosines = vectors[0] @ vectors[1:].T
     assert cosines[0] > 0.9 > 0.4 > cosines[1]
     assert image(pictures()).shape == (2, 1280)
+
+
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_pixels_of_a_timm_tower_are_open_clips_to_the_bit(mode, interpolation):
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    settings = {"size": 32, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.25)}
+    settings |= {"interpolation": interpolation, "resize_mode": mode}
+    prepared, expected = (
+        Preprocessing(settings),
+        image_transform_v2(PreprocessCfg(**settings), is_train=False),
+    )
+    for image in pictures():
+        assert torch.equal(prepared.normalize(prepared(image)[None])[0], expected(image))

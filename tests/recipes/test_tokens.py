@@ -107,3 +107,15 @@ def test_token_features_for_a_network_on_embeddings_are_refused(run, multitask, 
     pooled = "network={{_component_: weightgen.networks.CLIPAdapter, hidden_dim: 4}}"
     with pytest.raises(InputError, match="features with tokens with a TokenAdapter"):
         run("train_hypernet", tmp_path / "c", pooled, *SMALL)
+
+
+def test_a_hypernetwork_on_the_question_becomes_a_pipeline(run, multitask, tmp_path):
+    words = [HNET.replace("{", "{{") + "}}", f"start={multitask}", *SMALL]
+    conditional = run("train_hypernet", tmp_path / "conditional", *words)
+    pipe = WeightPipeline.from_pretrained(
+        run("make_pipeline", tmp_path / "pipeline", f"hypernet={conditional}")
+    )
+    out = pipe("What color is the star?", ["red", "blue"], guidance_scale=1.0)
+    assert out.classifier().probabilities(pictures(2)).shape == (2, 2)
+    with pytest.raises(InputError, match="does not read questions"):
+        run("make_pipeline", tmp_path / "other", f"hypernet={multitask}")

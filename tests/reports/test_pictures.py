@@ -5,7 +5,7 @@ from PIL import Image
 
 from weightgen import InputError
 from weightgen.data.features.images import ImageStore
-from weightgen.reports import pictures
+from weightgen.data.photos import photographs as source
 from weightgen.reports.pictures import folder_pictures, photographs, task_pictures
 
 
@@ -47,6 +47,6 @@ def test_photographs_of_scikit_image():
 
 
 def test_without_scikit_image(monkeypatch):
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    monkeypatch.setattr(source, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"weightgen\[photos\]"):
         photographs()

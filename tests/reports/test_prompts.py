@@ -6,7 +6,8 @@ from datasets import Dataset
 
 from weightgen import InputError
 from weightgen.pipelines.familiarity import Familiarity
-from weightgen.reports.prompts import given_answers, nearest_task
+from weightgen.pipelines.known_questions import nearest_task
+from weightgen.reports.prompts import given_answers
 
 
 def rows(*questions):

@@ -68,6 +68,13 @@ class CLIP(Encoder):
         ]
         self.name = folder_name("-".join(parts))
 
+    def to(self, device: str | torch.device) -> Self:
+        """Move it, in place."""
+        self.device = torch.device(device)
+        self.model.to(device)
+        self.preprocess.to(device)
+        return self
+
     def __repr__(self) -> str:
         return f"CLIP({self.name}, dim={self.image_dim}, device={self.device})"
 

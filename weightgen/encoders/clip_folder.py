@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from weightgen.encoders.clip_checks import check_config, check_folder, check_inside, check_memory
 from weightgen.encoders.clip_towers import Towers
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath, read_json, read_object, write_json, write_tensors, written_beside
 from weightgen.storage.hub import check_finite
 
@@ -69,8 +69,9 @@ def new_clip(config: Mapping[str, Any], tokenizer: "Tokenizer | None" = None) ->
     Raises:
         InputError: the configuration is not one that open_clip can build, or the tokenizer does not fit it.
     """
-    from open_clip import CoCa, CustomTextCLIP
-    from open_clip.model import CLIP
+    with needs("clip"):
+        from open_clip import CoCa, CustomTextCLIP
+        from open_clip.model import CLIP
 
     kwargs = copy.deepcopy(dict(config))
     try:
@@ -130,7 +131,8 @@ def load(folder: Path) -> Towers:
     Raises:
         InputError: a file is missing, damaged, or does not fit the others.
     """
-    from open_clip.transform import PreprocessCfg
+    with needs("clip"):
+        from open_clip.transform import PreprocessCfg
 
     path = folder / "open_clip_config.json"
     content = read_json(path)
@@ -204,7 +206,8 @@ def load_weights(network: nn.Module, path: StrPath) -> None:
     Raises:
         InputError: the file is damaged, or its tensors are not this model's.
     """
-    from open_clip.factory import load_checkpoint
+    with needs("clip"):
+        from open_clip.factory import load_checkpoint
     from safetensors import SafetensorError
 
     try:
@@ -228,7 +231,8 @@ def _weights_file(folder: Path) -> Path:
 
 def _tokenizer(folder: Path, text: Mapping[str, Any]) -> tuple[Any, str]:
     """Make the function from texts to ids, and a text that identifies it."""
-    import open_clip
+    with needs("clip"):
+        import open_clip
 
     path, length = folder / "tokenizer.json", text.get("context_length", 77)
     if text.get("hf_tokenizer_name"):

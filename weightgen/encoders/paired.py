@@ -71,6 +71,16 @@ class PairedEncoder(Encoder):
         label = name or f"{image_tower.name} {text_tower.name.rpartition('/')[2]} {self.digest[:8]}"
         self.name = folder_name(label)
 
+    def to(self, device: str | torch.device) -> Self:
+        """Move it, in place."""
+        self.device = torch.device(device)
+        self.image_tower.model.to(device)
+        self.image_tower.preprocess.to(device)
+        self.text_tower.model.to(device)
+        self.text_tower.device = self.device
+        self.alignment = self.alignment.to(device)
+        return self
+
     def __repr__(self) -> str:
         return f"PairedEncoder({self.name}, dim={self.image_dim}, question_dim={self.question_dim}, device={self.device})"
 

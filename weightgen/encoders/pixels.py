@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.images import to_rgb
+
+OWN_MODES = ("shortest", "squash")
 
 
 class Preprocessing:
@@ -26,6 +28,11 @@ class Preprocessing:
         self._resize, mean, std = _transform(settings)
         self._mean, self._std = (torch.tensor(x, device=self.device).view(-1, 1, 1) for x in (mean, std))
 
+    def to(self, device: str | torch.device) -> None:
+        """Normalise on another device from now on."""
+        self.device = torch.device(device)
+        self._mean, self._std = self._mean.to(device), self._std.to(device)
+
     def __call__(self, image: Image.Image) -> Tensor:
         """Resize and crop one picture to (3, H, W) uint8; safe to call from several threads."""
         return torch.from_numpy(np.array(self._resize(to_rgb(image)))).permute(2, 0, 1)
@@ -39,9 +46,20 @@ class Preprocessing:
 
 
 def _transform(settings: Mapping[str, Any]) -> tuple[Callable[[Image.Image], Image.Image], Any, Any]:
-    """What open_clip does to a picture before it is a tensor, and the mean and std of its normalisation."""
-    from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
-    from torchvision.transforms import Compose, Normalize
+    """What open_clip does to a picture before it is a tensor, and the mean and std of its normalisation.
+
+    The settings of a timm tower are complete and of two kinds, which need no open_clip; a test compares them to the bit.
+    """
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+
+    mode, size = settings.get("resize_mode"), settings.get("size")
+    if {"mean", "std", "interpolation"} <= settings.keys() and isinstance(size, int) and mode in OWN_MODES:
+        how = InterpolationMode("bilinear" if settings["interpolation"] == "bilinear" else "bicubic")
+        squash = mode == "squash"
+        own = [Resize((size, size) if squash else size, how)] + ([] if squash else [CenterCrop(size)])
+        return Compose(own), settings["mean"], settings["std"]
+    with needs("clip"):
+        from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
 
     try:
         made = image_transform_v2(PreprocessCfg(**settings), is_train=False)

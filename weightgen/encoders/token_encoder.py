@@ -61,6 +61,14 @@ class TokenEncoder(Encoder):
         self.digest = self._digest()
         self.name = folder_name(f"{base.name} tokens {grid} {components.shape[1]}")
 
+    def to(self, device: str | torch.device) -> Self:
+        """Move it, in place."""
+        base: Any = self.base
+        base.to(device)
+        self.device = torch.device(device)
+        self.mean, self.components = self.mean.to(device), self.components.to(device)
+        return self
+
     def __repr__(self) -> str:
         return f"TokenEncoder({self.name}, {self.token_shape[0]} tokens of {self.token_shape[1]}, device={self.device})"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from weightgen.adaptation import fine_tune
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.evaluation.accuracy import Scores
 from weightgen.evaluation.curves import few_shots, shot_curve
 from weightgen.hypernets.support_hnet import SupportHNet
@@ -25,14 +25,16 @@ from weightgen.weights import FunctionalNetwork
 
 def logistic_regression(c: float = 10.0) -> Any:
     """scikit-learn's logistic regression, with the inverse regularisation strength `c`."""
-    from sklearn.linear_model import LogisticRegression
+    with needs("train"):
+        from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=c, max_iter=1000)
 
 
 def nearest_centroid() -> Any:
     """scikit-learn's classifier by the nearest mean of a class."""
-    from sklearn.neighbors import NearestCentroid
+    with needs("train"):
+        from sklearn.neighbors import NearestCentroid
 
     return NearestCentroid()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -118,3 +119,16 @@ def as_list(values: Any, what: str) -> list[Any]:
     if not isinstance(values, Iterable) or isinstance(values, bytes | Mapping | str | PathLike):
         raise InputError(f"{what} must be a list of texts, got {values!r:.80}")
     return list(values)
+
+
+def split_answers(text: str) -> list[str]:
+    """The answers of a line with commas between; an answer with a comma stands in double quotes.
+
+    Raises:
+        InputError: a quote that is not closed.
+    """
+    try:
+        rows = list(csv.reader(text.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(f"answers {text!r}: {error}; write '\"red, white\",green'") from error
+    return [answer.strip() for row in rows for answer in row]

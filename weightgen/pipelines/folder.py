@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,16 +15,13 @@ from weightgen.priors import DiffusionPrior
 from weightgen.storage.files import StrPath, kind_of, read_json
 from weightgen.storage.hub import class_named, class_path, load_part
 
-if TYPE_CHECKING:
-    from weightgen.pipelines.weight_pipeline import WeightPipeline
-
 FORMAT = {"format": "weightgen-pipeline", "version": 2}
 PARTS = ("encoder", "prior", "hypernet", "network")
 FURTHER = ("support", "familiarity")  # parts that a pipeline may lack
 SHIPPED = Path(__file__).parents[1] / "models"  # pipelines that come with the package
 
 
-def describe(pipe: WeightPipeline) -> dict[str, Any]:
+def describe(pipe: Any) -> dict[str, Any]:
     """What `pipeline.json` of a pipeline holds."""
     sizes = {"question_dim": pipe.encoder.question_dim, "image_dim": pipe.encoder.image_dim}
     sizes |= {"latent_dim": pipe.prior.denoiser.latent_dim, "weights": pipe.space.size}
@@ -34,12 +31,17 @@ def describe(pipe: WeightPipeline) -> dict[str, Any]:
         "parts": {name: class_path(part) for name, part in pipe.parts.items()},
         "sizes": sizes,
         "encoder": {"name": pipe.encoder.name, "digest": pipe.encoder.digest},
-        "schedule": {
-            name: pipe.prior.trained_with(name) for name in ("prediction_type", "num_train_timesteps")
-        },
+        "schedule": _schedule(pipe.prior),
         "template": pipe.template,
         "guidable": pipe.guidable,
     }
+
+
+def _schedule(prior: Any) -> dict[str, Any] | None:
+    """What a diffusion prior was trained with; None for a prior without diffusion."""
+    if not isinstance(prior, DiffusionPrior):
+        return None
+    return {name: prior.trained_with(name) for name in ("prediction_type", "num_train_timesteps")}
 
 
 def read_pipeline(
@@ -95,7 +97,7 @@ def _check_record(record: dict[str, Any], path: Path) -> None:
         raise InputError(f"{path} lacks 'parts', the classes of the parts")
 
 
-def check_sizes_of(pipe: WeightPipeline, record: dict[str, Any], path: Path) -> None:
+def check_sizes_of(pipe: Any, record: dict[str, Any], path: Path) -> None:
     """Refuse a pipeline whose parts have other sizes, or another encoder, than were saved.
 
     Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -65,6 +65,7 @@ class GeneratedWeights:
             raise InputError(
                 "a classifier needs answers to choose from: call the pipeline with answers=[...]"
             )
+        self._check_decoded()
         encoder, answers = self.pipeline.encoder, self.answers[prompt]
         network = self.pipeline.network.with_weights(self.weights[prompt, sample])
         embeds = encoder.encode_texts(answer_texts(self.templates[prompt], answers))
@@ -92,12 +93,22 @@ class GeneratedWeights:
             return None
         return f"unlike all questions of the training (familiarity {known:.2f}): do not rely on the answers"
 
+    def decoded(self) -> GeneratedWeights:
+        """The same with the weights of its latents, which may have been changed."""
+        return replace(self, weights=self.pipeline.decode(self.latents))
+
+    def _check_decoded(self) -> None:
+        if not self.weights.shape[-1]:
+            raise InputError("there are latents only (output_type='latent'): take .decoded() first")
+
     def state_dict(self, prompt: int = 0, sample: int = 0) -> dict[str, Tensor]:
         """The parameters of the base network by name, for `network.load_state_dict`."""
+        self._check_decoded()
         return self.pipeline.network.space.state_dict(self.weights[prompt, sample])
 
     def save(self, path: StrPath, prompt: int = 0) -> None:
         """Write the K samples of one prompt: `weights` (K, P) and `latents` (K, Z), with all else as metadata."""
+        self._check_decoded()
         record = {
             "prompt": self.prompts[prompt],
             "template": self.templates[prompt],
@@ -110,7 +121,7 @@ class GeneratedWeights:
         write_tensors(path, tensors, metadata={"weightgen": json.dumps(record)})
 
     @classmethod
-    def load(cls, path: StrPath, pipeline: WeightPipeline) -> GeneratedWeights:
+    def load(cls, path: StrPath, pipeline: Any) -> GeneratedWeights:
         """Read samples of one prompt that `save` wrote, onto the pipeline that sampled them.
 
         Raises:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from weightgen.pipelines.classifier import Classifier, Picture, open_pictures, pick_answers
+from weightgen.pipelines.classifier import Classifier
+from weightgen.pipelines.examples_classifier import ExamplesClassifier
 from weightgen.pipelines.mixture import Mixture
-from weightgen.pipelines.support_sets import Support, check_support_set
+from weightgen.pipelines.support_sets import Support
 
 
-class MixedClassifier:
+class MixedClassifier(ExamplesClassifier):
     """p(y | x) of `Mixture`: the mean of K sampled classifiers, and a ridge regression on the examples' embeddings.
 
     Args:
@@ -34,37 +34,9 @@ class MixedClassifier:
         mixture: Mixture | None = None,
     ) -> None:
         self.classifiers = list(classifiers)
-        self.encoder, self.answers = self.classifiers[0].encoder, self.classifiers[0].answers
-        self.labels = torch.tensor(check_support_set(support, self.answers))
-        self.examples = self._embed(support[0])
+        super().__init__(self.classifiers[0].encoder, self.classifiers[0].answers, support, mixture)
         self.familiarity = familiarity
-        self.mixture = mixture or Mixture()
-
-    def _embed(self, images: Picture | Sequence[Picture]) -> Tensor:
-        return self.encoder.encode_images(open_pictures(images)).clone()
 
     def _asked(self, features: Tensor) -> Tensor:
         """Log-probabilities (N, C) of the question alone."""
         return torch.stack([one(features).softmax(dim=-1) for one in self.classifiers]).mean(dim=0).log()
-
-    @torch.no_grad()
-    def probabilities(self, images: Picture | Sequence[Picture]) -> Tensor:
-        """Probability of each answer for N images or paths, or for one alone, with shape (N, C).
-
-        Raises:
-            InputError: an image that cannot be read.
-        """
-        features, examples = self._embed(images), self.examples
-        found = self.mixture(
-            self._asked(examples),
-            normalize(examples, dim=-1),
-            self.labels.to(examples.device),
-            self._asked(features),
-            normalize(features, dim=-1),
-            self.familiarity,
-        )
-        return found.exp()
-
-    def predict(self, images: Picture | Sequence[Picture]) -> str | list[str]:
-        """The likeliest answer for each of N images, or for one image or path alone."""
-        return pick_answers(self.answers, self.probabilities(images), images)

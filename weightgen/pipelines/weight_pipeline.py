@@ -8,8 +8,8 @@ Notation: B prompts, K samples of each, E embedding of a question, D of a suppor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,7 +20,6 @@ from weightgen.errors import InputError
 from weightgen.hypernets import SupportHNet
 from weightgen.pipelines.arguments import check_condition, check_numbers, check_room, check_weights
 from weightgen.pipelines.familiarity import Familiarity
-from weightgen.pipelines.folder import check_sizes_of, describe, pipeline_folder, read_pipeline
 from weightgen.pipelines.generated_weights import INFO, GeneratedWeights
 from weightgen.pipelines.inputs import (
     Guide,
@@ -31,14 +30,16 @@ from weightgen.pipelines.inputs import (
     guided_condition,
     streams,
 )  # fmt: skip
+from weightgen.pipelines.placement import place
+from weightgen.pipelines.saved_pipeline import SavedPipeline
+from weightgen.pipelines.steps import StepCallback, after_steps
 from weightgen.pipelines.support_sets import Support
-from weightgen.priors import DiffusionPrior
+from weightgen.priors import DiffusionPrior, PointPrior
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, write_json, written_beside
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
 
-class WeightPipeline:
+class WeightPipeline(SavedPipeline):
     """Sample the weights of a classifier from a question, from examples, or from both.
 
     References:
@@ -46,7 +47,7 @@ class WeightPipeline:
 
     Args:
         encoder: embeds prompts, answers and images.
-        prior: embeds → latents.
+        prior: embeds → latents; a `PointPrior` for a hypernetwork that reads questions, such as that of Cond. Multitask.
         hypernet: latents → weights.
         network: the base network whose weights are generated.
         template: the statement with one `{}` in which all answers of its data are embedded; None where every question has its own.
@@ -61,7 +62,7 @@ class WeightPipeline:
     def __init__(
         self,
         encoder: Encoder,
-        prior: DiffusionPrior,
+        prior: DiffusionPrior | PointPrior,
         hypernet: nn.Module,
         network: FunctionalNetwork,
         template: str | None = None,
@@ -77,6 +78,7 @@ class WeightPipeline:
         self.guidable = guidable
         self.support = support.eval() if support is not None else None
         self.familiarity = familiarity.eval() if familiarity is not None else None
+        self._bar: dict[str, Any] = {"disable": True}
         if self.space != hypernet.space:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
         if template is not None:
@@ -101,16 +103,24 @@ class WeightPipeline:
     @property
     def device(self) -> torch.device:
         """Where weights are generated."""
-        return next(self.prior.parameters()).device
+        return self.prior.latents.mean.device
 
     @property
     def scheduler(self) -> Any:
-        """The diffusers scheduler that sampling uses; assign another to sample differently."""
-        return self.prior.scheduler
+        """The diffusers scheduler that sampling uses; assign another to sample differently. A `PointPrior` has none."""
+        return self._diffusion.scheduler
 
     @scheduler.setter
     def scheduler(self, scheduler: Any) -> None:
-        self.prior.scheduler = scheduler
+        self._diffusion.scheduler = scheduler
+
+    @property
+    def _diffusion(self) -> DiffusionPrior:
+        if not isinstance(self.prior, DiffusionPrior):
+            raise InputError(
+                f"this pipeline has no scheduler: its {type(self.prior).__name__} samples without diffusion"
+            )
+        return self.prior
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -120,52 +130,24 @@ class WeightPipeline:
         further = {"support": self.support, "familiarity": self.familiarity}
         return found | {name: part for name, part in further.items() if part is not None}
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """What `pipeline.json` holds."""
-        return describe(self)
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move all parts, and choose the precision in which weights are generated; returns the pipeline.
 
-    def save_pretrained(
-        self, folder: StrPath, overwrite: bool = False, training: Mapping[str, Any] | None = None
-    ) -> None:
-        """Write a folder of safetensors and JSON with all that the pipeline needs.
+        The encoder keeps its precision, and so do the classifiers, whose features it makes.
 
         Args:
-            folder: the folder to make.
-            overwrite: whether an existing one may be replaced.
-            training: facts about the training, for `training.json`.
-
-        Raises:
-            InputError: the folder exists.
-        """
-        with written_beside(folder, overwrite) as partial:
-            partial.mkdir()
-            for name, part in self.parts.items():
-                part.save_pretrained(partial / name)
-            write_json(partial / "pipeline.json", self.description)
-            if training is not None:
-                write_json(partial / "training.json", dict(training))
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: StrPath, *, device: str | torch.device = "cpu", trust_remote_code: bool = False
-    ) -> WeightPipeline:
-        """Read what `save_pretrained` wrote.
-
-        Args:
-            folder: the folder, or the name of a pipeline that comes with the package.
             device: where everything runs.
-            trust_remote_code: whether classes that are not weightgen's may be imported and run.
+            dtype: of prior and hypernetwork, such as `torch.bfloat16`.
 
         Raises:
-            InputError: the folder is missing, damaged, another library's, or names foreign classes.
+            InputError: no such device, no floating-point type, or an encoder that cannot be moved.
         """
-        parts, record = read_pipeline(folder, device, trust_remote_code)
-        prior, network = parts.pop("prior"), FunctionalNetwork(parts.pop("network"))
-        options = {"template": record.get("template"), "guidable": record.get("guidable", True)}
-        pipe = cls(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)
-        check_sizes_of(pipe, record, pipeline_folder(folder) / "pipeline.json")
-        return pipe
+        place(self.encoder, self.parts, device, dtype)
+        return self
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """Show a progress bar while sampling, with these arguments of tqdm; `disable=True` hides it again."""
+        self._bar = config
 
     @torch.no_grad()
     def sample(
@@ -180,6 +162,8 @@ class WeightPipeline:
         generator: Generator | Sequence[Generator] | None = None,
         temperature: float = 1.0,
         guide: Guide | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        decode: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Sample weights for embedded prompts.
 
@@ -197,9 +181,12 @@ class WeightPipeline:
             temperature: times the noise that sampling starts from; below 1, samples differ less (`DiffusionPrior.sample`).
             guide: further guidance, put around that by prompt and examples, e.g. `lambda d: FewShotGuidance(d, …)`. It sees B·K
                 latents, the K samples of a prompt next to each other.
+            callback_on_step_end: called as (pipe, step, timestep, {"latents": …}) after each step, with standardised latents (B·K, Z), the
+                K samples of a prompt next to each other; it may return a dictionary with other latents.
+            decode: whether the hypernetwork turns latents into weights.
 
         Returns:
-            Weights (B, K, P) and the latents (B, K, Z).
+            Weights (B, K, P), or (B, K, 0) if they are not decoded, and the latents (B, K, Z).
 
         Raises:
             InputError: a number out of range, a scale other than 1 for a prior that is not guidable, or an embedding of zeros, which
@@ -216,15 +203,26 @@ class WeightPipeline:
             self.prior.denoiser.part_dims, embeds, support_embeds, guidance_scale, support_guidance_scale
         )
         check_room((self.prior, self.hypernet), len(known) * num_samples, self.space.size)
-        latents = self.prior.sample(
-            known.repeat_interleave(num_samples, dim=0),
-            num_inference_steps=num_inference_steps,
-            generator=streams(generator, len(known), num_samples),
-            guide=inner if guide is None else lambda denoiser: guide(inner(denoiser)),
-            temperature=temperature,
-        )
-        weights = check_weights(self.hypernet(latents))
+        with after_steps(self, callback_on_step_end, num_inference_steps, self._bar) as on_step:
+            latents = self.prior.sample(
+                known.repeat_interleave(num_samples, dim=0),
+                num_inference_steps=num_inference_steps,
+                generator=streams(generator, len(known), num_samples),
+                guide=inner if guide is None else lambda denoiser: guide(inner(denoiser)),
+                temperature=temperature,
+                on_step=on_step,
+            )
+        weights = self.decode(latents) if decode else latents.new_empty(len(latents), 0)
         return weights.unflatten(0, (len(known), -1)), latents.unflatten(0, (len(known), -1))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Weights (*, P) of latents (*, Z), by the hypernetwork.
+
+        Raises:
+            InputError: some are not finite.
+        """
+        return check_weights(self.hypernet(latents))
 
     def __call__(
         self,
@@ -241,6 +239,8 @@ class WeightPipeline:
         template: str | None = None,
         prompt_embeds: Tensor | None = None,
         guide: Guide | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        output_type: str = "weights",
     ) -> GeneratedWeights:
         """Sample K networks for each of B prompts, or support sets, or both.
 
@@ -258,10 +258,14 @@ class WeightPipeline:
             template: statement with one `{}` for the answer; by default the pipeline's own, or else one made from the question.
             prompt_embeds: embeddings (B, E) in place of prompts.
             guide: see `sample`.
+            callback_on_step_end: see `sample`.
+            output_type: "weights", or "latent" to leave the hypernetwork out; `GeneratedWeights.decoded` makes up for it.
 
         Raises:
             InputError: an empty prompt, answers given twice or fewer than two, a number out of range, or examples that do not fit.
         """
+        if output_type not in ("weights", "latent"):
+            raise InputError(f"output_type must be 'weights' or 'latent', got {output_type!r}")
         asked = check_request(prompt, prompt_embeds, answers, support, template or self.template)
         check_reading(self.encoder, asked)
         embeds, support_embeds = prompt_embeds, None
@@ -277,6 +281,8 @@ class WeightPipeline:
             num_samples=num_samples,
             generator=generator,
             guide=guide,
+            callback_on_step_end=callback_on_step_end,
+            decode=output_type == "weights",
             **settings,
         )
         if support_embeds is None:
@@ -284,11 +290,3 @@ class WeightPipeline:
         known = self.familiarity(embeds) if self.familiarity is not None and embeds is not None else None
         asked_for = (asked.prompts, asked.templates, asked.choices)
         return GeneratedWeights(weights, latents, *asked_for, self, settings, known)
-
-    def load_weights(self, path: StrPath) -> GeneratedWeights:
-        """Read samples that `GeneratedWeights.save` wrote.
-
-        Raises:
-            InputError: not such a file, or one of another model.
-        """
-        return GeneratedWeights.load(path, self)

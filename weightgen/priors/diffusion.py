@@ -71,6 +71,7 @@ class DiffusionPrior(nn.Module):
         generator: Sequence[Generator] | Generator | None = None,
         guide: Callable[[Denoiser], Denoiser] | None = None,
         temperature: float = 1.0,
+        on_step: Callable[[int, Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """Draw one latent per embedding.
 
@@ -82,6 +83,7 @@ class DiffusionPrior(nn.Module):
             guide: turns the denoiser into a guided one, e.g. `lambda d: ClassifierFreeGuidance(d, 1.5)`.
             temperature: factor on the noise that sampling starts from. Below 1, samples differ less from each
                 other; at 0, a deterministic scheduler gives one latent per embedding.
+            on_step: (number of the step, its time, standardised latents (B, Z)) → latents to go on with; called after each step.
 
         Returns:
             Latents, no longer standardised, with shape (B, Z).
@@ -107,12 +109,14 @@ class DiffusionPrior(nn.Module):
         scheduler.set_timesteps(num_inference_steps, device=embeds.device)
         rows = list(generator) if isinstance(generator, Sequence) else generator
         shape = (len(embeds), self.denoiser.latent_dim)
-        noise = randn_tensor(shape, generator=rows, device=embeds.device)
+        noise = randn_tensor(shape, generator=rows, device=embeds.device, dtype=embeds.dtype)
         z = noise * (temperature * scheduler.init_noise_sigma)
         extra = {"generator": rows} if takes_generator(scheduler) else {}
-        for time in scheduler.timesteps:
+        for step, time in enumerate(scheduler.timesteps):
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)
-            z = scheduler.step(prediction, time, z, **extra).prev_sample
+            # Some schedulers compute in single precision whatever they are given.
+            z = scheduler.step(prediction, time, z, **extra).prev_sample.to(embeds.dtype)
+            z = z if on_step is None else on_step(step, time, z)
         latents: Tensor = self.latents.inverse(z)
         if not latents.isfinite().all():
             row = int((~latents.isfinite().all(dim=1)).nonzero()[0])

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from weightgen.errors import needs
+
 SIDE, GAP, MARGIN, CAPTION = 160, 22, 32, 50
 TRUTH = 24  # more below a picture, where a sheet has wrong answers
 FEWEST_COLUMNS = 4  # so wide that a question fits
@@ -94,7 +96,8 @@ def _rounded() -> Image.Image:
 
 @cache
 def _font(size: int, bold: bool = False) -> Any:
-    import matplotlib
+    with needs("plots"):
+        import matplotlib
 
     # matplotlib carries it, so it is there on every machine.
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"

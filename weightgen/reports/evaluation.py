@@ -9,6 +9,7 @@ from typing import Any
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.data.meta_vqa.templates import make_template
+from weightgen.errors import needs
 from weightgen.evaluation import chance_scores, encoder_scores, zero_shot
 from weightgen.evaluation.baselines import shuffled_questions
 from weightgen.reports.figures import draw_bars, draw_curves
@@ -71,7 +72,8 @@ def familiarity_rows(pipe: Any, tasks: Mapping[str, MetaVQATasks]) -> dict[str, 
         Split → {"mean", "auroc"}: the mean, and how well familiarity tells the validation questions from those of this split (0.5: not
         at all); nothing for a pipeline that does not know.
     """
-    from sklearn.metrics import roc_auc_score
+    with needs("train"):
+        from sklearn.metrics import roc_auc_score
 
     if pipe.familiarity is None:
         return {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from weightgen.errors import needs
 from weightgen.reports.tables import title_of
 from weightgen.storage.files import StrPath, written_beside
 
@@ -17,10 +18,12 @@ MARKERS = "osD^v<>P"
 @contextmanager
 def saved_figure(path: StrPath, columns: int = 1, size: tuple[float, float] = (9, 5)) -> Iterator[Any]:
     """Yield matplotlib's axes (a list of them where there are several columns), and save the figure as the PNG `path`."""
-    import matplotlib
+    with needs("plots"):
+        import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    with needs("plots"):
+        from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(1, columns, figsize=size, sharex=columns > 1)
     try:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from weightgen.data.features.images import ImageStore
+from weightgen.data.photos.photographs import photograph_paths
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath
 from weightgen.storage.images import read_image
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-# Those of scikit-image's wheel that show one thing: a cat, a cup, a motorcycle, a rocket, an astronaut, a man with a camera.
-PHOTOGRAPHS = (
-    "chelsea.png",
-    "coffee.png",
-    "motorcycle_left.png",
-    "rocket.jpg",
-    "astronaut.png",
-    "camera.png",
-)
 MOST = 60
 
 
@@ -61,19 +52,9 @@ def folder_pictures(folder: StrPath) -> list[Picture]:
 
 
 def photographs() -> list[Picture]:
-    """Six photographs that scikit-image carries in its wheel.
+    """The photographs of `photograph_paths`.
 
     Raises:
         InputError: scikit-image is not installed, or lacks one.
     """
-    found = find_spec("skimage")
-    if found is None or found.origin is None:
-        raise InputError(
-            "the photographs come with scikit-image: pip install 'weightgen[photos]', or give IMAGES=folder"
-        )
-    paths = [Path(found.origin).parent / "data" / name for name in PHOTOGRAPHS]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise InputError(
-            f"scikit-image lacks {missing[0]}: pip install 'weightgen[photos]', or give IMAGES=folder"
-        )
-    return [Picture(path.stem, read_image(path)) for path in paths]
+    return [Picture(path.stem, read_image(path)) for path in photograph_paths()]

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -105,6 +106,13 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
         raise
     finally:
         _remove(partial)
+
+
+def final_name(target: StrPath) -> str:
+    """The name of a file or folder; of one that `written_beside` yields, the name that it will have."""
+    name = Path(target).name
+    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.partial", name)
+    return match[1] if match else name
 
 
 def _share(partial: Path) -> None:

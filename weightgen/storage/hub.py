@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
 
 from weightgen.errors import InputError
+from weightgen.storage.cards import CardFacts, model_card
 from weightgen.storage.files import StrPath, kind_of, read_json, read_shapes, read_tensors
 
 OWN = ("weightgen.",)
 HUB = "hf://"
 """Prefix of the name of a model on the Hugging Face Hub; everything else is a folder."""
+PART_FILES = ("config.json", "model.safetensors")
+"""What is downloaded of a saved module."""
+PIPELINE_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""What is downloaded of a saved pipeline, in any folder of it: never code, never a pickle."""
 MAX_ENTRIES = 10_000
 """Most entries of a list in a saved configuration."""
 
@@ -56,8 +62,15 @@ class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
     """A module that is saved as `config.json` and `model.safetensors`; derive from it beside `nn.Module`.
 
     `save_pretrained` and `push_to_hub` are those of `PyTorchModelHubMixin`: they write the arguments of the
-    constructor and the state.
+    constructor, the state and a card. `push_to_hub("owner/name")` uploads them.
     """
+
+    def generate_model_card(self, **facts: Any) -> ModelCard:
+        """The card of this module; `model_card_kwargs` of `save_pretrained` are those of `CardFacts`."""
+        kind = type(self)
+        summary = (kind.__doc__ or kind.__name__).strip().partition("\n\n")[0]
+        usage = f'from {kind.__module__} import {kind.__name__}\n\nmodule = {kind.__name__}.from_pretrained("FOLDER or hf://OWNER/NAME")'
+        return model_card(kind.__name__, summary, usage, CardFacts(**facts))
 
     @classmethod
     def from_pretrained(cls, folder: StrPath, **download: Any) -> Self:  # type: ignore[override]
@@ -90,17 +103,21 @@ class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
         return cls(**arguments)
 
 
-def downloaded(folder: StrPath, **options: Any) -> Path:
+def downloaded(folder: StrPath, wanted: Sequence[str] = PART_FILES, **options: Any) -> Path:
     """The folder itself, or where the files of `hf://owner/name` were downloaded to.
+
+    Args:
+        folder: a folder, or `hf://owner/name`.
+        wanted: patterns of the files to download.
+        **options: further arguments of `huggingface_hub.snapshot_download`, such as `revision`.
 
     Raises:
         InputError: the download fails.
     """
     if not str(folder).startswith(HUB):
         return Path(folder).expanduser()
-    wanted = ["config.json", "model.safetensors"]
     try:
-        return Path(snapshot_download(str(folder).removeprefix(HUB), allow_patterns=wanted, **options))
+        return Path(snapshot_download(str(folder).removeprefix(HUB), allow_patterns=list(wanted), **options))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"cannot download {folder}: {reason:.200}") from error

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, kind_of
-from weightgen.storage.limits import VARIABLE, check_file, max_pixels
+from weightgen.storage.limits import VARIABLE, check_file, pixel_limit
 
 warnings.filterwarnings(
     "error", category=Image.DecompressionBombWarning
@@ -36,35 +36,41 @@ def member_path(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def read_image(source: StrPath | BinaryIO, background: str = "white") -> Image.Image:
+def read_image(
+    source: StrPath | BinaryIO, background: str = "white", max_pixels: int | None = None
+) -> Image.Image:
     """Read the first frame of a picture file as RGB.
 
     Args:
         source: a path, or an open binary file.
         background: the colour that is put behind what is transparent.
+        max_pixels: larger pictures are refused by what their header says, before their pixels are read.
 
     Raises:
-        InputError: no such file, no picture, a truncated one, or one without a clear range of values.
+        InputError: no such file, no picture, a truncated or too large one, or one without a clear range of values.
     """
     name = getattr(source, "name", "the picture") if hasattr(source, "read") else str(source)
     if not hasattr(source, "read"):
         if kind_of(name) == "folder":
             raise InputError(f"{name} is not an image that can be read: it is a folder")
         check_file(name, "an image that can be read")
-    most = max_pixels()
+    most = pixel_limit() if max_pixels is None else min(max_pixels, pixel_limit())
     if VARIABLE in os.environ and most > (Image.MAX_IMAGE_PIXELS or most):
         Image.MAX_IMAGE_PIXELS = most  # the user has asked for more than Pillow's limit
     try:
         with Image.open(source) as image:
             if image.width * image.height > most:
-                raise Image.DecompressionBombError
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, ")
             return to_rgb(image, background)
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = min(most, Image.MAX_IMAGE_PIXELS or most)
+        size = (
+            str(error) if str(error).endswith("pixels, ") else ""
+        )  # Pillow's own message does not name it so
         raise InputError(
-            f"{name} is not an image that can be read: it has more than {limit:,} pixels; {VARIABLE} sets the limit"
+            f"{name} is not an image that can be read: it has {size}more than {limit:,} pixels; {VARIABLE} sets the limit"
         ) from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image that can be read: its format is not known") from error

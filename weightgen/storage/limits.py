@@ -29,7 +29,7 @@ def max_bytes() -> float:
     return limit * 1e9
 
 
-def max_pixels() -> int:
+def pixel_limit() -> int:
     """Pixels that one picture may have: 83 million with the default of 4 GB."""
     return int(max_bytes() / BYTES_OF_PIXEL)
 

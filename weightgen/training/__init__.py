@@ -12,6 +12,14 @@ best.update(step + 1, validate())
 training.save_run(run, best.restore(), network=network.module, hypernet=hypernet)
 """
 
+from weightgen.errors import needs, one_line_errors
+
+# Scripts alone import this room, and before anything else that is optional: they end with one line, not with a traceback.
+with one_line_errors(), needs("train"):
+    from accelerate import Accelerator
+    from accelerate.utils import gather_object
+    from omegaconf import MISSING
+
 from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
 from weightgen.training.components import build, build_part, options, pick, spec
@@ -34,7 +42,8 @@ from weightgen.training.runs import RunConfig, start_run, unfinished
 from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
 
 __all__ = [
-    "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema", "finish",
+    "MISSING", "Accelerator", "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema",
+    "finish", "gather_object",
     "load_module", "load_run", "log_metrics", "options", "parse", "pick", "read_facts", "read_metrics", "resume", "run",
     "save_run", "seed_step", "share", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",

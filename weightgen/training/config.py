@@ -21,14 +21,15 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast, get_type_hints
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.limits import check_file
 from weightgen.training.components import COMPONENT, suggestion
+
+with needs("train"):
+    import yaml
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
 MAX_CHARACTERS, MAX_DEPTH = 100_000, 50  # of a file of settings
 T = TypeVar("T")

@@ -7,7 +7,11 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 import torch
-from accelerate import Accelerator
+
+from weightgen.errors import needs
+
+with needs("train"):
+    from accelerate import Accelerator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from weightgen.storage.files import StrPath, written_beside
 from weightgen.training.runs import METRICS, Run
+from weightgen.training.trackers import report
 
 
 def log_metrics(run: Run, step: int, metrics: Mapping[str, Tensor | float]) -> None:
@@ -21,6 +22,7 @@ def log_metrics(run: Run, step: int, metrics: Mapping[str, Tensor | float]) -> N
     row = {"step": step} | {name: value if math.isfinite(value) else None for name, value in values.items()}
     with open(run.folder / METRICS, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+    report(run.accelerator, step, values)
 
 
 def read_metrics(path: StrPath) -> list[dict[str, Any]]:

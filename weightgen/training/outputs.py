@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from weightgen.storage.files import write_json, write_tensors, written_beside
 from weightgen.storage.hub import class_path
 from weightgen.training.runs import METRICS, RUN, Run, record
+from weightgen.training.trackers import close_trackers
 
 
 def save_run(
@@ -70,6 +71,7 @@ def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> Non
         shutil.rmtree(run.folder)
         if run.lock is not None:
             os.close(run.lock)
+        close_trackers(run.accelerator)
         print(f"{run.output}: finished after {run.done} steps{_best(run)}")
     run.accelerator.wait_for_everyone()
 

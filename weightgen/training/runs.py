@@ -17,19 +17,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from omegaconf import MISSING
 from torch.optim import Optimizer
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
 from weightgen.training.ranges import check_ranges
+from weightgen.training.trackers import check_tracker, start_tracker
+
+with needs("train"):
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+    from omegaconf import MISSING
 
 METRICS = "metrics.jsonl"
 RUN = "run.json"  # the mark of a folder that a recipe made
-FREE = ("output", "resume", "overwrite", "checkpoint_every", "keep_checkpoints", "trust_remote_code")
+FREE = (
+    "output",
+    "resume",
+    "overwrite",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "trust_remote_code",
+    "report_to",
+)
 
 
 @dataclass
@@ -44,6 +55,7 @@ class RunConfig:
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many are kept.
         trust_remote_code: whether components may be classes that are not weightgen's.
+        report_to: where numbers go beside metrics.jsonl: "none", "tensorboard", "wandb" or "trackio".
     """
 
     output: str = MISSING
@@ -53,6 +65,7 @@ class RunConfig:
     checkpoint_every: int = 200
     keep_checkpoints: int = 2
     trust_remote_code: bool = False
+    report_to: str = "none"
 
 
 @dataclass
@@ -155,6 +168,7 @@ def start_run(cfg: RunConfig, reads: tuple[str, ...] = (), may_change: tuple[str
     if not run.phases or {**run.phases[-1], "from_step": None} != {"from_step": None, **changed}:
         run.phases.append({"from_step": None, **changed})
     set_seed(cfg.seed)
+    start_tracker(run.accelerator, cfg.report_to, run.output, recipe, settings)
     return run
 
 
@@ -166,6 +180,7 @@ def record(run: Run) -> dict[str, Any]:
 def _check_settings(cfg: RunConfig) -> None:
     if cfg.resume not in ("auto", "never"):
         raise InputError(f"expected resume=auto or resume=never, got {cfg.resume!r}")
+    check_tracker(cfg.report_to)
     check_ranges(asdict(cfg))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from weightgen.data.features.shards import FORMAT, KINDS, check_index, read_shard, shard_names
 from weightgen.encoders.load import load_encoder
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.protocols import Encoder
 from weightgen.storage.files import StrPath, read_object
 
@@ -86,8 +86,9 @@ class FeatureStore:
         Returns:
             Row numbers (N,), int64; -1 where the store has nothing of that name.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
+        with needs("train"):
+            import pyarrow as pa
+            import pyarrow.compute as pc
 
         if not isinstance(names, pa.Array | pa.ChunkedArray):
             names = pa.array(names, pa.string())

@@ -10,6 +10,7 @@ from typing import Any
 
 from weightgen.data.meta_vqa.image_parts import shared_images
 from weightgen.data.meta_vqa.rules import Rules, Task
+from weightgen.errors import needs
 
 __all__ = ["Origin", "card", "draw_histogram", "figures"]
 
@@ -161,7 +162,9 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
 def draw_histogram(splits: Mapping[str, Sequence[Task]], path: Path) -> None:
     """Draw how many tasks have how many answers, support and query images, as a PNG."""
     import numpy as np
-    from matplotlib.figure import Figure
+
+    with needs("plots"):
+        from matplotlib.figure import Figure
 
     panels = {
         "answers": {name: [len(task.answers) for task in tasks] for name, tasks in splits.items()},

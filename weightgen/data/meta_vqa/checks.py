@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 
 
 def check_rows(table: Any, rows: Sequence[int]) -> None:
@@ -78,7 +78,8 @@ def _refuse_same(lists: Any, rows: Sequence[int]) -> None:
 
 
 def _lengths(lists: Any) -> np.ndarray[Any, Any]:
-    import pyarrow.compute as pc
+    with needs("train"):
+        import pyarrow.compute as pc
 
     return pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
 
@@ -89,7 +90,8 @@ def _refuse(wrong: np.ndarray[Any, Any], rows: Sequence[int], reason: str) -> No
 
 
 def _check_labels(lists: Any, answers: np.ndarray[Any, Any], rows: Sequence[int], part: str) -> None:
-    import pyarrow.compute as pc
+    with needs("train"):
+        import pyarrow.compute as pc
 
     labels = pc.fill_null(pc.list_flatten(lists), -1).to_numpy()
     owners = np.repeat(np.arange(len(rows)), _lengths(lists))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weightgen.data.meta_vqa.card import Origin, card, draw_histogram, figures
 from weightgen.data.meta_vqa.integrity import check_facts, check_files, file_digests
 from weightgen.data.meta_vqa.rules import Row, Rules, Task, build_meta_vqa
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import kind_of, read_json, written_beside
 
 if TYPE_CHECKING:
@@ -77,8 +77,9 @@ def _write(splits: Mapping[str, Sequence[Task]], facts: Mapping[str, Any], folde
 
 
 def _write_splits(splits: Mapping[str, Sequence[Task]], folder: Path) -> None:
-    from datasets import Dataset
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    with needs("train"):
+        from datasets import Dataset
+        from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     quiet = are_progress_bars_disabled()
     disable_progress_bars()  # they flash by once per split
@@ -93,7 +94,8 @@ def _write_splits(splits: Mapping[str, Sequence[Task]], folder: Path) -> None:
 
 
 def _features() -> Features:
-    from datasets import Features, List, Value
+    with needs("train"):
+        from datasets import Features, List, Value
 
     names, labels = List(Value("string")), List(Value("int64"))
     return Features(
@@ -114,7 +116,8 @@ def load_meta_vqa(path: str | Path) -> DatasetDict:
     Raises:
         InputError: if there is none, or not a whole one.
     """
-    from datasets import DatasetDict
+    with needs("train"):
+        from datasets import DatasetDict
 
     facts = _facts(path)
     check_files(Path(path), facts)

@@ -13,13 +13,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from weightgen.data.meta_vqa.rules import Task, merge_validation, split_validation
 from weightgen.data.meta_vqa.source_files import SourceFile, read_source, without_mark
 from weightgen.data.meta_vqa.templates import make_template
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import written_beside
+
+with needs("train"):
+    import msgspec
 
 __all__ = ["export_release", "read_release"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from weightgen.data.features.store import FeatureStore
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 
 PARTS = ("support", "query")
 AGAIN = "they were made for another version of the data set, run recipes/embed.py again"
@@ -48,7 +48,8 @@ def padded(starts: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
 
 def columns(table: Any, part: str) -> tuple[Any, Tensor, Tensor]:
     """Image names (an Arrow array), labels and starts of one part of all tasks, end to end."""
-    import pyarrow.compute as pc
+    with needs("train"):
+        import pyarrow.compute as pc
 
     images, labels = table[f"{part}_images"], table[f"{part}_labels"]
     lengths = torch.from_numpy(pc.list_value_length(images).to_numpy().astype("int64"))

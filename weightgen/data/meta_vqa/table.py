@@ -14,7 +14,7 @@ from typing import Any
 
 from weightgen.data.meta_vqa.rules import Row
 from weightgen.data.meta_vqa.source_files import SourceFile, read_source
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.limits import check_bytes
 
 __all__ = ["VqaTable"]
@@ -126,8 +126,9 @@ def _delimiter(text: str) -> str:
 
 
 def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with needs("train"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     try:
         # Texts stay the numbers of different texts: a small file can repeat a long one.

@@ -20,7 +20,7 @@ from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.data.meta_vqa.rows import PARTS, padded, ragged, rows_of, text_embeds
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 
@@ -61,7 +61,8 @@ class MetaVQATasks(Dataset[TaskBatch]):
     def __init__(
         self, split: datasets.Dataset, store: FeatureStore, device: str | torch.device = "cpu"
     ) -> None:
-        import pyarrow as pa
+        with needs("train"):
+            import pyarrow as pa
 
         self.store, self.device = store, torch.device(device)
         small = set(too_small(split, store.failed, Fewest(**store.index.get("fewest", {}))))

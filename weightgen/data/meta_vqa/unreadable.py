@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from weightgen.data.meta_vqa.rows import PARTS, columns
+from weightgen.errors import needs
 
 if TYPE_CHECKING:
     import datasets
@@ -42,8 +43,9 @@ def too_small(
     Returns:
         The numbers of those rows.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    with needs("train"):
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
     if not failed:
         return []

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import msgspec
-
 from weightgen.data.meta_vqa.rules import Row
 from weightgen.data.meta_vqa.source_files import SourceFile, find_source, read_source, without_mark
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
+
+with needs("train"):
+    import msgspec
 
 __all__ = ["VqaV2"]
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from weightgen.data.photos.knowledge import CLASSES
-from weightgen.errors import InputError
+from weightgen.errors import InputError, needs
 
 __all__ = ["PARTS", "Photo", "read_parquet", "read_torchvision"]
 
@@ -95,8 +95,9 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with needs("train"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
     try:
         file = pq.ParquetFile(path)

@@ -15,9 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
+from weightgen.errors import InputError, needs
 
-from weightgen.errors import InputError
+with needs("train"):
+    import msgspec
 
 __all__ = ["CLASSES", "Attribute", "Group", "Knowledge", "Meaning", "load_knowledge"]
 

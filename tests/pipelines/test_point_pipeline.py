@@ -1,0 +1,49 @@
+"""A pipeline without diffusion: a hypernetwork that reads questions, behind the same call and in the same saved form."""
+
+import pytest
+import torch
+
+from tests.tiny import E, tiny_pipeline
+from weightgen import HNet, InputError, WeightPipeline
+from weightgen.priors import PointPrior
+
+STAR, MOON = "What color is the star?", "What shape is the moon?"
+COLORS = ["red", "green", "blue"]
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    torch.manual_seed(0)
+    diffusion = tiny_pipeline(tmp_path_factory.mktemp("tiny"))
+    questions = torch.randn(20, E)
+    hypernet = HNet(diffusion.space, E, hidden_dims=(8,)).fit(questions)
+    return WeightPipeline(diffusion.encoder, PointPrior(E).fit(questions), hypernet, diffusion.network)
+
+
+def test_the_weights_are_those_that_the_hypernetwork_writes_for_the_question(pipe):
+    out = pipe([STAR, MOON], COLORS, num_samples=2, guidance_scale=1.0)
+    embeds = pipe.encoder.encode_questions([STAR, MOON])
+    assert torch.allclose(out.weights[:, 0], pipe.hypernet(embeds), atol=1e-5)
+    assert torch.equal(out.weights[:, 0], out.weights[:, 1])
+    assert not torch.allclose(out.weights[0], out.weights[1], atol=1e-3)
+
+
+def test_guidance_moves_along_the_line_from_the_mean_question_to_the_question(pipe):
+    middle, embeds = pipe.prior.latents.mean, pipe.encoder.encode_questions([STAR])
+    for scale in (0.0, 0.5, 1.5):
+        latents = pipe.sample(embeds, guidance_scale=scale)[1]
+        assert torch.allclose(latents[0, 0], middle + scale * (embeds[0] - middle), atol=1e-5)
+
+
+def test_it_is_saved_and_loaded_as_every_pipeline(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "pipe")
+    loaded = WeightPipeline.from_pretrained(tmp_path / "pipe")
+    assert isinstance(loaded.prior, PointPrior)
+    assert torch.equal(loaded(STAR, COLORS).weights, pipe(STAR, COLORS).weights)
+
+
+def test_it_has_no_scheduler(pipe):
+    with pytest.raises(InputError, match="PointPrior samples without diffusion"):
+        pipe.scheduler = None
+    with pytest.raises(InputError, match="PointPrior samples without diffusion"):
+        _ = pipe.scheduler
