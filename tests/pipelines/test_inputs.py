@@ -10,6 +10,7 @@ from tests.tiny import E, Z, tiny_pipeline
 from weightgen import InputError
 from weightgen.hypernets import SupportHNet
 from weightgen.pipelines.inputs import guided_condition
+from weightgen.pipelines.support_sets import check_support_set, support_list
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import DiffusionPrior, MLPDenoiser
 
@@ -176,3 +177,9 @@ def test_a_denoiser_of_two_parts_gets_zeros_for_what_is_missing():
     assert torch.equal(guided_condition((E, D), None, support, 1.5, 2.0).embeds[:, E:], support)
     assert not guided_condition((E, D), None, support, 1.5, 2.0).embeds[:, :E].any()
     assert not guided_condition((E, D), text, None, 1.5, 2.0).embeds[:, E:].any()
+
+
+@pytest.mark.parametrize("support", [8, {}, "ab", (8, 8), ([None], 8)])
+def test_examples_that_are_no_lists(support):
+    with pytest.raises(InputError, match="support"):
+        check_support_set(support_list(support, 1)[0], ["red", "green"])

@@ -30,6 +30,8 @@ def support_list(support: Support | Sequence[Support], prompts: int | None) -> l
     Raises:
         InputError: it is neither, or has another number.
     """
+    if not isinstance(support, tuple | list):
+        raise InputError(f"support must be (images, labels), or a list of such pairs, got {support!r:.80}")
     sets = [support] * (prompts or 1) if isinstance(support, tuple) else list(support)
     for one in sets:
         if not isinstance(one, tuple) or len(one) != 2:
@@ -74,6 +76,8 @@ def check_support_set(support: Support, answers: Sequence[str]) -> list[int]:
     images, labels = support
     if isinstance(images, str | os.PathLike | Image.Image) or isinstance(labels, str):
         raise InputError("support takes lists: support=([image, image], ['red', 'green'])")
+    if not (hasattr(images, "__len__") and hasattr(labels, "__len__")):
+        raise InputError(f"support takes lists of images and labels, got {images!r:.40} and {labels!r:.40}")
     if len(images) != len(labels):
         raise InputError(
             f"expected one label for each image of the support set, got {len(images)} images and {len(labels)} labels"

@@ -31,7 +31,7 @@ with needs("train"):
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-MAX_CHARACTERS, MAX_DEPTH = 1_000_000, 50  # of a file of settings
+MAX_CHARACTERS, MAX_DEPTH = 100_000, 50  # of a file of settings
 T = TypeVar("T")
 
 
@@ -106,7 +106,9 @@ def _load(path: str) -> DictConfig:
         loaded = OmegaConf.load(path)
     except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputError(f"cannot read the settings in {path}: {reason}") from error
+        raise InputError(
+            f"cannot read the settings in {path}: {' '.join(str(reason).split()):.300}"
+        ) from error
     if not isinstance(loaded, DictConfig):
         raise InputError(f"{path} should hold key: value pairs, got a list")
     return loaded
