@@ -134,8 +134,8 @@ def adapt(
         weights = point if decode is None else decode(point)
         return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
 
-    options = {"steps": steps, "lr": lr, "first_order": first_order, "checkpoint_steps": checkpoint_steps}
-    options["rounds"] = rounds
+    options: dict[str, Any] = {"steps": steps, "lr": lr, "first_order": first_order}
+    options |= {"checkpoint_steps": checkpoint_steps, "rounds": rounds}
     return gradient_descent(loss, start, support, context, **options)  # type: ignore[arg-type]
 
 
