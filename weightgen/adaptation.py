@@ -30,6 +30,7 @@ def gradient_descent(
     first_order: bool = False,
     chunk_size: int | None = None,
     checkpoint_steps: bool = False,
+    rounds: int | None = None,
 ) -> Tensor:
     """Take gradient steps on every task's own loss; the result is differentiable.
 
@@ -48,6 +49,8 @@ def gradient_descent(
         checkpoint_steps: whether the activations of a step are dropped, and computed again when the result is
             differentiated. A step then keeps B · D numbers, and the whole takes about twice the time. No
             effect in first order, which keeps no activations. Does not work inside `torch.func` transforms.
+        rounds: how often gradients are computed; by default as often as the task with most steps needs. More
+            change no point, only the state of torch's randomness where the loss draws from it.
 
     Returns:
         The adapted points, with shape (B, D).
@@ -68,7 +71,9 @@ def gradient_descent(
         return after
 
     point = start
-    for step in range(int(steps.max()) if isinstance(steps, Tensor) else steps):
+    if rounds is None:
+        rounds = int(steps.max()) if isinstance(steps, Tensor) else steps
+    for step in range(rounds):
         point = checkpoint(moved, point, step, use_reentrant=False) if checkpointed else moved(point, step)
     return point
 
@@ -95,6 +100,7 @@ def adapt(
     first_order: bool = True,
     decode: Callable[[Tensor], Tensor] | None = None,
     checkpoint_steps: bool = False,
+    rounds: int | None = None,
 ) -> Tensor:
     """Full-batch gradient descent on the loss of each task's support set, from given weights or latents.
 
@@ -110,6 +116,7 @@ def adapt(
         first_order: whether gradients count as constants when the result is differentiated.
         decode: a hypernetwork, latent (Z,) → weights (P,).
         checkpoint_steps: see `gradient_descent`.
+        rounds: see `gradient_descent`.
 
     Returns:
         Adapted weights or latents, with the shape of `start`.
@@ -127,7 +134,8 @@ def adapt(
         weights = point if decode is None else decode(point)
         return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
 
-    options = {"steps": steps, "lr": lr, "first_order": first_order, "checkpoint_steps": checkpoint_steps}
+    options: dict[str, Any] = {"steps": steps, "lr": lr, "first_order": first_order}
+    options |= {"checkpoint_steps": checkpoint_steps, "rounds": rounds}
     return gradient_descent(loss, start, support, context, **options)  # type: ignore[arg-type]
 
 

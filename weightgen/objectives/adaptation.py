@@ -13,7 +13,7 @@ from torch import nn
 from weightgen.adaptation import adapt, check_inner_variable, initial_points
 from weightgen.errors import InputError, check_range
 from weightgen.metrics import task_accuracy, task_loss
-from weightgen.nn.across_processes import shared_mean
+from weightgen.nn.across_processes import shared_max, shared_mean
 from weightgen.protocols import Hypernetwork, Outcome
 from weightgen.shots import resplit
 from weightgen.tasks import TaskBatch, has_query
@@ -98,6 +98,7 @@ class AdaptationLoss(nn.Module):
                 first_order=self.first_order,
                 decode=decode,
                 checkpoint_steps=self.checkpoint_steps,
+                rounds=shared_max(steps.max()),
             )
         weights = point if decode is None else decode(point)
         logits = self.network(weights, batch.query.inputs, **batch.context)
