@@ -19,10 +19,12 @@ with one_line_errors(), needs("train"):
 from weightgen import InputError, WeightPipeline
 from weightgen.data import load_tasks
 from weightgen.data.features.store import FeatureStore, find_features
+from weightgen.data.meta_vqa.disk import FACTS
+from weightgen.data.meta_vqa.integrity import file_digests
 from weightgen.data.photos.shipped import DATASET, FEATURES, MODEL
 from weightgen.evaluation import zero_shot
 from weightgen.hypernets.decoder import HVAEDecoder
-from weightgen.storage.files import read_tensors, write_tensors, written_beside
+from weightgen.storage.files import read_json, read_tensors, write_json, write_tensors, written_beside
 
 ABOUT_FEATURES = """
 ## Features
@@ -81,6 +83,8 @@ def ship_dataset(dataset: Path, store: FeatureStore) -> None:
                 path, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
             ) as file:
                 file.write_table(table)
+        facts = read_json(partial / FACTS)
+        write_json(partial / FACTS, facts | {"files": file_digests(partial)})  # of the packed files
         shutil.copytree(store.folder, partial / FEATURES, ignore=shutil.ignore_patterns("encoder"))
         with (partial / "README.md").open("a", encoding="utf-8") as card:
             card.write(ABOUT_FEATURES)

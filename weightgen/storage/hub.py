@@ -48,7 +48,8 @@ def class_named(path: Any, trust_remote_code: bool = False) -> Any:
         raise InputError(
             f"the saved model names the class {path!r}, which is not installed here: {error}"
         ) from error
-    if not isinstance(kind, type) or not (trust_remote_code or kind.__module__.startswith(OWN)):
+    known = isinstance(kind, type) and kind.__module__.startswith(OWN)
+    if not (known or (trust_remote_code and callable(kind))):
         raise InputError(f"the saved model names {path!r}, which is no class of weightgen's")
     return kind
 
