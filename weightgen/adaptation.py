@@ -136,7 +136,7 @@ def adapt(
 
     options: dict[str, Any] = {"steps": steps, "lr": lr, "first_order": first_order}
     options |= {"checkpoint_steps": checkpoint_steps, "rounds": rounds}
-    return gradient_descent(loss, start, support, context, **options)  # type: ignore[arg-type]
+    return gradient_descent(loss, start, support, context, **options)
 
 
 def check_inner_variable(hypernet: Hypernetwork, inner_variable: str) -> None:
