@@ -11,7 +11,6 @@ value of every seed, .md and .png. A training takes half a minute to a minute on
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import MISSING
 
@@ -19,18 +18,9 @@ from weightgen import WeightPipeline, training
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.errors import InputError
 from weightgen.evaluation import chance_scores, encoder_scores, evaluate, zero_shot
-from weightgen.reports.figures import draw_curves
-from weightgen.reports.splits import dataset_digest, load_splits, scored_split
+from weightgen.reports.scaling import write_scaling
+from weightgen.reports.splits import dataset_digest, load_splits
 from weightgen.reports.stages import Stage, add_recipe, claim_folders, run_stages
-from weightgen.reports.tables import (
-    markdown_table,
-    over_seeds,
-    percent,
-    spread,
-    title_of,
-    versions,
-    write_report,
-)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEATURES = {"pooled": ("scenes", "clip"), "tokens": ("scenes_tokens", "tokens")}  # configs, features
@@ -97,28 +87,6 @@ def scores(cfg: Config, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def write(cfg: Config, seeds: list[dict[str, Any]]) -> None:
-    """The mean over seeds: JSON, a table of the split that is scored, and a figure of it."""
-    rows = {
-        row: {
-            split: {count: spread([seed[row][split][count] for seed in seeds]) for count in counts}
-            for split, counts in splits.items()
-        }
-        for row, splits in seeds[0].items()
-    }
-    split = scored_split(next(iter(rows.values())))
-    shown = {row: splits[split] for row, splits in rows.items()}
-    cells = [[row, *map(percent, counts.values())] for row, counts in shown.items()]
-    head = f"Accuracy on {title_of(split)} against the number of training meanings, in %, {over_seeds(len(seeds))}.\n\n"
-    text = head + markdown_table(["", *map(str, cfg.meanings)], cells)
-    facts = {"meanings": cfg.meanings, "seeds": len(seeds), "versions": versions()}
-    write_report(cfg.output, {"rows": rows, **facts}, text)
-    lines = {row: next(iter(counts.values())) for row, counts in shown.items() if "," not in row}
-    curves = {row: counts for row, counts in shown.items() if "," in row}
-    title = f"{title_of(split)}, {over_seeds(len(seeds))}"
-    draw_curves(curves, lines, f"{cfg.output}.png", "training meanings", title)
-
-
 def main(cfg: Config) -> None:
     known = len(set(load_meta_vqa(cfg.dataset)["train"]["meaning"]))
     if cfg.seeds < 1 or not cfg.meanings or not all(1 <= count <= known for count in cfg.meanings):
@@ -131,7 +99,7 @@ def main(cfg: Config) -> None:
     for seed in range(cfg.seeds):
         run_stages(stages(cfg, seed), ROOT, Path(cfg.runs, f"seconds{seed}.json"))
         done.append(scores(cfg, seed))
-        write(cfg, done)
+        write_scaling(cfg.output, cfg.meanings, done)
 
 
 if __name__ == "__main__":

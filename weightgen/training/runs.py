@@ -11,7 +11,6 @@ import glob
 import inspect
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -160,6 +159,7 @@ def start_run(
         SystemExit: with status 0, the run is finished already.
     """
     _check_settings(cfg)
+    _check_own(Path(cfg.output))
     recipe = Path(inspect.stack()[1].filename).stem
     settings = asdict(cfg)
     kept = {name: value for name, value in settings.items() if name not in (*FREE, *reads, *may_change)}
@@ -175,7 +175,7 @@ def start_run(
     on_main(accelerator, lambda: _prepare(run, cfg, may_change))
     if accelerator.is_main_process:
         number = accelerator.num_processes
-        print(f"{run.name}: {number} process{'es' * (number > 1)} on {run.device.type}", file=sys.stderr)
+        print(f"{run.name}: {number} process{'es' * (number > 1)} on {run.device.type}", flush=True)
     changed = {name: settings[name] for name in may_change}
     if not run.phases or {**run.phases[-1], "from_step": None} != {"from_step": None, **changed}:
         run.phases.append({"from_step": None, **changed})
