@@ -200,3 +200,15 @@ def test_a_task_without_query_examples(split, network):
     split.rows[2].query.labels.fill_(-100)
     with pytest.raises(InputError, match="task 2 has no query examples"):
         encoder_scores(split)
+
+
+def test_the_encoder_alone_does_not_look_at_image_tokens():
+    torch.manual_seed(0)
+    plain, tokens = Split(), Split()
+    for number, row in enumerate(plain.rows):
+        parts = [
+            Examples(torch.cat([part.inputs, torch.randn(len(part.inputs), 8)], dim=-1), part.labels)
+            for part in row[:2]
+        ]
+        tokens.rows[number] = row._replace(support=parts[0], query=parts[1])
+    assert torch.equal(encoder_scores(tokens).accuracy, encoder_scores(plain).accuracy)
