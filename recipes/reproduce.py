@@ -1,10 +1,11 @@
 """The tables of the paper from one command: trains what is not there yet, scores every method, writes means over seeds.
 
-    python recipes/reproduce.py dataset=runs/demo/photos/dataset output=results/scenes seeds=3
+    python recipes/reproduce.py dataset=runs/demo-scenes/scenes/dataset features=clip output=results/scenes seeds=3
 
 Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`), on any
 other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the
-commands. What is written into `output`, after every seed, is described in `studies/report_methods.py`.
+commands. On Scenes, features of whole pictures are needed (`configs/embed/scenes.yaml`, features=clip). What is written into `output`,
+after every seed, is described in `studies/report_methods.py`.
 Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes 50 minutes for each seed on one CPU thread.
 """
 
@@ -29,6 +30,7 @@ DIFFUSION = {
 class Config:
     dataset: str = training.MISSING
     output: str = training.MISSING  # folder of the tables and figures
+    features: str | None = None  # name of the features, where the data set has several
     runs: str | None = None  # folder of everything trained; by default runs/ and the name of `output`
     seeds: int = 3
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
@@ -45,10 +47,11 @@ def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
     """All that one seed needs, shared between methods: one start of each kind, one set of adapted weights and of latents."""
     runs, data = runs_of(cfg) / f"seed{seed}", Path(cfg.dataset).resolve()
     found: dict[str, Stage] = {}
+    source = {"dataset": data, **({"features": cfg.features} if cfg.features else {})}
 
     def add(name: str, recipe: str, variant: str, of: dict[str, str], **settings: object) -> None:
         paths = (runs / name, f"recipes/{recipe}.py", f"{recipe}/{variant}")
-        add_recipe(found, name, *paths, of, {"dataset": data, "seed": seed, **settings})
+        add_recipe(found, name, *paths, of, {**source, "seed": seed, **settings})
 
     add("multitask", "train_hypernet", setting, {})
     # Scenes is small, and training short: there all begin at the multitask weights, in the paper each at its own.
@@ -70,7 +73,7 @@ def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
         add(f"hyperldm_{share}", "train_hyperldm", ours, of_hvae, **part)
         add(f"hyperldm_paper_{share}", "train_hyperldm", theirs, of_hvae, **part)
         add(f"hyperldm_hnet_{share}", "train_hyperldm", latents, of_hnet, **part)
-    words = {"dataset": data, "runs": runs, "seed": seed, "shares": listed(cfg.shares)}
+    words = {**source, "runs": runs, "seed": seed, "shares": listed(cfg.shares)}
     script, config = "recipes/studies/score_methods.py", f"score_methods/{setting}"
     paths = (runs / "scores.json", script, config)
     add_recipe(found, "scores", *paths, settings=words, needs=tuple(found), cheap=True)
@@ -83,11 +86,11 @@ def check_data(cfg: Config) -> dict[str, Any]:
     Raises:
         InputError: no features, a split that is missing, a task without a question, or an unknown setting.
     """
-    splits = load_splits(cfg.dataset, train=True, needs=("train", "validation"), questions=True)
+    splits = load_splits(cfg.dataset, cfg.features, train=True, needs=("train", "validation"), questions=True)
     setting = cfg.setting or ("scenes" if "held_out_meanings" in splits else "paper")
     if setting not in DIFFUSION:
         raise InputError(f"expected setting to be one of {', '.join(DIFFUSION)}, got {setting!r}")
-    return {"dataset": dataset_digest(cfg.dataset), "setting": setting}
+    return {"dataset": dataset_digest(cfg.dataset, cfg.features), "setting": setting}
 
 
 def main(cfg: Config) -> None:

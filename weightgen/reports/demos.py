@@ -50,7 +50,8 @@ DEMOS = {
                 "dtype": "half",
                 "batch_size": 256,
             },
-            "evaluate": {"lrs": [3.0, 10.0], "logistic_c": [10.0]},
+            # Steps on image tokens take long: fewer than in the other demo, and of one size.
+            "evaluate": {"steps": 20, "lrs": [3.0], "shots": "[1,null]", "logistic_c": [10.0]},
         },
         start="cond_multitask",
         answers="point_pipeline",
