@@ -42,7 +42,7 @@ class Config:
     images: str | None = None  # a folder of photos to ask about
     output: str = "runs/demo"
     num_samples: int = 8
-    guidance_scale: float = 1.5
+    guidance_scale: float = 1.0
     seed: int = 0  # of sampling
     training_seed: int = 0
 
