@@ -77,7 +77,8 @@ def test_two_processes_learn_what_one_learns(root, tmp_path):
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     largest = read_json(tmp_path / "found.json")["largest"]
-    assert largest["loss"] < 1e-6 and largest["weights"] < 1e-5 and largest["weights_changed"] < 1e-5
+    # Logits of HyperCLIP are on a scale of 100, and so is the rounding of its loss.
+    assert largest["loss"] < 5e-6 and largest["weights"] < 1e-5 and largest["weights_changed"] < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "adapted_latents": ("adapt_tasks", {"start": "@hnet_maml", "inner_variable": "latents", "draws": 4, "steps": [2], "lrs": [0.01],
                                         "batch_size": 4}),
     "hvae": ("train_hvae", {"adapted": "@adapted", "hypernet": {"latent_dim": 3, "hidden_dims": [16, 8], "linear": False},
-                             "function_weight": 1.0, **SMALL}),
+                             "function_weight": 1.0, "kl_weight": 0.01, **SMALL, "lr": 0.03, "steps": 24}),
     "hyperclip": ("train_hyperclip", {"adapted": "@adapted", "hvae": "@hvae", "encoder.standardize": True, "encoder.noise": 0.1, **SMALL,
                                       "batch_size": 5}),
     "hyperldm": ("train_hyperldm", {
