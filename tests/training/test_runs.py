@@ -302,8 +302,9 @@ def test_rests_of_killed_runs_are_removed(cfg, tmp_path):
 def test_progress_is_a_line_every_ten_seconds_where_there_is_no_terminal(cfg, monkeypatch, capsys):
     monkeypatch.setattr("weightgen.training.progress.SECONDS", 0.0)
     main(cfg)
-    first, *lines = capsys.readouterr().err.splitlines()
-    assert first.endswith("1 process on cpu")
+    said, progress = capsys.readouterr()
+    lines = progress.splitlines()
+    assert said.splitlines()[0].endswith("1 process on cpu")
     assert len(lines) == 7 and "step 3 of 7" in lines[2] and "loss " in lines[2]
 
 
