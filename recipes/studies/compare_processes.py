@@ -4,8 +4,8 @@
 
 For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
 step whose state was the best. `changed` runs were begun with two processes, stopped in the middle, and ended with one. Some gradients,
-as of the key biases of attention, are 0; in single precision they are rounding, of which Adam makes full steps, so that these parameters
-of the HyperTransformer differ while its losses do not. `above_1e-5` names what differs. 3 minutes on 2 CPU cores.
+as of the key biases of attention, are 0; in single precision they are rounding, of which Adam makes full steps, so that such
+parameters of the HyperTransformer differ while its losses hardly do. `above_1e-5` names what differs. 3 minutes on 2 CPU cores.
 """
 
 import json

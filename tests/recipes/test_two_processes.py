@@ -78,7 +78,7 @@ def test_two_processes_learn_what_one_learns(root, tmp_path):
     assert process.returncode == 0, err
     largest = read_json(tmp_path / "found.json")["largest"]
     # Logits of HyperCLIP are on a scale of 100, and so is the rounding of its loss.
-    assert largest["loss"] < 5e-6 and largest["weights"] < 1e-5 and largest["weights_changed"] < 1e-5
+    assert largest["loss"] < 2e-5 and largest["weights"] < 1e-5 and largest["weights_changed"] < 1e-5
 
 
 @pytest.mark.parametrize(
