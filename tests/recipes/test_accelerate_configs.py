@@ -38,4 +38,4 @@ def test_a_recipe_runs_with_it(root, tmp_path, name):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     number = NUMBERS[name]
-    assert done.stderr.count(f"{number} process{'es' * (number > 1)} on cpu") == 1
+    assert done.stdout.count(f"{number} process{'es' * (number > 1)} on cpu") == 1

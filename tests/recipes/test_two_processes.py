@@ -35,7 +35,7 @@ def test_a_batch_smaller_than_the_processes(root, tmp_path, launcher):
     process = start([*launcher, *words(data, tmp_path / "out")], root)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert out.count("finished after 3 steps") == 1 and err.count("2 processes on cpu") == 1
+    assert out.count("finished after 3 steps") == 1 and out.count("2 processes on cpu") == 1
     assert read_json(tmp_path / "out/training.json")["steps"] == 3
     assert {path.name for path in tmp_path.iterdir()} == {"data", "out"}
     again = start([*LAUNCH, *words(data, tmp_path / "out")], root)
