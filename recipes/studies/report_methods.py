@@ -77,10 +77,11 @@ def write_figure(
     lines: dict[str, Any],
     xlabel: str,
     title: str,
+    paired: bool = False,
 ) -> None:
     """`name`.json and `name`.png with the same numbers."""
     write_json(Path(cfg.output) / f"{name}.json", {**found.facts, "curves": curves, "lines": lines})
-    draw_curves(curves, lines, Path(cfg.output) / f"{name}.png", xlabel, title)
+    draw_curves(curves, lines, Path(cfg.output) / f"{name}.png", xlabel, title, paired)
 
 
 def write_figures(cfg: Config, found: SeedScores) -> None:
@@ -93,7 +94,7 @@ def write_figures(cfg: Config, found: SeedScores) -> None:
     conditional = by_share(cfg, {"cond_multitask": "Cond. Multitask"})
     lines = {label: found.row(row)[test] for label, row in conditional.items()} | floor
     title = f"HVAE + HyperLDM (weightgen) on {title_of(test)}"
-    write_figure(cfg, found, "figure5a", scales, lines, "guidance scale", title)
+    write_figure(cfg, found, "figure5a", scales, lines, "guidance scale", title, paired=True)
     shares = {
         label: {str(n): found.row(f"{row}_{n}")[test] for n in sorted(cfg.shares)}
         for row, label in ZERO_SHOT.items()

@@ -27,8 +27,9 @@ def test_questions_of_known_topics_are_familiar_and_those_of_others_are_not():
 
 
 def test_meanings_say_the_topics():
-    embeds = torch.randn(6, 8)
     meanings = ["legs/animal", "legs/pet", "wheels/thing", "wheels/vehicle", "legs/bird", "wheels/toy"]
+    topics = [f"topic {int(meaning.startswith('legs'))}" for meaning in meanings]
+    embeds = questions(topics, torch.Generator().manual_seed(0))
     expected = Familiarity.fitted(embeds, [meaning.split("/")[0] for meaning in meanings])
     assert torch.equal(Familiarity.of(embeds, meanings)(embeds), expected(embeds))
     assert Familiarity.of(embeds, [""] * 6) is None
@@ -51,6 +52,13 @@ def model(tmp_path_factory):
     pipe.familiarity.calibration.copy_(torch.tensor([40.0, 0.9]))
     pipe.save_pretrained(place / "model")
     return place / "model"
+
+
+def test_topics_that_do_not_lie_apart_give_no_familiarity():
+    stream = torch.Generator().manual_seed(0)
+    everywhere = torch.randn(40, 24, generator=stream)
+    assert Familiarity.of(everywhere, [f"{topic}/meaning" for topic in TOPICS]) is None
+    assert Familiarity.of(questions(TOPICS, stream), [f"{topic}/meaning" for topic in TOPICS]) is not None
 
 
 def test_a_pipeline_keeps_it_and_says_it(model, tmp_path):

@@ -47,3 +47,21 @@ def test_it_has_no_scheduler(pipe):
         pipe.scheduler = None
     with pytest.raises(InputError, match="PointPrior samples without diffusion"):
         _ = pipe.scheduler
+
+
+def test_a_callback_sees_its_one_step_and_may_change_the_latents(pipe):
+    seen = []
+
+    def callback(_, step, time, given):
+        seen.append((step, time.item(), given["latents"].shape))
+        return {"latents": torch.zeros_like(given["latents"])}
+
+    latents = pipe.sample(pipe.encoder.encode_questions([STAR]), callback_on_step_end=callback)[1]
+    assert seen == [(0, 0.0, (1, E))]
+    assert torch.allclose(latents[0, 0], pipe.prior.latents.mean)
+
+
+@pytest.mark.parametrize("words", [{"num_inference_steps": 0}, {"temperature": -1.0}])
+def test_numbers_that_no_prior_takes_are_refused(pipe, words):
+    with pytest.raises(InputError, match=next(iter(words))):
+        pipe(STAR, COLORS, **words)

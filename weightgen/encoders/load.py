@@ -46,7 +46,7 @@ def load_clip(
     """
     _check(precision, tuple(PRECISIONS), "precision")
     _check(preprocess, PREPROCESS, "preprocess")
-    _check_device(device)
+    check_device(device)
     source = ClipSource(model, pretrained, random_weights)
     return CLIP(source, device=device, precision=precision, preprocess=preprocess)
 
@@ -69,7 +69,7 @@ def load_encoder(
     Raises:
         InputError: no such folder, a class that is not weightgen's, or one that is no `Encoder`.
     """
-    _check_device(device)
+    check_device(device)
     if isinstance(source, Mapping):
         return _described(dict(source), device, trust_remote_code)
     path = Path(source).expanduser() / "encoder.json"
@@ -113,10 +113,15 @@ def _check(value: str, known: Sequence[str], what: str) -> None:
         raise InputError(f"unknown {what} {value!r}: choose one of {', '.join(known)}")
 
 
-def _check_device(device: str | torch.device) -> None:
+def check_device(device: str | torch.device) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: naming it.
+    """
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"no device {str(device)!r} here: {str(error).splitlines()[0]}; use device=cpu"
+            f"no device {str(device)!r} here: {str(error).splitlines()[0]}; use device='cpu'"
         ) from error

@@ -12,7 +12,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from weightgen.errors import InputError
 
-__all__ = ["Familiarity"]
+__all__ = ["KNOWN", "Familiarity"]
+
+KNOWN = 0.5
+"""Familiarity from which a question counts as known."""
+APART = 0.9
+"""Least share of (known, novel) pairs in the right order that a familiarity needs; topics drawn at random for 40 questions reach 0.73."""
 
 
 class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
@@ -26,11 +31,16 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         embed_dim: E, of the embeddings of questions.
         questions: M, the number of training questions.
         ridge: ρ.
+
+    Attributes:
+        separation: share of pairs (a training question with another of its topic, one with those of other topics) whose cosines are in
+            the right order; NaN for one that was loaded.
     """
 
     def __init__(self, embed_dim: int, questions: int, ridge: float = 1e-3) -> None:
         super().__init__()
         self.ridge = ridge
+        self.separation = float("nan")  # of the questions it was fitted to
         self.register_buffer("mean", torch.zeros(embed_dim))
         self.register_buffer("whitening", torch.eye(embed_dim))
         self.register_buffer("known", torch.zeros(questions, embed_dim, dtype=torch.half))
@@ -66,12 +76,14 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         """From the training questions and their meanings, whose first part, up to a slash, is the topic.
 
         Returns:
-            None where that says too little: meanings are not known, or no two questions are about one topic.
+            None where that says too little: meanings are not known, no two questions are about one topic, or questions about different
+            topics are about as near to each other as those about one topic (`APART`).
         """
         topics = [meaning.partition("/")[0] for meaning in meanings]
         if not all(topics) or not 1 < len(set(topics)) < len(topics):
             return None
-        return cls.fitted(embeds.cpu(), topics).to(embeds.device)
+        made = cls.fitted(embeds.cpu(), topics)
+        return made.to(embeds.device) if made.separation >= APART else None
 
     @torch.no_grad()
     def _fit(self, embeds: Tensor, topics: Tensor) -> Self:
@@ -81,14 +93,19 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         covariance = inside.T @ inside / len(inside) + self.ridge * torch.eye(embeds.shape[1]).double()
         self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
         self.known.copy_(self._placed(embeds))
+        known, novel = self._nearest_in_training(embeds, topics)
+        labels = torch.cat([torch.ones_like(known), torch.zeros_like(novel)])
+        self.calibration.copy_(_logistic(torch.cat([known, novel]), labels))
+        self.separation = (known[:, None] > novel).float().mean().item()
+        return self
+
+    def _nearest_in_training(self, embeds: Tensor, topics: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest cosines of training questions (M, E) to others of their topic, at most M, and to those of other topics, M."""
         cosines = self._placed(embeds) @ self._placed(embeds).T
         same = topics[:, None] == topics
         novel = cosines.masked_fill(same, -1).amax(dim=1)
         known = cosines.masked_fill(~same, -1).fill_diagonal_(-1).amax(dim=1)
-        known = known[known > -1]  # without topics of one question
-        labels = torch.cat([torch.ones_like(known), torch.zeros_like(novel)])
-        self.calibration.copy_(_logistic(torch.cat([known, novel]), labels))
-        return self
+        return known[known > -1], novel  # without topics of one question
 
     def _placed(self, embeds: Tensor) -> Tensor:
         return normalize((embeds.float() - self.mean) @ self.whitening, dim=-1)

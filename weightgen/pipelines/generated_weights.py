@@ -15,6 +15,7 @@ from torch import Tensor
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.errors import InputError
 from weightgen.pipelines.classifier import Classifier
+from weightgen.pipelines.familiarity import KNOWN
 from weightgen.pipelines.mixed_classifier import MixedClassifier
 from weightgen.pipelines.weights_file import check_shapes, read_record
 from weightgen.storage.files import StrPath, read_tensors, write_tensors
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 
 INFO = ("guidance_scale", "num_inference_steps", "temperature", "support_guidance_scale")
 """How weights were sampled: what is saved with them."""
-
-
-UNFAMILIAR = 0.5
-"""Below this familiarity, a question is more likely about something new than about something known."""
 
 
 @dataclass
@@ -89,7 +86,7 @@ class GeneratedWeights:
     def warning(self, prompt: int = 0) -> str | None:
         """One line where a prompt is unlike all questions of the training, else None."""
         known = None if self.familiarity is None else self.familiarity[prompt].item()
-        if known is None or known >= UNFAMILIAR:
+        if known is None or known >= KNOWN:
             return None
         return f"unlike all questions of the training (familiarity {known:.2f}): do not rely on the answers"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from weightgen.encoders.load import check_device
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
 
@@ -30,7 +31,7 @@ def place(
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype must be a floating-point type such as torch.bfloat16, got {dtype!r}")
     if device is not None:
-        _check_device(device)
+        check_device(device)
         if not hasattr(encoder, "to"):
             raise InputError(
                 f"the encoder {encoder.name} cannot be moved: load the pipeline with device={str(device)!r}"
@@ -39,12 +40,3 @@ def place(
     for name, part in parts.items():
         if name != "encoder":
             part.to(device=device, dtype=dtype if name in GENERATING else None)
-
-
-def _check_device(device: str | torch.device) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"no device {str(device)!r} here: {str(error).splitlines()[0]}; use 'cpu'"
-        ) from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from weightgen.errors import check_sizes
+from weightgen.errors import check_range, check_sizes
 from weightgen.nn.standardizer import Standardizer
 from weightgen.protocols import Denoiser
 from weightgen.storage.hub import SavedModule
@@ -63,19 +62,31 @@ class PointPrior(nn.Module, SavedModule):
         self,
         embeds: Tensor,
         *,
+        num_inference_steps: int = 1,
+        generator: Sequence[Generator] | Generator | None = None,
         guide: Callable[[Denoiser], Denoiser] | None = None,
-        **_: Any,
+        temperature: float = 1.0,
+        on_step: Callable[[int, Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
         """The latent of each embedding.
 
         Args:
             embeds: with shape (B, E).
+            num_inference_steps: not needed; at least 1, as for a `DiffusionPrior`.
+            generator: not needed, because nothing is drawn.
             guide: turns the denoiser into a guided one, e.g. `lambda d: ClassifierFreeGuidance(d, 1.5)`.
-            **_: what a `DiffusionPrior` takes besides, such as a generator and the number of steps: a point needs none.
+            temperature: not needed; at least 0, as for a `DiffusionPrior`.
+            on_step: see `DiffusionPrior.sample`; called once.
 
         Returns:
             Latents, with shape (B, E).
+
+        Raises:
+            InputError: a number of steps or a temperature that no prior takes.
         """
+        check_range(temperature=temperature)
+        check_sizes(num_inference_steps=num_inference_steps)
         denoiser: Denoiser = guide(self) if guide else self
-        start = torch.zeros_like(embeds)
-        return self.latents.inverse(denoiser(start, start.new_zeros(len(embeds)), embeds))
+        start, time = torch.zeros_like(embeds), embeds.new_zeros(())
+        z = denoiser(start, time.expand(len(embeds)), embeds)
+        return self.latents.inverse(z if on_step is None else on_step(0, time, z))

@@ -55,16 +55,17 @@ def draw_curves(
     path: StrPath,
     xlabel: str,
     title: str,
+    paired: bool = False,
 ) -> None:
     """Draw accuracies, with their standard deviations as error bars, at evenly spaced places.
 
     Args:
         curves: label → place → {"mean", "std"}; all curves have the same places.
-        lines: label → {"mean"}: numbers to compare with, drawn across. Where there are as many lines as curves, a line has the
-            colour of its curve.
+        lines: label → {"mean"}: numbers to compare with, drawn across.
         path: the PNG.
         xlabel: what the places are.
         title: of the figure.
+        paired: the first lines belong to the curves, in their order, and have their colours.
     """
     places = list(next(iter(curves.values())))
     with saved_figure(path) as axis:
@@ -73,7 +74,7 @@ def draw_curves(
             for number, (label, curve) in enumerate(curves.items())
         ]
         for number, (label, value) in enumerate(lines.items()):
-            if number < len(curves) <= len(lines):
+            if paired and number < len(curves):
                 style = {"color": COLOURS[number % 8], "linestyle": "--"}
             else:
                 style = {"color": "0.5", "linestyle": (":", "-.")[number % 2]}

@@ -60,17 +60,15 @@ def read_image(
     try:
         with Image.open(source) as image:
             if image.width * image.height > most:
-                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels, ")
+                raise Image.DecompressionBombError
             return to_rgb(image, background)
     except FileNotFoundError as error:
         raise InputError(f"{name} is not an image that can be read: there is no such file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = min(most, Image.MAX_IMAGE_PIXELS or most)
-        size = (
-            str(error) if str(error).endswith("pixels, ") else ""
-        )  # Pillow's own message does not name it so
+        advice = f"; {VARIABLE} sets the limit" if max_pixels is None else ""
         raise InputError(
-            f"{name} is not an image that can be read: it has {size}more than {limit:,} pixels; {VARIABLE} sets the limit"
+            f"{name} is not an image that can be read: it has more than {limit:,} pixels{advice}"
         ) from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is not an image that can be read: its format is not known") from error
