@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.tiny import E, tiny_pipeline
-from weightgen import HNet, InputError, WeightPipeline
+from weightgen import FunctionalNetwork, HNet, InputError, WeightPipeline
+from weightgen.networks import TokenAdapter
 from weightgen.priors import PointPrior
 
 STAR, MOON = "What color is the star?", "What shape is the moon?"
@@ -40,6 +41,13 @@ def test_it_is_saved_and_loaded_as_every_pipeline(pipe, tmp_path):
     loaded = WeightPipeline.from_pretrained(tmp_path / "pipe")
     assert isinstance(loaded.prior, PointPrior)
     assert torch.equal(loaded(STAR, COLORS).weights, pipe(STAR, COLORS).weights)
+
+
+def test_a_network_on_image_tokens_does_not_go_with_an_encoder_without(pipe):
+    network = FunctionalNetwork(TokenAdapter(E + 4 * 3, grid=2, token_dim=3, hidden_dim=4))
+    hypernet = HNet(network.space, E, hidden_dims=(8,)).fit(torch.randn(20, E))
+    with pytest.raises(InputError, match=f"takes features of {E + 12} numbers, but the encoder .* gives {E}"):
+        WeightPipeline(pipe.encoder, pipe.prior, hypernet, network)
 
 
 def test_it_has_no_scheduler(pipe):

@@ -49,7 +49,7 @@ class CLIPAdapter(nn.Module, SavedModule):
         check_range(logit_scale=logit_scale)
         if init not in ("zero_shot", "authors"):
             raise InputError(f"expected init to be 'zero_shot' or 'authors', got {init!r}")
-        self.embed_dim = embed_dim
+        self.input_dim = self.embed_dim = embed_dim
         self.ntk = ntk
         self.logit_scale = logit_scale
         self.normalize_inputs = normalize_inputs

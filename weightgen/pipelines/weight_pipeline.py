@@ -81,6 +81,12 @@ class WeightPipeline(SavedPipeline):
         self._bar: dict[str, Any] = {"disable": True}
         if self.space != hypernet.space:
             raise InputError("the hypernetwork writes weights of another network than the base network given")
+        taken = getattr(network.module, "input_dim", encoder.image_dim)
+        if taken != encoder.image_dim:
+            raise InputError(
+                f"the base network takes features of {taken} numbers, but the encoder {encoder.name} gives {encoder.image_dim}: "
+                "take the features that the network was trained on, with image tokens or without"
+            )
         if template is not None:
             check_template(template, "the pipeline's template")
         question_dim, *support_dims = prior.denoiser.part_dims
