@@ -65,9 +65,7 @@ def test_ctrl_c_reaches_all_processes(root, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(root, tmp_path):
-    trials = "[multitask,maml,support,hvae,hyperclip,hyperldm]".replace(
-        "support,hvae", "support,adapted,hvae"
-    )
+    trials = "[multitask,maml,support,adapted,hvae,hyperclip,hyperldm]"
     command = [
         "recipes/studies/compare_processes.py",
         f"output={tmp_path / 'found.json'}",
@@ -76,9 +74,10 @@ def test_two_processes_learn_what_one_learns(root, tmp_path):
     process = start([sys.executable, *command], root)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    largest = read_json(tmp_path / "found.json")["largest"]
-    # Logits of HyperCLIP are on a scale of 100, and so is the rounding of its loss.
-    assert largest["loss"] < 2e-5 and largest["weights"] < 1e-5 and largest["weights_changed"] < 1e-5
+    for name, run in read_json(tmp_path / "found.json")["runs"].items():
+        # A dozen roundings of single precision; logits of HyperCLIP are on a scale of 100, and so is the rounding of its loss.
+        assert run.get("loss", 0.0) < (2e-5 if name == "hyperclip" else 2e-6), name
+        assert run["weights"] < 1e-5 and run.get("weights_changed", 0.0) < 1e-5, name
 
 
 @pytest.mark.parametrize(
