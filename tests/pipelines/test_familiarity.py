@@ -54,11 +54,12 @@ def model(tmp_path_factory):
     return place / "model"
 
 
-def test_topics_that_do_not_lie_apart_give_no_familiarity():
+def test_where_topics_do_not_lie_apart_every_question_counts_as_known():
     stream = torch.Generator().manual_seed(0)
-    everywhere = torch.randn(40, 24, generator=stream)
-    assert Familiarity.of(everywhere, [f"{topic}/meaning" for topic in TOPICS]) is None
-    assert Familiarity.of(questions(TOPICS, stream), [f"{topic}/meaning" for topic in TOPICS]) is not None
+    everywhere, new = torch.randn(40, 24, generator=stream), torch.randn(5, 24, generator=stream)
+    blind = Familiarity.fitted(everywhere, TOPICS)
+    assert torch.equal(blind(new), torch.ones(5)) and torch.equal(blind(everywhere), torch.ones(40))
+    assert blind.similarity(everywhere, everywhere).argmax(dim=1).tolist() == list(range(40))
 
 
 def test_a_pipeline_keeps_it_and_says_it(model, tmp_path):

@@ -17,7 +17,9 @@ __all__ = ["KNOWN", "Familiarity"]
 KNOWN = 0.5
 """Familiarity from which a question counts as known."""
 APART = 0.9
-"""Least share of (known, novel) pairs in the right order that a familiarity needs; topics drawn at random for 40 questions reach 0.73."""
+"""Least share of (known, novel) pairs in the right order that a calibration needs; topics drawn at random for 40 questions reach 0.73."""
+ALWAYS = [1.0, -30.0]
+"""α and β by which every cosine gives a familiarity of 1."""
 
 
 class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
@@ -25,22 +27,18 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
 
     Cosines are taken where questions about the same thing lie close together: embeddings are multiplied by L, with
     L Lᵀ = (S + ρI)⁻¹ and S the covariance within topics. α and β come from the training questions themselves: each is
-    compared with the others of its topic (known) and with those of other topics only (novel).
+    compared with the others of its topic (known) and with those of other topics only (novel). Where these two are hardly different
+    (`APART`), the questions do not tell what is new, and every question counts as known; their cosines can still be compared.
 
     Args:
         embed_dim: E, of the embeddings of questions.
         questions: M, the number of training questions.
         ridge: ρ.
-
-    Attributes:
-        separation: share of pairs (a training question with another of its topic, one with those of other topics) whose cosines are in
-            the right order; NaN for one that was loaded.
     """
 
     def __init__(self, embed_dim: int, questions: int, ridge: float = 1e-3) -> None:
         super().__init__()
         self.ridge = ridge
-        self.separation = float("nan")  # of the questions it was fitted to
         self.register_buffer("mean", torch.zeros(embed_dim))
         self.register_buffer("whitening", torch.eye(embed_dim))
         self.register_buffer("known", torch.zeros(questions, embed_dim, dtype=torch.half))
@@ -76,14 +74,12 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         """From the training questions and their meanings, whose first part, up to a slash, is the topic.
 
         Returns:
-            None where that says too little: meanings are not known, no two questions are about one topic, or questions about different
-            topics are about as near to each other as those about one topic (`APART`).
+            None where that says too little: meanings are not known, or no two questions are about one topic.
         """
         topics = [meaning.partition("/")[0] for meaning in meanings]
         if not all(topics) or not 1 < len(set(topics)) < len(topics):
             return None
-        made = cls.fitted(embeds.cpu(), topics)
-        return made.to(embeds.device) if made.separation >= APART else None
+        return cls.fitted(embeds.cpu(), topics).to(embeds.device)
 
     @torch.no_grad()
     def _fit(self, embeds: Tensor, topics: Tensor) -> Self:
@@ -95,8 +91,9 @@ class Familiarity(nn.Module, PyTorchModelHubMixin, library_name="weightgen"):
         self.known.copy_(self._placed(embeds))
         known, novel = self._nearest_in_training(embeds, topics)
         labels = torch.cat([torch.ones_like(known), torch.zeros_like(novel)])
-        self.calibration.copy_(_logistic(torch.cat([known, novel]), labels))
-        self.separation = (known[:, None] > novel).float().mean().item()
+        apart = (known[:, None] > novel).float().mean() >= APART
+        found = _logistic(torch.cat([known, novel]), labels) if apart else torch.tensor(ALWAYS)
+        self.calibration.copy_(found)
         return self
 
     def _nearest_in_training(self, embeds: Tensor, topics: Tensor) -> tuple[Tensor, Tensor]:
