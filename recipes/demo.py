@@ -8,7 +8,7 @@ nearest known question. The demo `scenes` draws its pictures itself, and knows t
 
 Stages whose output is there already are reused. A stage that is interrupted leaves nothing behind and is done again the next time.
 Makes report.json, report.md and two figures, contact_sheet.png, weights.safetensors, and the pipeline.
-On a CPU core, `photos` takes 5 to 6 minutes and `scenes` about 14, most of it for networks that read image tokens.
+On a CPU core, `photos` takes 5 to 6 minutes and `scenes` about 12, most of it for networks that read image tokens.
 """
 
 from dataclasses import dataclass
