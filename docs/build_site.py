@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, SITE = ROOT / "build" / "pages", ROOT / "site"
-COPIED = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*.md", "docs/**/*.png", "results/**/*.md", "results/**/*.png",
+COPIED = ("*.md", "LICENSE", "CITATION.cff", "docs/**/*.md", "docs/**/*.png", "results/**/*.md", "results/**/*.png", "results/**/*.json",
           "recipes/README.md", "data/*/README.md", "data/*/*.py")  # fmt: skip
 ROOMS = (
     *("pipelines", "protocols", "weights", "tasks", "shots", "adaptation", "metrics", "errors", "networks"),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import pytest
 import yaml
@@ -31,6 +32,20 @@ def test_every_page_and_tutorial_is_in_the_list(root):
     tutorials = {f"docs/tutorials/{path.stem}.md" for path in (root / "docs/tutorials").glob("*.py")}
     assert len(tutorials) >= 7 and written | tutorials <= listed
     assert all((root / page).exists() for page in listed - tutorials - {"reference/"})
+
+
+def test_links_between_pages_lead_somewhere_in_the_site(root, tmp_path, monkeypatch):
+    pytest.importorskip("jupytext")
+    site = script(root, "build_site")
+    monkeypatch.setattr(site, "PAGES", tmp_path / "pages")
+    site.lay_out()
+    texts = {path: path.read_text() for path in site.PAGES.rglob("*.md")}
+    links = [
+        (path, link) for path, text in texts.items() for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
+    ]
+    inside = [(path, link) for path, link in links if ":" not in link]
+    assert len(inside) > 30
+    assert [(path.name, link) for path, link in inside if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize(
