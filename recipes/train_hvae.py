@@ -16,6 +16,7 @@ from torch.distributions import Normal
 
 from weightgen import training
 from weightgen.data import load_tasks
+from weightgen.data.zoo.encoding import encode_rows
 from weightgen.evaluation import evaluate
 from weightgen.objectives import ELBOLoss
 from weightgen.tasks import TaskBatchSampler
@@ -60,9 +61,9 @@ def main(cfg: Config) -> None:
     where = {"features": cfg.features, "device": run.device}
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
     adapted = training.AdaptedTasks.load(cfg.adapted, run.device, cfg.trust_remote_code)
-    weights, network = adapted.weights, adapted.network
+    zoo, network = adapted.zoo, adapted.network
     hvae = training.build_part(cfg, "hypernet", space=network.space).to(run.device)
-    hvae.fit(weights.flatten(0, 1))
+    hvae.fit(zoo.rows())
     objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
     optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr)
     objective, optimizer = run.accelerator.prepare(objective, optimizer)
@@ -70,7 +71,7 @@ def main(cfg: Config) -> None:
 
     @torch.no_grad()
     def spread() -> torch.Tensor:
-        return latent_spread(hvae.encode(weights[0]))
+        return latent_spread(encode_rows(hvae, zoo.rows(draw=0)))
 
     @torch.no_grad()
     def validate() -> float:
@@ -84,8 +85,8 @@ def main(cfg: Config) -> None:
     warned = None
     for step, batch in training.steps(run, sampler):
         rows = torch.tensor(batch)
-        draws = torch.randint(len(weights), rows.shape)
-        loss = training.outcome(run, objective, (weights[draws, rows], train.batch(rows))).loss
+        draws = torch.randint(zoo.index.draws, rows.shape)
+        loss = training.outcome(run, objective, (zoo.at(draws, rows), train.batch(rows))).loss
         lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
         training.update(run, optimizer, loss, hvae.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):

@@ -19,6 +19,7 @@ from weightgen import training
 from weightgen.data import load_tasks
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.nn.large import Mapped
 from weightgen.objectives import ContrastiveLoss
 from weightgen.reports.splits import scored_split
 from weightgen.tasks import random_subset
@@ -61,16 +62,16 @@ def main(cfg: Config) -> None:
         name: (training.AdaptedTasks.load(*opened).adapt(tasks.batch()), tasks.embeds)
         for name, tasks in (("validation", validation), ("test", test))
     }
-    adapted = training.AdaptedTasks.load(*opened).weights[:, known]
+    zoo, known_rows = training.AdaptedTasks.load(*opened).zoo, torch.tensor(known)
     hvae = training.load_module(cfg.hvae, "hypernet", *opened[1:]) if cfg.hvae else None
 
     @torch.no_grad()
     def seen(weights: Tensor) -> Tensor:
         return weights if hvae is None else hvae(hvae.encode(weights).mean)
 
-    sizes = {"weights": adapted.shape[-1], "embed_dim": embeds.shape[-1]}
+    sizes = {"weights": zoo.space.size, "embed_dim": embeds.shape[-1]}
     encoder = training.build_part(cfg, "encoder", **sizes).to(run.device)
-    encoder.fit(seen(adapted.flatten(0, 1)), embeds)
+    encoder.fit(Mapped(zoo.rows(known), seen), embeds)
     objective = ContrastiveLoss(encoder, cfg.logit_scale, cfg.halved)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr)
     objective, optimizer = run.accelerator.prepare(objective, optimizer)
@@ -88,8 +89,9 @@ def main(cfg: Config) -> None:
     for step in training.step_numbers(run, cfg.steps):
         # No question comes twice in a batch.
         rows = torch.randperm(len(embeds), device=run.device)[: cfg.batch_size]
-        draws = torch.randint(len(adapted), (len(rows),), device=run.device)
-        loss = training.outcome(run, objective, (seen(adapted[draws, rows]), embeds[rows])).loss
+        draws = torch.randint(zoo.index.draws, (len(rows),), device=run.device)
+        weights = seen(zoo.at(draws, known_rows[rows.cpu()]))
+        loss = training.outcome(run, objective, (weights, embeds[rows])).loss
         training.update(
             run,
             optimizer,
