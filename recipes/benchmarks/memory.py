@@ -57,7 +57,13 @@ SIZES = {
 
 def stages(size: Size, folder: Path) -> dict[str, dict[str, Any]]:
     """The recipes with their settings, in their order."""
-    common = {"dataset": folder / "data", "steps": 2, "batch_size": 32, "validate_every": 2, "keep_checkpoints": 1}
+    common = {
+        "dataset": folder / "data",
+        "steps": 2,
+        "batch_size": 32,
+        "validate_every": 2,
+        "keep_checkpoints": 1,
+    }
     zoo, hvae = {"adapted": folder / "adapt_tasks"}, {"hvae": folder / "train_hvae"}
     network = {"network.hidden_dim": size.hidden_dim}
     autoencoder = {"hypernet.latent_dim": size.latent_dim, "hypernet.hidden_dims": size.layers}
@@ -99,7 +105,9 @@ def main(cfg: Config) -> None:
             size = sum(file.stat().st_size for file in shards)
         finally:
             shutil.rmtree(folder)
-        rows.append({"size": name, **SIZES[name]._asdict(), "weights_mb": round(size / 2**20), "stages": found})
+        rows.append(
+            {"size": name, **SIZES[name]._asdict(), "weights_mb": round(size / 2**20), "stages": found}
+        )
         write_report(cfg.output, report := {"machine": facts, "rows": rows}, memory_text(report))
 
 

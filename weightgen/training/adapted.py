@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from weightgen.adaptation import fine_tune
 from weightgen.data.zoo import Zoo, ZooWriter
 from weightgen.data.zoo.encoding import encode_zoo
 from weightgen.errors import InputError
+from weightgen.evaluation import evaluate
 from weightgen.storage.files import StrPath, read_tensors, write_tensors
 from weightgen.tasks import TaskBatch
 from weightgen.training.runs import Run
@@ -97,6 +98,7 @@ class AdaptedTasks:
     facts: dict[str, Any]
     device: torch.device | str = "cpu"
     trust_remote_code: bool = False
+    score_name: ClassVar[str] = "validation_accuracy"
 
     @classmethod
     def load(
@@ -175,6 +177,14 @@ class AdaptedTasks:
                 f"{self.folder} has no latents, only weights: give hvae=..., or run adapt_tasks with inner_variable=latents"
             )
         return read_tensors(self.folder / LATENTS)["latents"].to(self.device)
+
+    def targets(self, tasks: Any) -> Tensor:
+        """Weights (T, P) of T held-out tasks."""
+        return self.adapt(tasks.batch())
+
+    def score(self, weights: Tensor, tasks: Any) -> float:
+        """The accuracy of weights (T, P) on their tasks."""
+        return evaluate(self.network, tasks, lambda _, rows: weights[rows]).macro
 
     def adapt(self, batch: TaskBatch) -> Tensor:
         """Weights (B, P) of other tasks, adapted in the same way: by as many gradient steps, or in one pass.

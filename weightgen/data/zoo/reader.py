@@ -5,6 +5,8 @@ Notation: T tasks, R draws, M rows, B rows of a batch, P weights.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -79,10 +81,25 @@ class Zoo:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(R, T, P)."""
-        return self.index.draws, self.index.tasks, self.space.size
+        return self.numbers.shape[0], self.numbers.shape[1], self.space.size
+
+    @property
+    def layers(self) -> list[int]:
+        """The size of each layer: consecutive parts of a weight vector."""
+        return [math.prod(shape) for _, shape in self.space.shapes]
+
+    def subset(self, tasks: Sequence[int]) -> Zoo:
+        """The same zoo with some of its tasks, which are numbered anew."""
+        other = copy.copy(self)
+        columns = torch.as_tensor(list(tasks))
+        other.numbers, other.counts = (
+            self.numbers[: int(self.counts[columns].max()), columns],
+            self.counts[columns],
+        )
+        return other
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Text and split of each task; empty where they are not known.
+        """Text and split of each task of the whole zoo; empty where they are not known.
 
         Raises:
             InputError: the file that says it is damaged.
@@ -115,8 +132,8 @@ class Zoo:
 
     def rows(self, tasks: Sequence[int] | None = None, draw: int | None = None) -> ZooRows:
         """All rows, or those of some tasks or of one draw, in the order of draws and then of tasks; none twice."""
-        columns = torch.arange(self.index.tasks) if tasks is None else torch.as_tensor(list(tasks))
-        real = torch.arange(self.index.draws)[:, None] < self.counts[columns]
+        columns = torch.arange(self.shape[1]) if tasks is None else torch.as_tensor(list(tasks))
+        real = torch.arange(self.shape[0])[:, None] < self.counts[columns]
         if draw is not None:
             return ZooRows(self, self.numbers[draw, columns])
         return ZooRows(self, self.numbers[:, columns][real])
