@@ -123,7 +123,8 @@ def _import_zoo(args: argparse.Namespace) -> None:
     from weightgen.data.zoo.text import zoo_text
 
     dtype = "float16" if args.half else "float32"
-    zoo = import_zoo(args.folder, args.output, args.descriptions, dtype, args.trust_remote_code)
+    options = {"dtype": dtype, "trust_remote_code": args.trust_remote_code, "aligned": args.align}
+    zoo = import_zoo(args.folder, args.output, args.descriptions, **options)
     print(f"{args.output}: {zoo_text(zoo)}")
 
 
@@ -246,6 +247,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     imported.add_argument("--output", required=True, type=_path, help="zoo to make")
     imported.add_argument("--half", action="store_true", help="store half precision")
+    imported.add_argument(
+        "--align",
+        action="store_true",
+        help="permute the hidden units of MLPs and CNNs, and turn the factors of LoRA products, to be like those of the first network",
+    )
     imported.set_defaults(run=_import_zoo)
 
     for command in (sample, predict, evaluate, app, imported):

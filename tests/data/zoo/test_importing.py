@@ -197,3 +197,52 @@ def test_cards_without_a_description(adapters):
     (adapters / "nets/l0/README.md").write_text("# Card\n")
     with pytest.raises(InputError, match="write a line 'description: ...' in its README.md"):
         import_zoo(adapters / "nets", adapters / "zoo")
+
+
+def test_aligned_networks(tmp_path, capsys):
+    """Five networks that compute the same: aligned, they are the same."""
+    torch.manual_seed(0)
+    first, bias, second = torch.randn(6, 3), torch.randn(6), torch.randn(2, 6)
+    for number in range(5):
+        order = torch.randperm(6) if number else torch.arange(6)
+        layers = {"0.weight": first[order], "0.bias": bias[order], "2.weight": second[:, order]}
+        write_tensors(
+            tmp_path / f"nets/n{number}.safetensors", {k: v.contiguous() for k, v in layers.items()}
+        )
+    (tmp_path / "texts.csv").write_text("name,text\n" + "\n".join(f"n{i},text {i}" for i in range(5)))
+    words = [
+        "zoo",
+        "import",
+        str(tmp_path / "nets"),
+        "--descriptions",
+        str(tmp_path / "texts.csv"),
+        "--align",
+    ]
+    main([*words, "--output", str(tmp_path / "zoo")])
+    out = capsys.readouterr().out
+    assert "alignment, aligned: 2 layers of a chain" in out and "alignment, nothing done for: []" in out
+    facts = Zoo.load(tmp_path / "zoo").index.facts["alignment"]
+    assert facts["difference_of_weights"]["before"] > 0.5 > 0 == facts["difference_of_weights"]["after"]
+    whole = Zoo.load(tmp_path / "zoo").whole()[0]
+    assert torch.equal(whole, whole[:1].expand_as(whole))
+
+
+def test_aligned_adapters(tmp_path):
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 8), torch.randn(6, 2)
+    for number in range(3):
+        mix = torch.randn(2, 2) + 2 * torch.eye(2) if number else torch.eye(2)
+        layers = {"q.lora_A.weight": mix @ a, "q.lora_B.weight": b @ mix.inverse(), "v.bias": torch.randn(3)}
+        write_tensors(tmp_path / f"nets/l{number}/adapter_model.safetensors", layers)
+        write_json(tmp_path / f"nets/l{number}/adapter_config.json", CONFIG)
+        (tmp_path / f"nets/l{number}/README.md").write_text(f"Description: adapter {number}\n")
+    zoo = import_zoo(tmp_path / "nets", tmp_path / "zoo", aligned=True)
+    facts = zoo.index.facts["alignment"]
+    assert facts["difference_of_products_halfway"]["before"] > 0.05
+    assert facts["difference_of_products_halfway"]["after"] < 1e-3
+    assert facts["nothing_done_for"] == ["v.bias"]
+    for weights in zoo.whole()[0]:
+        params = zoo.space.unflatten(weights)
+        torch.testing.assert_close(
+            params["q.lora_B.weight"] @ params["q.lora_A.weight"], b @ a, atol=1e-3, rtol=1e-3
+        )

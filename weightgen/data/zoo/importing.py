@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from weightgen.data.zoo.alignment_report import AlignmentReport
 from weightgen.data.zoo.descriptions import Description, card_description, described, read_descriptions
 from weightgen.data.zoo.reader import Zoo
 from weightgen.data.zoo.sources import Network, check_like, find_networks, read_network
@@ -27,6 +28,7 @@ def import_zoo(
     descriptions: StrPath | None = None,
     dtype: str = "float32",
     trust_remote_code: bool = False,
+    aligned: bool = False,
 ) -> Zoo:
     """Read trained networks of one architecture, one at a time, and write them as a zoo, which appears whole or not at all.
 
@@ -36,6 +38,7 @@ def import_zoo(
         descriptions: JSONL or CSV; by default each adapter's card describes it.
         dtype: "float32" or "float16".
         trust_remote_code: whether adapters may name code of others; it is not run here.
+        aligned: whether networks are aligned with the first one (`alignment`); the facts of the zoo say what that gained.
 
     Returns:
         The zoo.
@@ -54,12 +57,16 @@ def import_zoo(
         partial.mkdir()
         writer = ZooWriter(partial, space, dtype)
         writer.check_room(len(networks))
+        report = AlignmentReport(space) if aligned else None
         for network, weights in _flat(networks, space, first):
             task, draw = places[network.name]
-            writer.append(weights[None], [task], [draw])
+            kept = weights if report is None else report.take(weights)
+            writer.append(kept[None], [task], [draw])
         facts: dict[str, Any] = {"made_by": "weightgen zoo import", "networks": len(networks)}
         if networks[0].config:
             facts["adapter_config"] = networks[0].config
+        if report is not None:
+            facts["alignment"] = report.facts()
         writer.finish(partial, tasks, facts)
     return Zoo.load(output)
 

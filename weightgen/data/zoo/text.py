@@ -20,6 +20,9 @@ def zoo_text(zoo: Zoo) -> str:
         f"{index.dtype}, {size:,.1f} MB in {len(index.shards)} files",
     ]
     for key, value in index.facts.items():
+        if key == "alignment" and isinstance(value, dict):
+            lines += [f"alignment, {name.replace('_', ' ')}: {found}" for name, found in value.items()]
+            continue
         lines.append(f"{key}: {str(value)[:100]}")
     layers = zoo.space.shapes
     lines += [f"layer {name} {'x'.join(map(str, shape)) or 'number'}" for name, shape in layers[:SHOWN]]
