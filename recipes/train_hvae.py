@@ -64,7 +64,7 @@ def main(cfg: Config) -> None:
     hvae = training.build_part(cfg, "hypernet", space=network.space).to(run.device)
     hvae.fit(zoo.rows(), per_layer=cfg.dataset is None)
     objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
-    optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = run.accelerator.prepare(objective, optimizer)
     targets = adapted.targets(validation)
 

@@ -72,7 +72,7 @@ def main(cfg: Config) -> None:
     encoder = training.build_part(cfg, "encoder", **sizes).to(run.device)
     encoder.fit(Mapped(zoo.rows(known), seen), embeds, layers=None if cfg.dataset else zoo.layers)
     objective = ContrastiveLoss(encoder, cfg.logit_scale, cfg.halved)
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = run.accelerator.prepare(objective, optimizer)
 
     @torch.no_grad()
