@@ -88,7 +88,9 @@ def main(cfg: Config) -> None:
     pipe = WeightPipeline(*parts, **told)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    objective, optimizer = run.accelerator.prepare(objective, torch.optim.Adam(trained, lr=cfg.lr, fused=True))
+    objective, optimizer = run.accelerator.prepare(
+        objective, torch.optim.Adam(trained, lr=cfg.lr, fused=True)
+    )
 
     def accuracy(scale: float) -> float:
         how = {"guidance_scale": scale, **cfg.sampling}
