@@ -7,7 +7,8 @@ import pytest
 LAYERS = [
     {"errors"},
     {"storage"},
-    {"weights", "tasks", "networks", "nn"},
+    {"weights"},
+    {"tasks", "networks", "nn"},
     {"metrics", "shots"},
     {"protocols"},
     {"adaptation", "hypernets", "encoders", "priors"},

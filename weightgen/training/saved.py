@@ -79,7 +79,8 @@ def load_run(
         InputError: see `load_module`.
     """
     network = load_module(folder, "network", device, trust_remote_code)
-    return FunctionalNetwork(network), load_module(folder, "hypernet", device, trust_remote_code)
+    hypernet = load_module(folder, "hypernet", device, trust_remote_code)
+    return FunctionalNetwork.of_space(network, hypernet.space), hypernet
 
 
 @dataclass
@@ -125,7 +126,8 @@ class AdaptedTasks:
     @cached_property
     def network(self) -> FunctionalNetwork:
         """The base network."""
-        return FunctionalNetwork(load_module(self.folder, "network", self.device, self.trust_remote_code))
+        module = load_module(self.folder, "network", self.device, self.trust_remote_code)
+        return FunctionalNetwork.of_space(module, self.hypernet.space)
 
     @cached_property
     def hypernet(self) -> Any:
