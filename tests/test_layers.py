@@ -12,7 +12,7 @@ LAYERS = [
     {"metrics", "shots"},
     {"protocols"},
     {"adaptation", "hypernets", "encoders", "priors"},
-    {"data", "guidance"},
+    {"data", "guidance", "exports"},
     {"objectives", "pipelines"},
     {"evaluation"},
     {"app"},
