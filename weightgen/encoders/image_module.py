@@ -16,6 +16,11 @@ class ImageModule(nn.Module):
         projection: what turns the tower's features into those of the encoder: an offset (F,) and a matrix (F, E), or None.
     """
 
+    mean: Tensor
+    std: Tensor
+    offset: Tensor | None
+    matrix: Tensor | None
+
     def __init__(
         self, tower: nn.Module, mean: Tensor, std: Tensor, projection: tuple[Tensor, Tensor] | None = None
     ) -> None:
@@ -28,7 +33,9 @@ class ImageModule(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """See the class."""
         features: Any = self.tower((pixels.to(torch.float32) / 255 - self.mean) / self.std)
-        return features if self.matrix is None else (features - self.offset) @ self.matrix
+        if self.offset is not None and self.matrix is not None:
+            features = (features - self.offset) @ self.matrix
+        return features
 
 
 class EncodeImage(nn.Module):

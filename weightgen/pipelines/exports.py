@@ -29,7 +29,7 @@ def export_weights(
     count = out.weights.shape[1]
     if sample is not None and not 0 <= sample < count:
         raise InputError(f"there are samples 0 to {count - 1}, got sample={sample}")
-    encoder = out.pipeline.encoder
+    encoder: Any = out.pipeline.encoder
     image_module = _image_module(encoder) if image_tower else None
     classifiers = [out.classifier(prompt, k) for k in (range(count) if sample is None else [sample])]
     about: dict[str, Any] = {
