@@ -22,7 +22,7 @@ from weightgen.tasks import TaskBatchSampler
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str = training.MISSING  # Meta-VQA folder
     adapted: str = training.MISSING  # run of adapt_tasks
     features: str | None = None  # name of the features, where the data set has several
@@ -61,6 +61,7 @@ def main(cfg: Config) -> None:
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
     adapted = training.AdaptedTasks.load(cfg.adapted, run.device, cfg.trust_remote_code)
     weights, network = adapted.weights, adapted.network
+    training.check_tasks_finite(weights, train, "adapted weights")
     hvae = training.build_part(cfg, "hypernet", space=network.space).to(run.device)
     hvae.fit(weights.flatten(0, 1))
     objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
@@ -82,11 +83,11 @@ def main(cfg: Config) -> None:
     training.resume(run, optimizer, hvae=hvae, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     warned = None
-    for step, batch in training.steps(run, sampler):
+    for step, batch in training.steps(run, sampler, train):
         rows = torch.tensor(batch)
         draws = torch.randint(len(weights), rows.shape)
         loss = training.outcome(run, objective, (weights[draws, rows], train.batch(rows))).loss
-        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
+        lr = training.learning_rate(cfg, step, warmup=20)
         training.update(run, optimizer, loss, hvae.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):
             best.update(step + 1, validate())

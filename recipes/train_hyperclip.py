@@ -25,7 +25,7 @@ from weightgen.tasks import random_subset
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str = training.MISSING  # Meta-VQA folder
     adapted: str = training.MISSING  # run of adapt_tasks
     features: str | None = None  # name of the features, where the data set has several
@@ -55,13 +55,15 @@ def main(cfg: Config) -> None:
     test_split = scored_split(load_meta_vqa(cfg.dataset))
     validation, test = load_tasks(cfg.dataset, "validation", test_split, **where)
     known = random_subset(len(train), cfg.question_fraction, cfg.seed)
-    embeds = train.embeds[known]
+    train = train.subset(known)
+    run.source, embeds = train, train.embeds
     opened = (cfg.adapted, run.device, cfg.trust_remote_code)
     held_out = {
         name: (training.AdaptedTasks.load(*opened).adapt(tasks.batch()), tasks.embeds)
         for name, tasks in (("validation", validation), ("test", test))
     }
     adapted = training.AdaptedTasks.load(*opened).weights[:, known]
+    training.check_tasks_finite(adapted, train, "adapted weights")
     hvae = training.load_module(cfg.hvae, "hypernet", *opened[1:]) if cfg.hvae else None
 
     @torch.no_grad()
@@ -89,14 +91,10 @@ def main(cfg: Config) -> None:
         # No question comes twice in a batch.
         rows = torch.randperm(len(embeds), device=run.device)[: cfg.batch_size]
         draws = torch.randint(len(adapted), (len(rows),), device=run.device)
+        run.tasks = rows.tolist()
         loss = training.outcome(run, objective, (seen(adapted[draws, rows]), embeds[rows])).loss
-        training.update(
-            run,
-            optimizer,
-            loss,
-            encoder.parameters(),
-            lr=cfg.lr * training.warmup_cosine(step, cfg.steps, 50),
-        )
+        lr = training.learning_rate(cfg, step, warmup=50)
+        training.update(run, optimizer, loss, encoder.parameters(), lr=lr)
         if training.due(step, cfg.validate_every, cfg.steps):
             found = validate("validation")
             best.update(step + 1, found.pop("top_10"), **found)

@@ -28,7 +28,7 @@ from weightgen.tasks import TaskBatchSampler
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str = training.MISSING  # Meta-VQA folder
     adapted: str = training.MISSING  # run of adapt_tasks
     hvae: str | None = None  # run of train_hvae
@@ -64,6 +64,7 @@ def main(cfg: Config) -> None:
     train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
     adapted = training.AdaptedTasks.load(cfg.adapted, run.device, cfg.trust_remote_code)
     network, (hypernet, mean, std) = adapted.network, adapted.posterior(cfg.hvae)
+    training.check_tasks_finite(mean, train, "latents")
     encoder, supports, asked_with = None, None, [(validation.embeds, None)]
     if cfg.support:
         encoder = training.load_module(cfg.support, "hypernet", run.device)
@@ -95,11 +96,11 @@ def main(cfg: Config) -> None:
     best = training.Best(average.module)
     training.resume(run, optimizer, model=model, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
-    for step, rows in training.steps(run, sampler):
+    for step, rows in training.steps(run, sampler, train):
         first = rows if cfg.function_weight else []
         tasks = train.batch(first) if first else None
         loss = training.outcome(run, objective, (*latents.draw(first, cfg.batch_size), tasks)).loss
-        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 50)
+        lr = training.learning_rate(cfg, step, warmup=50)
         training.update(run, optimizer, loss, trained, lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(model)
         if training.due(step, cfg.validate_every, cfg.steps):
