@@ -35,6 +35,7 @@ class Config(training.RunConfig):
     inner_variable: str = "weights"  # what is adapted: weights, or the latents of an HNet
     keep_weights: bool = True  # with latents: also write the weights they give, for HyperCLIP
     draws: int = 8  # R; each sees a random two thirds to all of a task's examples, as in the authors' code
+    examples: int | None = None  # of each set of a task, drawn anew for each draw; by default all
     steps: list[int] = field(default_factory=lambda: [50])  # tried on the validation tasks
     lrs: list[float] = field(default_factory=lambda: [0.01])
     batch_size: int = 32
@@ -86,7 +87,7 @@ def main(cfg: Config) -> None:
         for number in range(len(jobs))[step * processes + process :][:1]:  # none where jobs have run out
             training.seed_step(cfg.seed, number)
             part = torch.rand(len(jobs[number][1])) / 3 + 2 / 3
-            points = adapted(resplit(train.batch(jobs[number][1]), part.to(run.device)))
+            points = adapted(resplit(train.batch(jobs[number][1], cfg.examples), part.to(run.device)))
             check_adapted(points, facts["steps"], facts["lr"])
             made.append((jobs[number], points.cpu()))
         for (draw, rows), points in training.gather_object(made):

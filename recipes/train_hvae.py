@@ -31,6 +31,7 @@ class Config(training.TrainConfig):
     function_weight: float = 0.0  # of a loss on what the decoded weights do; 0 in the paper
     steps: int = 56_000  # 2000 epochs of 870 tasks in batches of 32
     batch_size: int = 32
+    examples: int | None = None  # of each set of a task, drawn anew in every step; by default all
     lr: float = 1e-4
     max_grad_norm: float = 1000.0
     validate_every: int = 200
@@ -86,7 +87,7 @@ def main(cfg: Config) -> None:
     for step, batch in training.steps(run, sampler, train):
         rows = torch.tensor(batch)
         draws = torch.randint(len(weights), rows.shape)
-        loss = training.outcome(run, objective, (weights[draws, rows], train.batch(rows))).loss
+        loss = training.outcome(run, objective, (weights[draws, rows], train.batch(rows, cfg.examples))).loss
         lr = training.learning_rate(cfg, step, warmup=20)
         training.update(run, optimizer, loss, hvae.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):

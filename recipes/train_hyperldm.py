@@ -40,6 +40,7 @@ class Config(training.TrainConfig):
     drop_rate: float = 0.2
     function_weight: float = 0.0
     function_tasks: int = 32  # tasks of a batch whose network is run
+    examples: int | None = None  # of each set of a task, drawn anew in every step; by default all
     question_fraction: float = 1.0  # of the training tasks; the others are learned from without a question
     support_draws: int = 8  # support sets of each training task
     ema_decay: float = 0.9999
@@ -98,7 +99,7 @@ def main(cfg: Config) -> None:
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):
         first = rows if cfg.function_weight else []
-        tasks = train.batch(first) if first else None
+        tasks = train.batch(first, cfg.examples) if first else None
         loss = training.outcome(run, objective, (*latents.draw(first, cfg.batch_size), tasks)).loss
         lr = training.learning_rate(cfg, step, warmup=50)
         training.update(run, optimizer, loss, trained, lr=lr, max_grad_norm=cfg.max_grad_norm)
