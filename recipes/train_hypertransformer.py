@@ -22,7 +22,7 @@ from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accura
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     data: str = training.MISSING  # folder of few-shot images, from a data/*/prepare.py
     start: str | None = None  # an earlier run with the same model, to begin at
     train_splits: list[str] = field(default_factory=lambda: ["train"])
@@ -93,7 +93,8 @@ def main(cfg: Config) -> None:
     for step in training.step_numbers(run, cfg.steps):
         objective.hide = annealed(step, cfg.hide, cfg.hide_steps)
         loss, metrics = training.outcome(run, prepared, train.batch(step, run.device))
-        lr = cfg.lr * min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / cfg.decay_steps)
+        factor = min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / cfg.decay_steps)
+        lr = training.learning_rate(cfg, step, cfg.warmup, factor)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(hypernet)
         means.update(metrics)
