@@ -36,6 +36,7 @@ from weightgen.training.loop import (
     update,
     warmup_cosine,
 )
+from weightgen.training.memory import keep_memory
 from weightgen.training.outputs import finish, save_run, snapshot
 from weightgen.training.runs import RunConfig, start_run, unfinished
 from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
@@ -43,7 +44,7 @@ from weightgen.training.shares import outcome
 
 __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema",
-    "finish", "gather_object",
+    "finish", "gather_object", "keep_memory",
     "load_module", "load_run", "log_metrics", "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume",
     "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
