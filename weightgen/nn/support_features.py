@@ -3,6 +3,8 @@
 Notation: N images, F features.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,7 +77,7 @@ class ActivationFeatures(nn.Module):
             x = conv(x)
             found.append(x.mean(dim=(2, 3)))
             x = F.relu(x)
-        found.append(mean_of_conv(x, self.convs[-1]))
+        found.append(mean_of_conv(x, cast(nn.Conv2d, self.convs[-1])))
         return torch.cat(found, dim=1)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -19,7 +19,7 @@ from weightgen.errors import InputError
 from weightgen.hypernets.hypertransformer import HyperTransformer
 from weightgen.pipelines.picture_classifier import PictureClassifier
 from weightgen.pipelines.picture_scale import PictureScale
-from weightgen.storage.files import StrPath, kind_of, read_json, read_object
+from weightgen.storage.files import StrPath, kind_of, read_object
 from weightgen.storage.hub import downloaded
 from weightgen.storage.images import SUFFIXES, is_stray, read_image
 from weightgen.tasks import UNLABELED, Examples
@@ -57,8 +57,12 @@ class PictureHypernet(NamedTuple):
             hypernet = HyperTransformer.from_pretrained(found)
             scale = PictureScale.checked(**read_object(found / SCALE))
         elif kind_of(found / "training.json") == "file":
+            mean, std = _trained_with(found)
             hypernet = HyperTransformer.from_pretrained(found / "hypernet")
-            scale = _trained_scale(found, hypernet)
+            side, channels = hypernet.network.image_size, hypernet.network.image_channels
+            scale = PictureScale.checked(
+                side=side, channels=channels, mean=mean, std=std, inverted=channels == 1
+            )
         else:
             raise InputError(
                 f"{name} is no HyperTransformer: expected the output of recipes/train_hypertransformer.py, or the name omniglot-8ch-1shot"
@@ -148,14 +152,12 @@ def _pictures(folder: Path) -> list[Path]:
     )
 
 
-def _trained_scale(folder: Path, hypernet: HyperTransformer) -> PictureScale:
-    settings = read_json(folder / "training.json")
-    settings = settings.get("settings") if isinstance(settings, dict) else None
+def _trained_with(folder: Path) -> tuple[Any, Any]:
+    """Mean and std of the pixels in training."""
+    facts = read_object(folder / "training.json")
+    settings = facts.get("settings")
     if not isinstance(settings, dict) or not {"mean", "std"} <= settings.keys():
         raise InputError(
             f"{folder} is no output of recipes/train_hypertransformer.py: its settings lack 'mean' or 'std'"
         )
-    side, channels = hypernet.network.image_size, hypernet.network.image_channels
-    return PictureScale.checked(
-        side=side, channels=channels, mean=settings["mean"], std=settings["std"], inverted=channels == 1
-    )
+    return settings["mean"], settings["std"]

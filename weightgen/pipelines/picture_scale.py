@@ -52,12 +52,10 @@ class PictureScale(NamedTuple):
                 f"and {inverted!r:.40}"
             )
         numbers = []
-        for name in ("mean", "std"):
-            value = values.get(name)
-            if type(value) not in (int, float):
-                raise InputError(f"expected a number as {name}, got {value!r:.40}")
-            check_range(0.0 if name == "mean" else 1e-3, 1e4, **{name: value})
-            numbers.append(float(value))  # type: ignore[arg-type]
+        for name, least in (("mean", 0.0), ("std", 1e-3)):
+            value: Any = values.get(name)
+            check_range(least, 1e4, **{name: value})
+            numbers.append(float(value))
         return cls(side, channels, numbers[0], numbers[1], inverted)
 
     def pixels(self, pictures: Sequence[Image.Image], names: Sequence[str] = ()) -> Tensor:
