@@ -37,6 +37,7 @@ from weightgen.training.loop import (
     steps,
     update,
 )
+from weightgen.training.memory import keep_memory
 from weightgen.training.outputs import finish, save_run, snapshot
 from weightgen.training.runs import start_run, unfinished
 from weightgen.training.saved import check_same, load_module, load_run, read_facts
@@ -47,7 +48,7 @@ from weightgen.training.sources import held_out_loss, load_source
 
 __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
-    "check_same", "check_tasks_finite", "due", "ema", "finish", "gather_object", "held_out_loss", "learning_rate",
+    "check_same", "check_tasks_finite", "due", "ema", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
     "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume",
     "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",

@@ -197,8 +197,9 @@ def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
     start. Buffers are copied.
     """
 
-    def average(kept: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
-        return torch.lerp(new, kept, min(decay, (1 + int(updates)) / (10 + int(updates))))
+    def average(kept: Any, new: Any, updates: Tensor | int) -> None:
+        share = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(kept, new, 1 - share)  # in one pass: what it takes is memory traffic
 
-    averaged = AveragedModel(module, avg_fn=average)
+    averaged = AveragedModel(module, multi_avg_fn=average)
     return averaged.requires_grad_(False)
