@@ -3,9 +3,10 @@ r"""Examine a trained generator on held-out tasks: memory of its training weight
     python recipes/studies/examine_generator.py dataset=... pipeline=runs/scenes/seed0/hyperldm_100 \
         adapted=runs/scenes/seed0/adapted output=results/scenes/examined.json
 
-Writes one JSON file, with "memorisation" (weightgen.evaluation.memorisation), "ensembles" (accuracy, negative log-likelihood and
-calibration against the number of samples, averaged as probabilities and as weights), "steps" and "shots" (few-shot accuracy from sampled
-weights and from the start of `adapted`, such as MAML's). Step size: the one `adapted` used. Nava, Kobayashi et al., 2023: section 5.
+Writes one JSON file and a figure of accuracy against the distance to the nearest training weights. The JSON has "memorisation"
+(weightgen.evaluation.memorisation), "ensembles" (accuracy, negative log-likelihood and calibration against the number of samples, averaged
+as probabilities and as weights), "steps" and "shots" (few-shot accuracy from sampled weights and from the start of `adapted`, such as
+MAML's). Step size: the one `adapted` used. Nava, Kobayashi et al., 2023: section 5.
 2 to 3 minutes on 2 CPU cores.
 """
 
@@ -19,9 +20,12 @@ from weightgen import training
 from weightgen.adaptation import fine_tune
 from weightgen.errors import InputError
 from weightgen.evaluation import shot_curve, step_curve, task_streams
+from weightgen.evaluation.baselines import neighbours_average
 from weightgen.evaluation.ensembles import AVERAGES, ensemble_scores
 from weightgen.evaluation.memorisation import memorisation_report
+from weightgen.reports.figures import draw_points
 from weightgen.reports.splits import load_pipeline, load_splits
+from weightgen.reports.tables import title_of
 from weightgen.storage.files import write_json
 from weightgen.tasks import TaskBatch
 
@@ -31,7 +35,11 @@ class Config:
     dataset: str = training.MISSING
     pipeline: str = training.MISSING  # output of train_hyperldm
     adapted: str = training.MISSING  # output of adapt_tasks: what the pipeline learned from
-    output: str = training.MISSING  # JSON file
+    output: str = training.MISSING  # JSON file; the figure goes beside it
+    conditional: str | None = None  # output of train_hypernet, to compare with
+    neighbours: list[int] = field(
+        default_factory=lambda: [5]
+    )  # nearest known questions whose weights are averaged
     features: str | None = None
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     split: str = "test"
@@ -92,6 +100,11 @@ def main(cfg: Config) -> None:
     )  # fmt: skip
     report: dict[str, Any] = {"settings": vars(cfg), "tasks": len(tasks), "lr": adapted.lr}
     sampled = {"sampled": drawn[:, :2]}
+    if cfg.conditional:
+        sampled["Cond. Multitask"] = training.load_run(cfg.conditional)[1](tasks.embeds)[:, None]
+    for k in cfg.neighbours:
+        near = neighbours_average(weights.mean(dim=0), train.embeds, tasks.embeds, k)
+        sampled[f"average of the {k} nearest"] = near[:, None]
     report["memorisation"] = memorisation_report(
         network, tasks, sampled, weights, train.embeds, seed=cfg.seed
     )
@@ -107,6 +120,11 @@ def main(cfg: Config) -> None:
     report |= curves(cfg, adapted, tasks, drawn)
     Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
     write_json(cfg.output, report)
+    points = {
+        name: (row["distance"], row["accuracy"]) for name, row in report["memorisation"]["rows"].items()
+    }
+    where, title = Path(cfg.output).with_suffix(".png"), f"Novelty of weights for {title_of(cfg.split)}"
+    draw_points(points, where, "distance to the nearest training weights / distance between tasks", title)
     for part in ("memorisation", "ensembles", "steps", "shots"):
         print(part, report[part])
 
