@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from weightgen.pipelines.weight_pipeline import WeightPipeline
 
 
-def _check_sampling(args: argparse.Namespace) -> None:
+def _check_sampling(args: argparse.Namespace, writes_folder: bool = False) -> None:
     from weightgen.storage.files import check_output
 
     if not math.isfinite(args.guidance_scale):
         raise InputError(f"--guidance-scale must be a finite number such as 1.5, got {args.guidance_scale}")
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2^63 - 1, got {args.seed}")
-    check_output(args.output)
+    if not writes_folder:
+        check_output(args.output)
 
 
 def _load(args: argparse.Namespace) -> WeightPipeline:
@@ -57,9 +58,16 @@ def _answers(word: str) -> list[str]:
 def _sample(args: argparse.Namespace) -> None:
     import torch
 
+    from weightgen.exports import check_format
     from weightgen.pipelines.inputs import check_answers, check_prompts
 
-    _check_sampling(args)
+    if args.format == "weights":
+        _check_sampling(args)
+    else:
+        check_format(args.format, args.output)
+        _check_sampling(args, writes_folder=True)
+    if args.image_tower and args.format != "onnx":
+        raise InputError(f"--image-tower needs --format onnx, got --format {args.format}")
     check_prompts(args.prompt)
     (answers,) = check_answers([answer for word in args.answers for answer in _answers(word)], 1)
     out = _load(args)(
@@ -71,7 +79,10 @@ def _sample(args: argparse.Namespace) -> None:
         generator=torch.Generator().manual_seed(args.seed),
         template=args.template,
     )
-    out.save(args.output)
+    if args.format == "weights":
+        out.save(args.output)
+    else:
+        out.save_pretrained(args.output, args.format, image_tower=args.image_tower)
     print(f"{args.output}: {args.num_samples} x {out.weights.shape[-1]} weights for {args.prompt!r}")
     if foreign := out.warning():
         print(f"{args.prompt!r} is {foreign}")
@@ -198,7 +209,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--template", help='statement with one {} for the answer, such as "the star is {}"')
     sample.add_argument("--num-samples", type=int, default=1, help="networks to sample (default: 1)")
-    sample.add_argument("--output", required=True, type=_path, help="safetensors file to write")
+    sample.add_argument(
+        "--output",
+        required=True,
+        type=_path,
+        help="file to write, or folder for another --format than weights",
+    )
+    sample.add_argument(
+        "--format",
+        choices=["weights", "state_dict", "peft", "onnx", "numpy"],
+        default="weights",
+        help="weights: a file for `weightgen predict` (default); the others are for use without weightgen, see docs/exports.md",
+    )
+    sample.add_argument(
+        "--image-tower",
+        action="store_true",
+        help="with --format onnx: take pixels in place of image features",
+    )
     sample.set_defaults(run=_sample)
 
     predict = commands.add_parser("predict", help="answer the question about images, with sampled weights")

@@ -146,7 +146,8 @@ class SavedPipeline:
         if str(folder).startswith(HUB):
             folder = downloaded(folder, PIPELINE_FILES, **download)
         parts, record = read_pipeline(folder, device, trust_remote_code)
-        prior, network = parts.pop("prior"), FunctionalNetwork(parts.pop("network"))
+        prior = parts.pop("prior")
+        network = FunctionalNetwork.of_space(parts.pop("network"), parts["hypernet"].space)
         options = {"template": record.get("template"), "guidable": record.get("guidable", True)}
         made: Any = cls
         pipe: Self = made(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)

@@ -127,7 +127,8 @@ class AdaptedTasks:
     @cached_property
     def network(self) -> FunctionalNetwork:
         """The base network."""
-        return FunctionalNetwork(load_module(self.folder, "network", self.device, self.trust_remote_code))
+        module = load_module(self.folder, "network", self.device, self.trust_remote_code)
+        return FunctionalNetwork.of_space(module, self.hypernet.space)
 
     @cached_property
     def hypernet(self) -> Any:

@@ -71,4 +71,5 @@ def load_run(
         InputError: see `load_module`.
     """
     network = load_module(folder, "network", device, trust_remote_code)
-    return FunctionalNetwork(network), load_module(folder, "hypernet", device, trust_remote_code)
+    hypernet = load_module(folder, "hypernet", device, trust_remote_code)
+    return FunctionalNetwork.of_space(network, hypernet.space), hypernet
