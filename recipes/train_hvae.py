@@ -35,6 +35,7 @@ class Config(training.TrainConfig):
     lr: float = 1e-4
     max_grad_norm: float = 1000.0
     validate_every: int = 200
+    shard_above: int | None = None  # matrices with more numbers are sharded over the processes
 
 
 FAR = 3.0  # a latent dimension whose deviation differs from the prior's by this factor is worth a warning
@@ -67,7 +68,7 @@ def main(cfg: Config) -> None:
     hvae.fit(weights.flatten(0, 1))
     objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
     optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr)
-    objective, optimizer = run.accelerator.prepare(objective, optimizer)
+    objective, optimizer = training.prepare(run, objective, optimizer)
     targets = adapted.adapt(validation.batch())
 
     @torch.no_grad()

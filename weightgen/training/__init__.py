@@ -41,11 +41,12 @@ from weightgen.training.runs import start_run, unfinished
 from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
 from weightgen.training.schedules import learning_rate, warmup_cosine
 from weightgen.training.settings import RunConfig, TrainConfig
+from weightgen.training.sharding import prepare
 from weightgen.training.shares import outcome
 
 __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part", "check_same",
     "check_tasks_finite", "due", "ema", "finish", "gather_object", "learning_rate", "load_module", "load_run", "log_metrics",
-    "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume", "run", "save_run", "seed_step", "snapshot",
+    "options", "outcome", "parse", "pick", "prepare", "read_facts", "read_metrics", "resume", "run", "save_run", "seed_step", "snapshot",
     "spec", "start_run", "step_numbers", "steps", "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip
