@@ -36,6 +36,7 @@ class Config(training.TrainConfig):
     lr: float = 1e-4
     max_grad_norm: float = 1000.0
     validate_every: int = 200
+    shard_above: int | None = None  # matrices with more numbers are sharded over the processes
 
 
 FAR = 3.0  # a latent dimension whose deviation differs from the prior's by this factor is worth a warning
@@ -65,7 +66,7 @@ def main(cfg: Config) -> None:
     hvae.fit(zoo.rows(), per_layer=cfg.dataset is None)
     objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
     optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr, fused=True)
-    objective, optimizer = run.accelerator.prepare(objective, optimizer)
+    objective, optimizer = training.prepare(run, objective, optimizer)
     targets = adapted.targets(validation)
 
     @torch.no_grad()

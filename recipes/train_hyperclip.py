@@ -39,6 +39,7 @@ class Config(training.TrainConfig):
     batch_size: int = 64
     lr: float = 3e-4
     validate_every: int = 200
+    shard_above: int | None = None  # matrices with more numbers are sharded over the processes
     question_fraction: float = 1.0  # of the training tasks, whose question is known
 
 
@@ -72,7 +73,7 @@ def main(cfg: Config) -> None:
     encoder.fit(Mapped(zoo.rows(known), seen), embeds, layers=None if cfg.dataset else zoo.layers)
     objective = ContrastiveLoss(encoder, cfg.logit_scale, cfg.halved)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr, fused=True)
-    objective, optimizer = run.accelerator.prepare(objective, optimizer)
+    objective, optimizer = training.prepare(run, objective, optimizer)
 
     @torch.no_grad()
     def validate(name: str) -> dict[str, float]:

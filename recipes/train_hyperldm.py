@@ -50,6 +50,7 @@ class Config(training.TrainConfig):
     lr: float = 2.5e-4
     max_grad_norm: float = 10.0
     validate_every: int = 500
+    shard_above: int | None = None  # matrices with more numbers are sharded over the processes
     validate_scales: list[float] = field(default_factory=lambda: [1.5])  # the best one counts
     validate_shots: int = 5  # examples of each class
     sampling: dict[str, Any] = training.options(support_guidance_scale=1.5, num_inference_steps=20)
@@ -87,9 +88,8 @@ def main(cfg: Config) -> None:
     pipe = WeightPipeline(*parts, **told)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    objective, optimizer = run.accelerator.prepare(
-        objective, torch.optim.Adam(trained, lr=cfg.lr, fused=True)
-    )
+    optimizer = torch.optim.Adam(trained, lr=cfg.lr, fused=True)
+    objective, optimizer = training.prepare(run, objective, optimizer, average)
 
     def accuracy(scale: float) -> float:
         how = {"guidance_scale": scale, **cfg.sampling}

@@ -87,7 +87,7 @@ def main(cfg: Config) -> None:
     numbers = (cfg.min_inner_steps, cfg.max_inner_steps, cfg.inner_lr)
     objective = AdaptationLoss(network, hypernet, *numbers, **inner)
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
-    objective, optimizer = run.accelerator.prepare(objective, optimizer)
+    objective, optimizer = training.prepare(run, objective, optimizer)
 
     def validate() -> float:
         hypernet.eval()

@@ -87,7 +87,7 @@ def main(cfg: Config) -> None:
     average = training.ema(hypernet, cfg.ema_decay)
     objective, judged = (EpisodicLoss(model, cfg.transductive) for model in (hypernet, average.module))
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, betas=(0.9, cfg.beta2), fused=True)
-    prepared, optimizer = run.accelerator.prepare(objective, optimizer)
+    prepared, optimizer = training.prepare(run, objective, optimizer)
     facts = {"settings": asdict(cfg), "step": cfg.steps}
     means = training.Mean(["loss", "accuracy"], run.device)  # since the last line of the log
     training.resume(run, optimizer, hypernet=hypernet, average=average, means=means)

@@ -55,7 +55,7 @@ def main(cfg: Config) -> None:
     writer: Any = average.module
     objective = SupportSetLoss(network, hypernet, cfg.max_shots, cfg.temperature)
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
-    objective, optimizer = run.accelerator.prepare(objective, optimizer)
+    objective, optimizer = training.prepare(run, objective, optimizer)
 
     def accuracy(shots: int | None) -> float:
         def written(batch: Any, rows: torch.Tensor) -> torch.Tensor:

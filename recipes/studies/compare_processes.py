@@ -2,11 +2,12 @@
 
     python recipes/studies/compare_processes.py output=results/trust/processes.json
 
-For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
-step whose state was the best. `parts` runs computed each batch in two parts (gradient_accumulation_steps), `several_parts` those of two
-processes; `changed` runs were begun with two processes, stopped in the middle, and ended with one in two parts. Some gradients,
-as of the key biases of attention, are 0; in single precision they are rounding, of which Adam makes full steps, so that such
-parameters of the HyperTransformer differ while its losses hardly do. `above_1e-5` names what differs. 5 minutes on 2 CPU cores.
+For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the step
+whose state was the best. `parts` runs computed each batch in two parts (gradient_accumulation_steps), `several_parts` those of two
+processes; `sharded` runs kept large matrices in pieces over the processes (shard_above); `changed` runs were begun with two processes,
+stopped in the middle, and ended with one in two parts. Some gradients, as of the key biases of attention, are 0; in single precision they
+are rounding, of which Adam makes full steps, so that such parameters of the HyperTransformer differ while its losses hardly do.
+`above_1e-5` names what differs. 5 minutes on 2 CPU cores.
 """
 
 import json
@@ -23,6 +24,7 @@ from weightgen.storage.files import read_json, read_tensors, write_json
 from weightgen.training.trials import TRIALS, environment, make_trial_data, output_of
 
 ROOT = Path(__file__).parents[2]
+SHARDED = ("train_hvae", "train_hyperclip", "train_hyperldm")
 PARTS = "{gradient_accumulation_steps: 2}"
 
 
@@ -86,10 +88,10 @@ def compare(folder: Path, name: str) -> dict[str, Any]:
     if one.with_suffix(".json").exists():
         found |= {"loss": loss_apart(one, several)}
         found |= {"best_step": best_step(one), "best_step_several": best_step(several)}
-        for kind in ("parts", "several_parts", "changed"):
-            found[f"weights_{kind}"] = max(differences(one, output_of(folder, name, f"_{kind}")).values())
-        for kind in ("parts", "several_parts"):
-            found[f"loss_{kind}"] = loss_apart(one, output_of(folder, name, f"_{kind}"))
+        for kind in ("parts", "several_parts", "changed", "sharded"):
+            if (output := output_of(folder, name, f"_{kind}")).exists():
+                found[f"weights_{kind}"] = max(differences(one, output).values())
+                found |= {f"loss_{kind}": loss_apart(one, output)} if kind != "changed" else {}
     return found
 
 
@@ -102,12 +104,14 @@ def main(cfg: Config) -> None:
         run(folder / "trial", trials, "_several", cfg.processes)
         run(folder / "trial", longer, "_parts", 1, more=PARTS)
         run(folder / "trial", longer, "_several_parts", cfg.processes, more=PARTS)
+        large = [name for name in longer if TRIALS[name][0] in SHARDED]
+        run(folder / "trial", large, "_sharded", cfg.processes, more="{shard_above: 50}")
         run(folder / "trial", longer, "_changed", cfg.processes, stop=5)
         run(folder / "trial", longer, "_changed", 1, more=PARTS)
         rows = {name: compare(folder / "trial", name) for name in trials}
     finally:
         shutil.rmtree(folder)
-    kinds = ("", "_parts", "_several_parts", "_changed")
+    kinds = ("", "_parts", "_several_parts", "_sharded", "_changed")
     keys = [
         f"{what}{kind}" for what in ("loss", "weights") for kind in kinds if what + kind != "loss_changed"
     ]

@@ -19,6 +19,7 @@ from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_
 from weightgen.training.divergence import Health
 from weightgen.training.log import trim_metrics
 from weightgen.training.runs import METRICS, RUN, Run, record
+from weightgen.training.sharding import like, whole
 
 
 class Stateful(Protocol):
@@ -40,19 +41,34 @@ def save_checkpoint(
         optimizer: its state is stored as tensors and JSON.
         step: steps done.
     """
+    _write(path, *_collected(parts, optimizer, step))
+
+
+def _collected(
+    parts: Mapping[str, Stateful], optimizer: Optimizer | None, step: int
+) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a checkpoint, put together of the pieces of all processes, which must all call this; and the rest as JSON."""
     tensors = {
-        f"{name}/{key}": value for name, part in parts.items() for key, value in part.state_dict().items()
+        f"{name}/{key}": whole(value)
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
     }
     scalars: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
         for index, values in optimizer.state_dict()["state"].items():
             scalars[str(index)] = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
-            tensors |= {f"optimizer/{index}/{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+            tensors |= {
+                f"optimizer/{index}/{k}": whole(v) for k, v in values.items() if isinstance(v, Tensor)
+            }
     facts = {name: part.facts for name, part in parts.items() if hasattr(part, "facts")}
     names = _names(parts, optimizer)
     record = json.dumps(
         {"step": step, "facts": facts, "scalars": scalars, "parameters": names}, allow_nan=False
     )
+    return tensors, record
+
+
+def _write(path: StrPath, tensors: dict[str, Tensor], record: str) -> None:
     # One entry: safetensors does not keep the order of several, and equal checkpoints are to have equal bytes.
     metadata = {"checkpoint": json.dumps({"record": record, "sha256": _digest(tensors, record)})}
     write_tensors(path, tensors, metadata=metadata)
@@ -79,17 +95,24 @@ def load_checkpoint(path: StrPath, parts: Mapping[str, Stateful], optimizer: Opt
     record = json.loads(text)
     try:
         for name, part in parts.items():
-            part.load_state_dict(_below(tensors, f"{name}/"))
+            present = part.state_dict()
+            state = {key: like(value, present.get(key)) for key, value in _below(tensors, f"{name}/").items()}
+            part.load_state_dict(state)
             if name in record["facts"]:
                 part.facts = record["facts"][name]  # type: ignore[attr-defined]
         if optimizer is not None:
             _check_order(record["parameters"], _names(parts, optimizer))
-            state = {
-                int(index): scalars | _below(tensors, f"optimizer/{index}/")
+            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            states = {
+                int(index): scalars
+                | {
+                    key: like(value, trained[int(index)])
+                    for key, value in _below(tensors, f"optimizer/{index}/").items()
+                }
                 for index, scalars in record["scalars"].items()
             }
             groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(f"{path} is a checkpoint of another model: {str(error):.200}") from error
     return int(record["step"])
@@ -105,9 +128,9 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def write_checkpoint(run: Run) -> None:
     """Write the checkpoint of the steps done, and remove those that are too many; the main process does it for all."""
+    collected = _collected(run.parts, run.optimizer, run.done)
     if run.accelerator.is_main_process:
-        path = run.folder / f"checkpoint-{run.done:08d}.safetensors"
-        save_checkpoint(path, run.parts, run.optimizer, run.done)
+        _write(run.folder / f"checkpoint-{run.done:08d}.safetensors", *collected)
         for old in checkpoints(run.folder)[run.keep_checkpoints :]:
             old.unlink()
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
@@ -16,6 +15,7 @@ from weightgen.nn.across_processes import alone
 from weightgen.protocols import Outcome
 from weightgen.tasks import TaskBatch
 from weightgen.training.runs import Run
+from weightgen.training.sharding import norm_of
 
 RISEN = 3.0  # times (the first loss + 1): from log C nats to what only divergence gives
 GROWN = (
@@ -39,7 +39,7 @@ class Health:
         weights = [p for group in optimizer.param_groups for p in group["params"]] if optimizer else []
         self.weights: list[Tensor] = weights
         count = sum(weight.numel() for weight in weights)
-        self.largest = GROWN * max(_norm(weights), LEAST * count**0.5)
+        self.largest = GROWN * max(norm_of(weights), LEAST * count**0.5)
         self.first: float | None = None
         self.risen = 0
 
@@ -86,7 +86,7 @@ def watch_weights(run: Run, health: Health) -> None:
     Raises:
         InputError: see above.
     """
-    norm = _norm(health.weights)
+    norm = norm_of(health.weights)
     if not norm <= health.largest:
         raise InputError(
             f"{run.name}: after step {run.done + 1}, the norm of the weights is {norm:.3g}, more than {GROWN:g} times that of the start: "
@@ -159,7 +159,3 @@ def _is_finite(run: Run, objective: Callable[[Any], Outcome], batch: Any, row: i
 
 def _size(batch: Any) -> int:
     return len(batch.embeds) if isinstance(batch, TaskBatch) else len(batch[0])
-
-
-def _norm(weights: Sequence[Tensor]) -> float:
-    return float(get_total_norm([weight.detach() for weight in weights]))

@@ -22,6 +22,7 @@ from weightgen.training.divergence import Health, watch_loss, watch_weights
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
 from weightgen.training.runs import Run
+from weightgen.training.sharding import finish_gradients
 
 
 def step_numbers(run: Run, steps: int) -> Iterator[int]:
@@ -99,8 +100,7 @@ def update(
         group["lr"] = lr
     with run.randomness:  # a checkpointed step draws its randomness again
         run.accelerator.backward(loss)
-    if max_grad_norm is not None:
-        run.accelerator.clip_grad_norm_(parameters, max_grad_norm)
+    finish_gradients(run, optimizer, parameters, max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     watch_weights(run, run.health)

@@ -11,6 +11,7 @@ from torch import nn
 from weightgen.storage.files import write_json, written_beside
 from weightgen.storage.hub import class_path
 from weightgen.training.runs import METRICS, RUN, Run, record
+from weightgen.training.sharding import put_together
 from weightgen.training.trackers import close_trackers
 
 
@@ -61,6 +62,9 @@ def _fill(
 
 def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> None:
     """Write the output of a run as `fill`, a function of the folder to fill, says; see `save_run`."""
+    for part in run.parts.values():
+        if isinstance(part, nn.Module):
+            put_together(part)
     if run.accelerator.is_main_process:
         with written_beside(run.output, overwrite=(run.output / RUN).is_file()) as folder:
             folder.mkdir()

@@ -1,7 +1,7 @@
 """Several processes of one run: what they must be like, and how all of them learn what one has found. For recipes only."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch.distributed as dist
@@ -10,6 +10,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 
 from weightgen.errors import InputError
+
+LARGE = 100_000  # numbers in a matrix that is sharded, where only the launcher asks for FSDP
 
 
 def check_precision(name: str) -> None:
@@ -25,6 +27,23 @@ def check_precision(name: str) -> None:
         raise InputError(
             f"the launcher asks for mixed_precision={given}, and the recipe for {name}: write mixed_precision as a setting of the recipe"
         )
+
+
+def shard_above(settings: Mapping[str, Any]) -> int | None:
+    """Above how many numbers matrices are sharded: what the settings say, or else the launcher; None shards nothing.
+
+    Raises:
+        InputError: the launcher asks for FSDP, and the recipe cannot shard.
+    """
+    # Accelerate must not see it: it would shard by rules of its own.
+    if os.environ.pop("ACCELERATE_USE_FSDP", "false") == "true" and settings.get("shard_above") is None:
+        if "shard_above" not in settings:
+            raise InputError(
+                "this recipe trains small models and cannot shard them: write multi_gpu.yaml in place of fsdp.yaml"
+            )
+        return int(os.environ.get("FSDP_MIN_NUM_PARAMS") or 0) or LARGE
+    found: int | None = settings.get("shard_above")
+    return found
 
 
 def new_accelerator(mixed_precision: str) -> Accelerator:

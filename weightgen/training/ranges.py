@@ -18,7 +18,15 @@ COUNTS = (
     *("validation_episodes", "draws", "support_draws", "embed_draws", "max_shots", "function_tasks"),
 )
 POSITIVE = ("lr", "inner_lr", "max_grad_norm", "temperature", "logit_scale")
-NOT_NEGATIVE = ("seed", "lr_warmup_steps", "function_weight", "kl_weight", "posterior_noise", "weight_decay")
+NOT_NEGATIVE = (
+    "shard_above",
+    "seed",
+    "lr_warmup_steps",
+    "function_weight",
+    "kl_weight",
+    "posterior_noise",
+    "weight_decay",
+)
 PROBABILITIES = ("drop_rate", "hide")
 DECAYS = ("ema_decay", "beta2")
 

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
-from weightgen.training.processes import check_processes, new_accelerator, on_main
+from weightgen.training.processes import check_processes, new_accelerator, on_main, shard_above
 from weightgen.training.settings import FREE, LATER, RunConfig, check_settings
 from weightgen.training.trackers import start_tracker
 
@@ -52,6 +52,7 @@ class Run:
         phases: settings that were changed on the way, with the step from which they counted.
         tasks: those of the present step, where it has any.
         source: what `tasks` are rows of, if anything that knows their questions.
+        shard_above: numbers of a matrix above which it is sharded, if any is; see `sharding`.
         health: what is remembered to tell that the training diverges.
     """
 
@@ -68,6 +69,7 @@ class Run:
     tasks: Sequence[int] = ()
     source: Any = None
     health: Any = None
+    shard_above: int | None = None
     # Active while a loss and its gradient are computed; see `shares`.
     randomness: AbstractContextManager[Any] = field(default_factory=nullcontext)
     lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
@@ -134,10 +136,11 @@ def start_run(
         "settings": kept,
         "reads": {n: fingerprint(n, path) for n, path in given.items()},
     }
+    sharded = shard_above(settings)
     accelerator = new_accelerator(settings.get("mixed_precision", "no"))
     parts = settings.get("gradient_accumulation_steps", 1)
     check_processes(accelerator, settings.get("batch_size"), processes, parts)
-    run = Run(accelerator, recipe, Path(cfg.output), settings, identity)
+    run = Run(accelerator, recipe, Path(cfg.output), settings, identity, shard_above=sharded)
     on_main(accelerator, lambda: _prepare(run, cfg, may_change))
     if accelerator.is_main_process:
         number = accelerator.num_processes

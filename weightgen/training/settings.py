@@ -13,6 +13,7 @@ with needs("train"):
 
 # With these changed, a run still goes on.
 FREE = (
+    "shard_above",
     "gradient_accumulation_steps",
     "output",
     "resume",

@@ -66,6 +66,7 @@ def test_meanings_are_passed_on_with_and_without_types(tmp_path):
         ('question,image,answer\nQ?,i,"a\n', "line 3: unexpected end of data"),
         ("question,image,answer\nQ?,i,\udcff\n", "line 2, column 'answer': .*utf-8.*save the file again"),
         ("question;image;answer\nQ?;i;a\n\nQ?;\udcff;a\n", "line 4, column 'image': .*utf-8"),
+        ("question,image,answer\nq,\rv\udcff", "line 3, column 'question': .*utf-8"),
         ("question,image,answer\n" + 5000 * "Q?,i,a\n" + "Q?,i,  \n", "line 5002, column 'answer'"),
     ],
 )

@@ -102,16 +102,29 @@ def _decoded(data: bytearray, path: Path) -> str:
         return data.decode("utf-16" if wide else "utf-8-sig").removeprefix("\ufeff")
     except UnicodeError as error:
         start = error.start if isinstance(error, UnicodeDecodeError) else 0
-        before = bytes(data[:start]).decode("utf-8-sig", errors="replace")
+        before = (
+            bytes(data[:start])
+            .decode("utf-8-sig", errors="replace")
+            .replace("\r\n", "\n")
+            .replace("\r", "\n")
+        )
         line = before.count("\n") + 1
-        row = next(csv.reader([before.rpartition("\n")[2] + "x"], delimiter=_delimiter(before)))
-        header = next(csv.reader([before.partition("\n")[0]], delimiter=_delimiter(before)), [])
+        row = _cells(before.rpartition("\n")[2] + "x", _delimiter(before))
+        header = _cells(before.partition("\n")[0], _delimiter(before))
         column = (
             header[len(row) - 1].strip() if len(row) <= len(header) and line > 1 else f"number {len(row)}"
         )
         raise InputError(
             f"{path}: line {line}, column {column!r}: {error}; expected UTF-8: save the file again with that encoding"
         ) from error
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The cells of a line, also of one that is no CSV."""
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:
+        return line.split(delimiter)
 
 
 def _delimiter(text: str) -> str:
