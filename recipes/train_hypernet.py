@@ -51,6 +51,7 @@ class Config(training.RunConfig):
     question_fraction: float = 1.0  # of the training tasks, to learn from
     steps: int = 8400  # 300 epochs of 870 tasks in batches of 32
     batch_size: int = 32
+    examples: int | None = None  # of each set of a task, drawn anew in every step; by default all
     lr: float = 1e-4
     max_grad_norm: float = 10.0
     validate_every: int = 100
@@ -85,7 +86,7 @@ def main(cfg: Config) -> None:
     }
     numbers = (cfg.min_inner_steps, cfg.max_inner_steps, cfg.inner_lr)
     objective = AdaptationLoss(network, hypernet, *numbers, **inner)
-    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = run.accelerator.prepare(objective, optimizer)
 
     def validate() -> float:
@@ -99,7 +100,7 @@ def main(cfg: Config) -> None:
     training.resume(run, optimizer, hypernet=hypernet, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler):
-        loss = training.outcome(run, objective, train.batch(rows)).loss
+        loss = training.outcome(run, objective, train.batch(rows, cfg.examples)).loss
         lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):

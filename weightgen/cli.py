@@ -129,8 +129,20 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(json.dumps(report["splits"], indent=2))
 
 
+def _import_zoo(args: argparse.Namespace) -> None:
+    from weightgen.data.zoo.importing import import_zoo
+    from weightgen.data.zoo.text import zoo_text
+
+    dtype = "float16" if args.half else "float32"
+    options = {"dtype": dtype, "trust_remote_code": args.trust_remote_code, "aligned": args.align}
+    zoo = import_zoo(args.folder, args.output, args.descriptions, **options)
+    print(f"{args.output}: {zoo_text(zoo)}")
+
+
 def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
+    from weightgen.data.zoo import Zoo
+    from weightgen.data.zoo.text import zoo_text
     from weightgen.pipelines.folder import pipeline_folder
     from weightgen.pipelines.weights_file import read_record
     from weightgen.storage.files import kind_of, read_json
@@ -142,9 +154,13 @@ def _info(args: argparse.Namespace) -> None:
         print(json.dumps(read_json(path / "pipeline.json"), indent=2))
     elif (path / FACTS).is_file():
         print(describe_meta_vqa(path))
+    elif (path / "zoo.json").is_file():
+        zoo = Zoo.load(path)
+        zoo.verify()
+        print(zoo_text(zoo))
     else:
         raise InputError(
-            f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a file of weights"
+            f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a zoo, nor a file of weights"
         )
 
 
@@ -246,7 +262,26 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     app.set_defaults(run=_app)
 
-    for command in (sample, predict, evaluate, app):
+    zoo = commands.add_parser("zoo", help="many trained networks, to learn from")
+    imported = zoo.add_subparsers(title="commands", required=True).add_parser(
+        "import", help="make a zoo of a folder of state dictionaries (safetensors) or PEFT adapters"
+    )
+    imported.add_argument("folder", type=_path, help="folder of NAME.safetensors, or of PEFT folders")
+    imported.add_argument(
+        "--descriptions",
+        type=_path,
+        help="JSONL or CSV with name, text and optionally split (default: the line `description:` of each adapter's card)",
+    )
+    imported.add_argument("--output", required=True, type=_path, help="zoo to make")
+    imported.add_argument("--half", action="store_true", help="store half precision")
+    imported.add_argument(
+        "--align",
+        action="store_true",
+        help="permute the hidden units of MLPs and CNNs, and turn the factors of LoRA products, to be like those of the first network",
+    )
+    imported.set_defaults(run=_import_zoo)
+
+    for command in (sample, predict, evaluate, app, imported):
         command.add_argument(
             "--trust-remote-code", action="store_true", help="import classes that are not weightgen's"
         )
@@ -257,7 +292,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
         command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
 
-    info = commands.add_parser("info", help="describe a pipeline, a Meta-VQA data set or a file of weights")
+    info = commands.add_parser(
+        "info", help="describe a pipeline, a Meta-VQA data set, a zoo or a file of weights"
+    )
     info.add_argument("path", type=_path)
     info.set_defaults(run=_info)
 

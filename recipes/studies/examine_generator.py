@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from weightgen import training
 from weightgen.adaptation import fine_tune
 from weightgen.errors import InputError
-from weightgen.evaluation import shot_curve, step_curve
+from weightgen.evaluation import shot_curve, step_curve, task_streams
 from weightgen.evaluation.ensembles import AVERAGES, ensemble_scores
 from weightgen.evaluation.memorisation import memorisation_report
 from weightgen.reports.splits import load_pipeline, load_splits
@@ -89,7 +88,7 @@ def main(cfg: Config) -> None:
     drawn, _ = pipe.sample(
         tasks.embeds, num_samples=max(cfg.samples), guidance_scale=cfg.guidance_scale,
         num_inference_steps=cfg.num_inference_steps,
-        generator=[torch.Generator().manual_seed(cfg.seed * 1_000_003 + row) for row in range(len(tasks))],
+        generator=task_streams(len(tasks), cfg.seed),
     )  # fmt: skip
     report: dict[str, Any] = {"settings": vars(cfg), "tasks": len(tasks), "lr": adapted.lr}
     sampled = {"sampled": drawn[:, :2]}

@@ -59,10 +59,18 @@ def test_every_stage_is_a_command_that_its_script_understands(root, tmp_path):
 
 def test_the_table_holds_the_mean_over_seeds(tmp_path):
     seeds = [
-        {row: {"validation": {"1": 0.0}, "test": {"1": value}} for row in ("chance", "A, pooled")}
+        {
+            row: {"validation": {"1": scores}, "test": {"1": scores}}
+            for row, scores in {
+                "chance": {"accuracy": 0.2},
+                "A, pooled": {"accuracy": value, "nll": 2 * value, "calibration_error": 0.1},
+            }.items()
+        }
         for value in (0.25, 0.75)
     ]
     write_scaling(tmp_path / "study", [1], seeds)
-    assert "| A, pooled | 50.0 ± 35.4 |" in (tmp_path / "study.md").read_text()
+    text = (tmp_path / "study.md").read_text()
+    assert "| A, pooled | 50.0 ± 35.4 |" in text
+    assert "| A, pooled | 1.00 ± 0.71 | 10.0 ± 0.0 |" in text and text.count("chance") == 1
     assert json.loads((tmp_path / "study.json").read_text())["seeds"] == 2
     assert (tmp_path / "study.png").is_file()

@@ -1,6 +1,13 @@
 """Evaluation: accuracy of weights on few-shot tasks, and curves of accuracy."""
 
-from weightgen.evaluation.accuracy import Scores, chance_scores, encoder_scores, evaluate, zero_shot
+from weightgen.evaluation.accuracy import (
+    Scores,
+    chance_scores,
+    encoder_scores,
+    evaluate,
+    task_streams,
+    zero_shot,
+)
 from weightgen.evaluation.curves import embed_shots, shot_curve, step_curve
 
 __all__ = [
@@ -11,5 +18,6 @@ __all__ = [
     "evaluate",
     "shot_curve",
     "step_curve",
+    "task_streams",
     "zero_shot",
 ]

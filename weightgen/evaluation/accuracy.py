@@ -63,6 +63,11 @@ def evaluate(
     return _scores(tasks, logits_of, batch_size)
 
 
+def task_streams(tasks: int, seed: int = 0) -> list[Generator]:
+    """Sources of randomness, one for each of T tasks: what is drawn for a task depends on the seed and its number, not on other tasks."""
+    return [Generator().manual_seed(seed * 1_000_003 + row) for row in range(tasks)]
+
+
 @torch.no_grad()
 def zero_shot(
     pipe: Any,
@@ -90,9 +95,12 @@ def zero_shot(
     """
     if embeds is None and support_embeds is None:
         embeds = tasks.embeds
-    streams = [Generator().manual_seed(seed * 1_000_003 + row) for row in range(len(tasks))]
     weights, _ = pipe.sample(
-        embeds, support_embeds=support_embeds, num_samples=num_samples, generator=streams, **sampling
+        embeds,
+        support_embeds=support_embeds,
+        num_samples=num_samples,
+        generator=task_streams(len(tasks), seed),
+        **sampling,
     )
     return evaluate(pipe.network, tasks, lambda _, rows: weights[rows])
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
-from weightgen.evaluation.accuracy import Scores
+from weightgen.evaluation.accuracy import Scores, task_streams
 from weightgen.evaluation.curves import few_shots
 from weightgen.metrics import whole_pictures
 from weightgen.pipelines.mixture import Mixture
@@ -41,8 +41,9 @@ def mixed_scores(
         mixture: how question and examples are mixed.
         **sampling: further arguments of `WeightPipeline.sample`.
     """
-    streams = [Generator().manual_seed(seed * 1_000_003 + row) for row in range(len(tasks))]
-    weights, _ = pipe.sample(tasks.embeds, num_samples=num_samples, generator=streams, **sampling)
+    weights, _ = pipe.sample(
+        tasks.embeds, num_samples=num_samples, generator=task_streams(len(tasks), seed), **sampling
+    )
     known = torch.ones(len(tasks)) if pipe.familiarity is None else pipe.familiarity(tasks.embeds).cpu()
     accuracy, count = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for rows in batches(tasks.sizes, 64):

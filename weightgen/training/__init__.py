@@ -20,6 +20,7 @@ with one_line_errors(), needs("train"):
     from accelerate.utils import gather_object
     from omegaconf import MISSING
 
+from weightgen.training.adapted import AdaptedTasks, AdaptedWriter
 from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
 from weightgen.training.components import build, build_part, options, pick, spec
@@ -38,13 +39,14 @@ from weightgen.training.loop import (
 )
 from weightgen.training.outputs import finish, save_run, snapshot
 from weightgen.training.runs import RunConfig, start_run, unfinished
-from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
+from weightgen.training.saved import check_same, load_module, load_run, read_facts
 from weightgen.training.shares import outcome
+from weightgen.training.sources import held_out_loss, load_source
 
 __all__ = [
-    "MISSING", "Accelerator", "AdaptedTasks", "Best", "Mean", "RunConfig", "build", "build_part", "check_same", "due", "ema",
-    "finish", "gather_object",
-    "load_module", "load_run", "log_metrics", "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume",
+    "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "build", "build_part",
+    "check_same", "due", "ema", "finish", "gather_object", "held_out_loss",
+    "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume",
     "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

@@ -148,7 +148,8 @@ class Best:
         """Keep the module's present state, after `step` steps, if its score is the best so far."""
         if score > self.facts[self.name]:
             self.facts = {"step": step, self.name: score, **facts}
-            self._kept = copy.deepcopy(self.module.state_dict())
+            for key, value in self.module.state_dict().items():
+                self._kept[key].copy_(value)  # in place: a large module is not held three times
 
     def restore(self) -> dict[str, Any]:
         """Put the best state back into the module, and return its facts."""

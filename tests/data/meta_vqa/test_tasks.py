@@ -8,7 +8,7 @@ from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.tasks import MetaVQATasks, load_tasks
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
-from weightgen.tasks import TaskBatch, collate
+from weightgen.tasks import PADDING_LABEL, TaskBatch, collate
 
 E = 5
 IMAGES = [f"image {i}" for i in range(40)]
@@ -281,3 +281,36 @@ def test_features_that_are_not_finite(tmp_path, split, monkeypatch, number, kind
     monkeypatch.setattr(store, "embeds", damaged)
     with pytest.raises(InputError, match=f"the features of the {kind} '.*' hold NaN or infinite numbers"):
         MetaVQATasks(split, store)
+
+
+def number_of(part):
+    return (part.labels != PADDING_LABEL).sum(dim=1)
+
+
+def test_at_most_so_many_examples_of_each_set_with_their_own_labels(tasks):
+    whole, drawn = tasks.batch(), tasks.batch(examples=2)
+    for all_of, some in zip(whole[:2], drawn[:2], strict=True):
+        assert torch.equal(number_of(some), number_of(all_of).clamp_max(2))
+        for row in range(len(tasks)):
+            kept = some.labels[row] != PADDING_LABEL
+            known = torch.cat([all_of.inputs[row], all_of.labels[row, :, None].float()], dim=-1)
+            found = torch.cat([some.inputs[row], some.labels[row, :, None].float()], dim=-1)[kept]
+            where = (found[:, None] == known).all(dim=-1)
+            assert where.any(dim=1).all()
+            assert (some.inputs[row][~kept] == 0).all()
+    assert torch.equal(drawn.context["answers"], whole.context["answers"])
+
+
+def test_each_draw_is_another_and_the_seed_gives_it_again(tasks):
+    def draws(seed):
+        torch.manual_seed(seed)
+        return [tasks.batch(examples=1).query.inputs for _ in range(8)]
+
+    first, again = draws(0), draws(0)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(first[0], other) for other in first[1:])
+
+
+def test_no_examples_are_refused(tasks):
+    with pytest.raises(InputError, match="examples"):
+        tasks.batch(examples=0)

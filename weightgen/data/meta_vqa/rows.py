@@ -46,6 +46,13 @@ def padded(starts: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(mask, starts[tasks, None] + steps, 0), mask
 
 
+def drawn(positions: Tensor, mask: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """At most `limit` random ones of each task's rows, with torch's global randomness, in the form of `padded`."""
+    order = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, 2.0)
+    chosen = order.argsort(dim=1)[:, :limit]
+    return positions.gather(1, chosen), mask.gather(1, chosen)
+
+
 def columns(table: Any, part: str) -> tuple[Any, Tensor, Tensor]:
     """Image names (an Arrow array), labels and starts of one part of all tasks, end to end."""
     with needs("train"):

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from weightgen.data.features.store import FeatureStore, find_features
 from weightgen.data.meta_vqa.checks import check_finite_rows, check_rows
 from weightgen.data.meta_vqa.disk import load_meta_vqa
-from weightgen.data.meta_vqa.rows import PARTS, padded, ragged, rows_of, text_embeds
+from weightgen.data.meta_vqa.rows import PARTS, drawn, padded, ragged, rows_of, text_embeds
 from weightgen.data.meta_vqa.templates import answer_texts
 from weightgen.data.meta_vqa.unreadable import Fewest, too_small
-from weightgen.errors import InputError, needs
+from weightgen.errors import InputError, check_sizes, needs
 from weightgen.storage.files import StrPath
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
 
@@ -160,29 +160,38 @@ class MetaVQATasks(Dataset[TaskBatch]):
                 f"task {bare[0]} has no question: a conditional method needs one for each of its tasks"
             )
 
-    def batch(self, tasks: Sequence[int] | Tensor | None = None) -> TaskBatch:
+    def batch(self, tasks: Sequence[int] | Tensor | None = None, examples: int | None = None) -> TaskBatch:
         """Put tasks into one batch, padded as `weightgen.tasks.collate` does it.
 
         Args:
             tasks: the numbers of B tasks; all of them by default, as one batch. For their questions alone,
                 `embeds` needs less memory.
+            examples: how many examples of each set of a task are drawn, with torch's global randomness, where it has more; by default
+                all are taken.
 
         Returns:
             Inputs (B, N, E), labels (B, N), embeds (B, E), answers (B, C, E) and answer_mask (B, C).
+
+        Raises:
+            InputError: `examples` is below 1.
         """
+        if examples is not None:
+            check_sizes(examples=examples)
         index = torch.as_tensor(range(len(self)) if tasks is None else tasks).to(self._images.device)
         positions, mask = padded(self._answer_starts, index)
         answers = self._answers[positions].masked_fill_(~mask[..., None], 0)
         return TaskBatch(
-            support=self._examples("support", index),
-            query=self._examples("query", index),
+            support=self._examples("support", index, examples),
+            query=self._examples("query", index, examples),
             embeds=self._questions[index],
             context={"answers": answers, "answer_mask": mask},
         )
 
-    def _examples(self, part: str, index: Tensor) -> Examples:
+    def _examples(self, part: str, index: Tensor, limit: int | None) -> Examples:
         images, labels, starts = self._parts[part]
         positions, mask = padded(starts, index)
+        if limit is not None:
+            positions, mask = drawn(positions, mask, limit)
         inputs = self._images[images[positions]].float().masked_fill_(~mask[..., None], 0)
         return Examples(inputs, labels[positions].masked_fill_(~mask, PADDING_LABEL))
 
