@@ -27,7 +27,7 @@ app-test: $(READY)
 	$(VENV)/bin/python -m pip install $(PIP_FLAGS) --editable '.[app]' playwright
 	WEIGHTGEN_SCREENSHOTS=docs/images/app $(VENV)/bin/python -m pytest -m '' tests/app
 
-# FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES; FUZZ_TARGETS names some targets only
+# FUZZ_MINUTES ends it earlier than FUZZ_EXAMPLES, and the next call goes on from there; FUZZ_TARGETS names some targets only
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m tests.fuzz.run $(or $(FUZZ_EXAMPLES),100000) $(or $(FUZZ_MINUTES),600)
 

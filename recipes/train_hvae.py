@@ -23,7 +23,7 @@ from weightgen.tasks import TaskBatchSampler
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     features: str | None = None  # name of the features, where the data set has several
@@ -81,11 +81,11 @@ def main(cfg: Config) -> None:
     training.resume(run, optimizer, hvae=hvae, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     warned = None
-    for step, batch in training.steps(run, sampler):
+    for step, batch in training.steps(run, sampler, train):
         rows = torch.tensor(batch)
         draws = torch.randint(zoo.shape[0], rows.shape)
         loss = training.outcome(run, objective, (zoo.at(draws, rows), train.batch(rows, cfg.examples))).loss
-        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
+        lr = training.learning_rate(cfg, step, warmup=20)
         training.update(run, optimizer, loss, hvae.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):
             best.update(step + 1, validate())

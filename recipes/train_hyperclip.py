@@ -26,7 +26,7 @@ from weightgen.tasks import random_subset
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
@@ -56,7 +56,7 @@ def main(cfg: Config) -> None:
     opened = training.load_source(cfg, run.device, *splits, encoder=cfg.text_encoder, questions=True)
     adapted, train, validation, test = opened
     known = random_subset(len(train), cfg.question_fraction, cfg.seed)
-    embeds = train.embeds[known]
+    run.source, embeds = train, train.embeds[known]
     held_out = {
         name: (adapted.targets(tasks), tasks.embeds)
         for name, tasks in (("validation", validation), ("test", test))
@@ -90,14 +90,10 @@ def main(cfg: Config) -> None:
         rows = torch.randperm(len(embeds), device=run.device)[: cfg.batch_size]
         draws = torch.randint(zoo.shape[0], (len(rows),), device=run.device)
         weights = seen(zoo.at(draws, known_rows[rows.cpu()]))
+        run.tasks = [known[row] for row in rows.tolist()]
         loss = training.outcome(run, objective, (weights, embeds[rows])).loss
-        training.update(
-            run,
-            optimizer,
-            loss,
-            encoder.parameters(),
-            lr=cfg.lr * training.warmup_cosine(step, cfg.steps, 50),
-        )
+        lr = training.learning_rate(cfg, step, warmup=50)
+        training.update(run, optimizer, loss, encoder.parameters(), lr=lr)
         if training.due(step, cfg.validate_every, cfg.steps):
             found = validate("validation")
             best.update(step + 1, found.pop("top_10"), **found)

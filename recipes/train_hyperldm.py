@@ -29,7 +29,7 @@ from weightgen.tasks import TaskBatchSampler
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
@@ -66,6 +66,7 @@ def main(cfg: Config) -> None:
     how: dict[str, Any] = {"encoder": cfg.text_encoder, "questions": True}
     adapted, train, validation = training.load_source(cfg, run.device, "train", "validation", **how)
     network, (hypernet, mean, std) = adapted.network, adapted.posterior(cfg.hvae)
+    training.check_tasks_finite(mean, train, "latents")
     encoder, supports, asked_with = None, None, [(validation.embeds, None)]
     if cfg.support:
         encoder = training.load_module(cfg.support, "hypernet", run.device)
@@ -104,11 +105,11 @@ def main(cfg: Config) -> None:
     best = training.Best(average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
     training.resume(run, optimizer, model=model, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
-    for step, rows in training.steps(run, sampler):
+    for step, rows in training.steps(run, sampler, train):
         first = rows if cfg.function_weight else []
         tasks = train.batch(first, cfg.examples) if first else None
         loss = training.outcome(run, objective, (*latents.draw(first, cfg.batch_size), tasks)).loss
-        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 50)
+        lr = training.learning_rate(cfg, step, warmup=50)
         training.update(run, optimizer, loss, trained, lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(model)
         if training.due(step, cfg.validate_every, cfg.steps):

@@ -29,7 +29,7 @@ from weightgen.weights import FunctionalNetwork
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str = training.MISSING  # Meta-VQA folder
     features: str | None = None  # name of the features, where the data set has several
     start: str | None = None  # an earlier run with SharedWeights, to begin at
@@ -99,9 +99,9 @@ def main(cfg: Config) -> None:
     best = training.Best(hypernet, validate())
     training.resume(run, optimizer, hypernet=hypernet, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
-    for step, rows in training.steps(run, sampler):
+    for step, rows in training.steps(run, sampler, train):
         loss = training.outcome(run, objective, train.batch(rows, cfg.examples)).loss
-        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
+        lr = training.learning_rate(cfg, step, warmup=20)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         if training.due(step, cfg.validate_every, cfg.steps):
             best.update(step + 1, validate())

@@ -25,7 +25,7 @@ from weightgen.tasks import TaskBatchSampler
 
 
 @dataclass
-class Config(training.RunConfig):
+class Config(training.TrainConfig):
     dataset: str = training.MISSING  # Meta-VQA folder
     start: str = training.MISSING  # run of train_hypernet with SharedWeights, to begin at
     features: str | None = None  # name of the features, where the data set has several
@@ -67,9 +67,9 @@ def main(cfg: Config) -> None:
     best = training.Best(writer)
     training.resume(run, optimizer, hypernet=hypernet, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
-    for step, rows in training.steps(run, sampler):
+    for step, rows in training.steps(run, sampler, train):
         loss = training.outcome(run, objective, train.batch(rows)).loss
-        lr = cfg.lr * training.warmup_cosine(step, cfg.steps, 20)
+        lr = training.learning_rate(cfg, step, warmup=20)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(hypernet)
         if training.due(step, cfg.validate_every, cfg.steps):

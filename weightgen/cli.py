@@ -1,4 +1,4 @@
-"""The command line: sample weights from a prompt, use them, score a model, open a page, describe a folder."""
+"""The command line: weights from a prompt or from pictures, their use, scores, a page, descriptions of files."""
 
 from __future__ import annotations
 
@@ -88,11 +88,35 @@ def _sample(args: argparse.Namespace) -> None:
         print(f"{args.prompt!r} is {foreign}")
 
 
+def _write(args: argparse.Namespace) -> None:
+    from weightgen.pipelines.picture_hypernet import PictureHypernet
+    from weightgen.storage.files import check_output
+
+    check_output(args.output)
+    made = PictureHypernet.load(args.model).write_from(args.folder)
+    made.save(args.output)
+    size = sum(weights.numel() for weights in made.network.parameters())
+    seen = f"{made.facts['labelled']} labelled and {made.facts['unlabelled']} unlabelled pictures"
+    print(f"{args.output}: a CNN of {size:,} weights for {len(made.classes)} classes, from {seen}")
+
+
 def _predict(args: argparse.Namespace) -> None:
     import torch
 
+    from weightgen.pipelines.picture_classifier import PictureClassifier, cnn_record
     from weightgen.storage.images import read_image
 
+    if cnn_record(args.weights) is not None:
+        if args.sample is not None or args.model is not None:
+            raise InputError(f"{args.weights} holds one CNN, complete: leave out --model and --sample")
+        cnn = PictureClassifier.load(args.weights)
+        pictures = [read_image(path) for path in args.images]
+        _print_answers(args.images, cnn.classes, cnn.probabilities(pictures, args.images))
+        return
+    if args.model is None:
+        raise InputError(
+            f"{args.weights} holds sampled weights: add --model with the pipeline that sampled them"
+        )
     images = [read_image(path) for path in args.images]
     out = _load(args).load_weights(args.weights)
     count = out.weights.shape[1]
@@ -101,9 +125,13 @@ def _predict(args: argparse.Namespace) -> None:
     samples = range(count) if args.sample is None else [args.sample]
     classifiers = [out.classifier(0, sample) for sample in samples]
     shares = torch.stack([classifier.probabilities(images) for classifier in classifiers]).mean(dim=0)
-    for path, row in zip(args.images, shares, strict=True):
+    _print_answers(args.images, classifiers[0].answers, shares)
+
+
+def _print_answers(paths: Sequence[str], answers: Sequence[str], shares: Any) -> None:
+    for path, row in zip(paths, shares, strict=True):
         best = int(row.argmax())
-        print(f"{path}\t{classifiers[0].answers[best]}\t{row[best]:.3f}")
+        print(f"{path}\t{answers[best]}\t{row[best]:.3f}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -143,13 +171,17 @@ def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
     from weightgen.data.zoo import Zoo
     from weightgen.data.zoo.text import zoo_text
-    from weightgen.pipelines.folder import pipeline_folder
+    from weightgen.pipelines.picture_classifier import cnn_record
+    from weightgen.pipelines.picture_hypernet import SCALE
     from weightgen.pipelines.weights_file import read_record
     from weightgen.storage.files import kind_of, read_json
+    from weightgen.storage.shipped import shipped_folder
 
-    path = pipeline_folder(args.path)
+    path = shipped_folder(args.path)
     if kind_of(path) == "file":
-        print(json.dumps(read_record(path), indent=2))
+        print(json.dumps(cnn_record(path) or read_record(path), indent=2))
+    elif (path / SCALE).is_file():
+        print(json.dumps(read_json(path / SCALE) | read_json(path / "config.json"), indent=2))
     elif (path / "pipeline.json").is_file():
         print(json.dumps(read_json(path / "pipeline.json"), indent=2))
     elif (path / FACTS).is_file():
@@ -173,7 +205,7 @@ def _app(args: argparse.Namespace) -> None:
         raise InputError(f"the page needs {error.name}: pip install 'weightgen[app]'") from error
     from weightgen.app.drawing import Draughtsman
 
-    draughtsman = None if args.hypertransformer is None else Draughtsman.load(args.hypertransformer)
+    draughtsman = Draughtsman.load(args.hypertransformer)
     serve(_load(args), args.host, args.port, draughtsman)
 
 
@@ -185,6 +217,7 @@ def _completion(args: argparse.Namespace) -> None:
     print(shtab.complete(_parser(), args.shell))
 
 
+HYPERTRANSFORMER = "omniglot-8ch-1shot"
 _path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
 
 
@@ -228,11 +261,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.set_defaults(run=_sample)
 
-    predict = commands.add_parser("predict", help="answer the question about images, with sampled weights")
-    predict.add_argument("weights", type=_path, help="file that `weightgen sample` wrote")
+    write = commands.add_parser("write", help="write a CNN from a folder of pictures, in one pass")
+    write.add_argument(
+        "folder",
+        type=_path,
+        help="holds a folder of pictures for each class; pictures beside them have no label",
+    )
+    write.add_argument(
+        "--model", default=HYPERTRANSFORMER, type=_path,
+        help=f"output of recipes/train_hypertransformer.py, or the name of a shipped model (default: {HYPERTRANSFORMER})",
+    )  # fmt: skip
+    write.add_argument("--output", required=True, type=_path, help="safetensors file to write")
+    write.set_defaults(run=_write)
+
+    predict = commands.add_parser("predict", help="classify images, with sampled weights or a written CNN")
+    predict.add_argument(
+        "weights", type=_path, help="file that `weightgen sample` or `weightgen write` wrote"
+    )
     predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE", help="image files")
     predict.add_argument(
-        "--model", required=True, type=_path, help="folder of the pipeline that sampled the weights"
+        "--model", type=_path, help="folder of the pipeline that sampled the weights; a CNN needs none"
     )
     predict.add_argument("--sample", type=int, help="use this sample alone (default: average over all)")
     predict.set_defaults(run=_predict)
@@ -257,8 +305,8 @@ def _parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
     )
     app.add_argument(
-        "--hypertransformer", type=_path, metavar="FOLDER",
-        help="output of recipes/train_hypertransformer.py, for the tab of drawn characters",
+        "--hypertransformer", type=_path, metavar="FOLDER", default=HYPERTRANSFORMER,
+        help=f"output of recipes/train_hypertransformer.py, for the tab of drawn characters (default: {HYPERTRANSFORMER})",
     )  # fmt: skip
     app.set_defaults(run=_app)
 

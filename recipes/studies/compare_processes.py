@@ -3,9 +3,10 @@
     python recipes/studies/compare_processes.py output=results/trust/processes.json
 
 For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
-step whose state was the best. `changed` runs were begun with two processes, stopped in the middle, and ended with one. Some gradients,
+step whose state was the best. `parts` runs computed each batch in two parts (gradient_accumulation_steps), `several_parts` those of two
+processes; `changed` runs were begun with two processes, stopped in the middle, and ended with one in two parts. Some gradients,
 as of the key biases of attention, are 0; in single precision they are rounding, of which Adam makes full steps, so that such
-parameters of the HyperTransformer differ while its losses hardly do. `above_1e-5` names what differs. 3 minutes on 2 CPU cores.
+parameters of the HyperTransformer differ while its losses hardly do. `above_1e-5` names what differs. 5 minutes on 2 CPU cores.
 """
 
 import json
@@ -22,6 +23,7 @@ from weightgen.storage.files import read_json, read_tensors, write_json
 from weightgen.training.trials import TRIALS, environment, make_trial_data, output_of
 
 ROOT = Path(__file__).parents[2]
+PARTS = "{gradient_accumulation_steps: 2}"
 
 
 @dataclass
@@ -66,27 +68,28 @@ def best_step(output: Path) -> Any:
     return None
 
 
+def loss_apart(one: Path, other: Path) -> float:
+    """The largest difference of the losses of a step of two runs, relative where they are above 1."""
+    losses = [json.loads(path.with_suffix(".json").read_text()) for path in (one, other)]
+    return max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(*losses, strict=True))
+
+
 def compare(folder: Path, name: str) -> dict[str, Any]:
     """What differs between one process, several, and several that went on as one."""
-    one, several, changed = (output_of(folder, name, kind) for kind in ("", "_several", "_changed"))
-    losses = [
-        json.loads(path.with_suffix(".json").read_text())
-        for path in (one, several)
-        if path.with_suffix(".json").exists()
-    ]
+    one, several = (output_of(folder, name, kind) for kind in ("", "_several"))
     apart = differences(one, several)
     found: dict[str, Any] = {"weights": max(apart.values())}
     found["tensors"] = {
         "all": len(apart),
         "above_1e-5": [key for key, value in apart.items() if value > 1e-5],
     }
-    if losses:
-        found |= {
-            "loss": max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(*losses, strict=True)),
-            "steps": len(losses[0]),
-        }
+    if one.with_suffix(".json").exists():
+        found |= {"loss": loss_apart(one, several)}
         found |= {"best_step": best_step(one), "best_step_several": best_step(several)}
-        found["weights_changed"] = max(differences(one, changed).values())
+        for kind in ("parts", "several_parts", "changed"):
+            found[f"weights_{kind}"] = max(differences(one, output_of(folder, name, f"_{kind}")).values())
+        for kind in ("parts", "several_parts"):
+            found[f"loss_{kind}"] = loss_apart(one, output_of(folder, name, f"_{kind}"))
     return found
 
 
@@ -97,14 +100,18 @@ def main(cfg: Config) -> None:
         make_trial_data(folder / "trial")
         run(folder / "trial", trials, "", 1)
         run(folder / "trial", trials, "_several", cfg.processes)
+        run(folder / "trial", longer, "_parts", 1, more=PARTS)
+        run(folder / "trial", longer, "_several_parts", cfg.processes, more=PARTS)
         run(folder / "trial", longer, "_changed", cfg.processes, stop=5)
-        run(folder / "trial", longer, "_changed", 1)
+        run(folder / "trial", longer, "_changed", 1, more=PARTS)
         rows = {name: compare(folder / "trial", name) for name in trials}
     finally:
         shutil.rmtree(folder)
-    largest = {
-        key: max(row.get(key, 0.0) for row in rows.values()) for key in ("loss", "weights", "weights_changed")
-    }
+    kinds = ("", "_parts", "_several_parts", "_changed")
+    keys = [
+        f"{what}{kind}" for what in ("loss", "weights") for kind in kinds if what + kind != "loss_changed"
+    ]
+    largest = {key: max(row.get(key, 0.0) for row in rows.values()) for key in keys}
     write_json(cfg.output, {"processes": cfg.processes, "largest": largest, "runs": rows})
 
 

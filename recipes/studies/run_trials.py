@@ -7,7 +7,7 @@ It is what `compare_processes.py` starts. Outputs get the name of the trial with
 
 import json
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ class Config:
     folder: str = MISSING  # with the data of `make_trial_data`, and outputs of earlier trials
     kind: str = ""  # behind the names of the outputs
     trials: list[str] | None = None  # by default all
+    more: dict[str, Any] = field(
+        default_factory=dict
+    )  # further settings of the recipes that train by gradients
     stop: int | None = None  # the last process gets Ctrl-C in this step of every trial
 
 
@@ -57,7 +60,9 @@ def main(cfg: Config) -> None:
     folder = Path(cfg.folder)
     for name in cfg.trials or TRIALS:
         output = output_of(folder, name, cfg.kind)
-        run(command(ROOT, folder, name, output, checkpoint_every=3), output.with_suffix(".json"), cfg.stop)
+        more = cfg.more if TRIALS[name][0].startswith("train_") else {}
+        words = command(ROOT, folder, name, output, checkpoint_every=3, **more)
+        run(words, output.with_suffix(".json"), cfg.stop)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """A long fuzz run: python -m tests.fuzz.run [EXAMPLES] [MINUTES]. Writes results/trust/fuzz.json; `make fuzz` calls it.
 
+It goes on from the examples that the report counts already, and takes the target that has the fewest first: it can be stopped at any time.
+A target in which faults were found begins anew. Remove the report to begin anew with all.
+
 Each target runs in a process of its own, whose address space is limited to what it has after its imports and 6 GB more. So a crash of the
 interpreter, and memory beyond the limit, count as faults.
 """
@@ -17,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SPARE = 6 * 10**9
+PART = 2000  # examples of one process, after which the report is written
+NOTHING = {"examples": 0, "seconds": 0.0, "peak_gb": 0.0, "parts": 0}
 BATCH = 200  # examples of one call of hypothesis, after which the time is looked at
 
 
@@ -52,27 +57,46 @@ def attack(name: str, examples: int, seconds: float) -> None:
 
 
 def main(examples: int, minutes: float) -> None:
-    """Run all targets one after the other, or those in FUZZ_TARGETS, whose rows are then replaced in the report."""
+    """Run all targets in parts, or those in FUZZ_TARGETS; go on from the counts in the report."""
     from tests.fuzz.targets import TARGETS
 
-    each, report, path = -(-examples // len(TARGETS)), {}, ROOT / "results/trust/fuzz.json"
+    path, began = ROOT / "results/trust/fuzz.json", time.monotonic()
+    report = json.loads(path.read_text())["targets"] if path.is_file() else {}
     chosen = os.environ.get("FUZZ_TARGETS", "").split() or list(TARGETS)
-    if len(chosen) < len(TARGETS) and path.is_file():
-        report = json.loads(path.read_text())["targets"]
-    command = f"make fuzz FUZZ_EXAMPLES={examples} FUZZ_MINUTES={minutes:g}"
-    if len(chosen) < len(TARGETS):
-        command += f' FUZZ_TARGETS="{" ".join(chosen)}"'
     for name in chosen:
-        words = [sys.executable, "-m", "tests.fuzz.run", name, str(each), str(60 * minutes / len(chosen))]
-        done = subprocess.run(
-            words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
-        )
-        lines = done.stdout.strip().splitlines()
-        crashed = {"examples": 0, "faults": [f"status {done.returncode}: {done.stderr[-600:]}"]}
-        found = json.loads(lines[-1]) if done.returncode == 0 and lines else crashed
-        report[name] = {"command": command, **found}
+        if name not in report or report[name]["faults"]:
+            report[name] = dict(NOTHING, faults=[])
+    while (seconds := 60 * minutes - (time.monotonic() - began)) > 0:
+        name = min(chosen, key=lambda each: report[each]["examples"])
+        left = -(-examples // len(TARGETS)) - report[name]["examples"]
+        if left <= 0:
+            return
+        report[name] = added(report[name], run_part(name, min(left, PART), seconds))
         print(name, json.dumps(report[name]), flush=True)
         write(report, path)
+
+
+def run_part(name: str, examples: int, seconds: float) -> dict:
+    """Run one target in a process of its own; a process that does not end well is a fault, and counts no examples."""
+    words = [sys.executable, "-m", "tests.fuzz.run", name, str(examples), str(seconds)]
+    done = subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode == 0 and lines:
+        return json.loads(lines[-1])
+    return dict(NOTHING, faults=[f"status {done.returncode}: {done.stderr[-600:]}"])
+
+
+def added(before: dict, part: dict) -> dict:
+    """What a target has done, with one more part."""
+    return {
+        "examples": before["examples"] + part["examples"],
+        "seconds": round(before["seconds"] + part["seconds"], 1),
+        "peak_gb": max(before["peak_gb"], part["peak_gb"]),
+        "parts": before["parts"] + 1,
+        "faults": before["faults"] + part["faults"],
+    }
 
 
 def write(report: dict, path: Path) -> None:
@@ -81,6 +105,7 @@ def write(report: dict, path: Path) -> None:
     facts |= {
         "faults": sum(len(part["faults"]) for part in report.values()),
         "peak_gb": max(part.get("peak_gb", 0) for part in report.values()),
+        "command": "make fuzz",
         "memory_limit": "address space after imports + 6 GB",
         "targets": report,
     }

@@ -65,7 +65,7 @@ def test_ctrl_c_reaches_all_processes(root, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(root, tmp_path):
-    trials = "[multitask,maml,support,adapted,hvae,hyperclip,hyperldm]"
+    trials = "[multitask,maml,support,adapted,hvae,hyperclip,hyperldm,hypertransformer]"
     command = [
         "recipes/studies/compare_processes.py",
         f"output={tmp_path / 'found.json'}",
@@ -76,8 +76,11 @@ def test_two_processes_learn_what_one_learns(root, tmp_path):
     assert process.returncode == 0, err
     for name, run in read_json(tmp_path / "found.json")["runs"].items():
         # A dozen roundings of single precision; logits of HyperCLIP are on a scale of 100, and so is the rounding of its loss.
-        assert run.get("loss", 0.0) < (2e-5 if name == "hyperclip" else 2e-6), name
-        assert run["weights"] < 1e-5 and run.get("weights_changed", 0.0) < 1e-5, name
+        for key, value in run.items():
+            if key.startswith("loss"):
+                assert value < (2e-5 if name == "hyperclip" else 2e-6), (name, key)
+            if key.startswith("weights") and name != "hypertransformer":  # see the docstring of the study
+                assert value < 1e-5, (name, key)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from torch.testing import assert_close
 from weightgen import InputError, Standardizer
 from weightgen.storage.files import read_metadata, write_tensors
 from weightgen.training.checkpoint import load_checkpoint, save_checkpoint
-from weightgen.training.loop import Best, Mean, ema, seed_step, warmup_cosine
+from weightgen.training.loop import Best, Mean, ema, seed_step
+from weightgen.training.schedules import warmup_cosine
 
 OPTIMIZERS = {
     "adam": lambda p: torch.optim.Adam(p, lr=0.01),

@@ -10,7 +10,7 @@ from weightgen.errors import InputError
 from weightgen.nn.across_processes import gather_rows, shared_max, shared_mean
 from weightgen.protocols import Outcome
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, has_query
-from weightgen.training.processes import check_processes, on_main, speaks
+from weightgen.training.processes import check_precision, check_processes, on_main, speaks
 from weightgen.training.shares import ByExample, outcome, own_rows, share_of
 
 B = 5
@@ -104,7 +104,7 @@ def test_a_process_without_rows_computes_one_that_does_not_count():
 
 
 def test_a_batch_without_labels_must_suffice():
-    run = type("Run", (), {"accelerator": Two})
+    run = type("Run", (), {"accelerator": Two, "settings": {}})
     with pytest.raises(InputError, match="cannot share a batch of 1"):
         outcome(run, lambda given: Outcome(given, {}), (torch.rand(1, 2), torch.rand(1, 2)))
 
@@ -117,31 +117,37 @@ class Two:
 
 
 def test_one_process_gets_the_batch_itself():
-    one = type("Run", (), {"accelerator": type("One", (), {"num_processes": 1, "process_index": 0})})
+    one = type(
+        "Run", (), {"accelerator": type("One", (), {"num_processes": 1, "process_index": 0}), "settings": {}}
+    )
     batch = tasks(3)
-    assert outcome(one, lambda given: Outcome(given, {}), batch).loss is batch
+    given = []
+    assert outcome(one, lambda got: given.append(got) or Outcome(torch.ones(()), {}), batch).loss == 1
+    assert given[0] is batch
     values = torch.rand(7)
     assert torch.equal(shared_mean(values, values > 2), values.mean())
     assert gather_rows(values) is values and shared_max(torch.tensor(3)) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("gradient_accumulation_steps", 2, "gradient_accumulation_steps=1"),
-        ("mixed_precision", "bf16", "mixed_precision=no"),
-    ],
-)
-def test_what_would_change_the_training_is_refused(monkeypatch, name, value, message):
+def test_what_the_launcher_asks_for_must_be_a_setting(monkeypatch):
     check_processes(Two, 2)
-    monkeypatch.setattr(Two, name, value)
-    with pytest.raises(InputError, match=message):
+    monkeypatch.setattr(Two, "gradient_accumulation_steps", 2)
+    with pytest.raises(InputError, match="a setting of the recipe"):
         check_processes(Two, 2)
+    check_precision("bf16")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    check_precision("bf16")
+    with pytest.raises(InputError, match="the launcher asks for mixed_precision=bf16, and the recipe for no"):
+        check_precision("no")
+    with pytest.raises(InputError, match="expected mixed_precision=no"):
+        check_precision("fp16")
 
 
 def test_the_number_of_processes_has_limits():
     with pytest.raises(InputError, match="batch_size=2 or more"):
         check_processes(Two, 1)
+    with pytest.raises(InputError, match="2 processes with 3 parts: write batch_size=6"):
+        check_processes(Two, 5, parts=3)
     with pytest.raises(InputError, match="uses 1 process"):
         check_processes(Two, 8, 1)
 

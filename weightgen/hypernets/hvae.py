@@ -106,7 +106,8 @@ class HVAE(nn.Module, SavedModule, coders=SPACE_CODER):
         mean, log_variance = self.encoder(scaled).chunk(2, dim=-1)
         if self.encoder_path is not None:
             mean = mean + self.encoder_path(scaled)
-        return Normal(mean, ((log_variance - 1) / 2).exp())
+        # Not validated: NaN goes on to the loss, where training names the tasks.
+        return Normal(mean, ((log_variance - 1) / 2).exp(), validate_args=False)
 
     def initial_latents(self, embeds: Tensor) -> Tensor:
         """The latents (B, Z) from which adaptation starts: the mean 0 of the prior N(0, I)."""

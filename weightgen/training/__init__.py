@@ -4,9 +4,9 @@ run = training.start_run(cfg, reads=("dataset",))
 ...
 best = training.Best(hypernet, validate())
 training.resume(run, optimizer, hypernet=hypernet, best=best)
-for step, rows in training.steps(run, sampler):
+for step, rows in training.steps(run, sampler, train):
 loss = training.outcome(run, objective, train.batch(rows)).loss
-training.update(run, optimizer, loss, hypernet.parameters(), lr=cfg.lr)
+training.update(run, optimizer, loss, hypernet.parameters(), lr=training.learning_rate(cfg, step))
 if training.due(step, cfg.validate_every, cfg.steps):
 best.update(step + 1, validate())
 training.save_run(run, best.restore(), network=network.module, hypernet=hypernet)
@@ -25,6 +25,7 @@ from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
 from weightgen.training.components import build, build_part, options, pick, spec
 from weightgen.training.config import parse
+from weightgen.training.divergence import check_tasks_finite
 from weightgen.training.log import log_metrics, read_metrics
 from weightgen.training.loop import (
     Best,
@@ -35,17 +36,19 @@ from weightgen.training.loop import (
     step_numbers,
     steps,
     update,
-    warmup_cosine,
 )
+from weightgen.training.memory import keep_memory
 from weightgen.training.outputs import finish, save_run, snapshot
-from weightgen.training.runs import RunConfig, start_run, unfinished
+from weightgen.training.runs import start_run, unfinished
 from weightgen.training.saved import check_same, load_module, load_run, read_facts
+from weightgen.training.schedules import learning_rate, warmup_cosine
+from weightgen.training.settings import RunConfig, TrainConfig
 from weightgen.training.shares import outcome
 from weightgen.training.sources import held_out_loss, load_source
 
 __all__ = [
-    "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "build", "build_part",
-    "check_same", "due", "ema", "finish", "gather_object", "held_out_loss",
+    "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
+    "check_same", "check_tasks_finite", "due", "ema", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
     "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "read_facts", "read_metrics", "resume",
     "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_json, write_tensors
+from weightgen.training.divergence import Health
 from weightgen.training.log import trim_metrics
 from weightgen.training.runs import METRICS, RUN, Run, record
 
@@ -122,7 +123,8 @@ def resume(run: Run, optimizer: Optimizer | None = None, **parts: Any) -> None:
     Raises:
         InputError: a checkpoint of another model, or too little room on the disk.
     """
-    run.parts, run.optimizer = parts, optimizer
+    run.health = Health(optimizer)
+    run.parts, run.optimizer = parts | {"health": run.health}, optimizer
     _check_room(run)
     _read_newest(run)
     if run.phases[-1]["from_step"] is None:

@@ -2,12 +2,10 @@
 
 A run can stop after any step and go on bit for bit as if it had not: whatever changes is in the checkpoint,
 or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`), the learning rate
-(`warmup_cosine`) and the randomness (`seed_step`) are.
+(`learning_rate`) and the randomness (`seed_step`) are.
 """
 
 import copy
-import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,11 +18,10 @@ from torch.optim.swa_utils import AveragedModel
 from weightgen.errors import InputError
 from weightgen.tasks import TaskBatchSampler
 from weightgen.training.checkpoint import write_checkpoint
+from weightgen.training.divergence import Health, watch_loss, watch_weights
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
 from weightgen.training.runs import Run
-
-EXPLODED = 3.0  # times (the first loss + 1): from log C nats to what only divergence gives
 
 
 def step_numbers(run: Run, steps: int) -> Iterator[int]:
@@ -53,9 +50,15 @@ def step_numbers(run: Run, steps: int) -> Iterator[int]:
                 )
 
 
-def steps(run: Run, sampler: TaskBatchSampler) -> Iterator[tuple[int, Sequence[int]]]:
-    """`step_numbers`, each with the tasks of its batch, the same in every process."""
-    sampler.start_step = run.done
+def steps(run: Run, sampler: TaskBatchSampler, source: Any = None) -> Iterator[tuple[int, Sequence[int]]]:
+    """`step_numbers`, each with the tasks of its batch, the same in every process.
+
+    Args:
+        run: the run.
+        sampler: of batches of rows of `source`.
+        source: the tasks, whose questions errors then name.
+    """
+    sampler.start_step, run.source = run.done, source
     for step, rows in zip(step_numbers(run, sampler.steps), sampler, strict=False):
         run.tasks = rows
         yield step, rows
@@ -80,50 +83,27 @@ def update(
     Args:
         run: the run, which shows the loss in its progress.
         optimizer: the optimiser.
-        loss: a scalar.
+        loss: a scalar; see `outcome`, which has added up the gradients of all other parts of the batch.
         parameters: whose gradients are clipped.
         lr: the learning rate of this step.
         max_grad_norm: where the norm of all gradients is clipped; by default nowhere.
 
     Raises:
-        InputError: the loss is NaN or infinite.
+        InputError: the training has diverged, see `Health`.
     """
-    if not torch.isfinite(loss).all():
-        raise InputError(
-            f"{run.name}: the loss became {loss.detach().mean().item()} at step {run.done}{_of_tasks(run)}: training stops; "
-            "try a lower learning rate, or look for such values in the data"
-        )
-    _report_explosion(run, loss.detach().mean().item())
+    if run.health is None:
+        run.health = Health(optimizer)
+    watch_loss(run, run.health, loss.detach().mean().item())
     run.shown["loss"] = loss.detach()
     for group in optimizer.param_groups:
         group["lr"] = lr
-    optimizer.zero_grad()
     with run.randomness:  # a checkpointed step draws its randomness again
         run.accelerator.backward(loss)
     if max_grad_norm is not None:
         run.accelerator.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
-
-
-def _of_tasks(run: Run) -> str:
-    """The tasks of the present step, for messages."""
-    if not len(run.tasks):
-        return ""
-    shown = ", ".join(map(str, run.tasks[:20])) + (", ..." if len(run.tasks) > 20 else "")
-    return f", with the tasks {shown}"
-
-
-def _report_explosion(run: Run, loss: float) -> None:
-    """Warn once of a loss far above that of the first step: such a training learns nothing, though nothing is NaN."""
-    if run.first_loss is None:
-        run.first_loss = abs(loss) + 1.0
-    elif abs(loss) > EXPLODED * run.first_loss and not run.exploded and run.accelerator.is_main_process:
-        run.exploded = True
-        print(
-            f"warning: {run.name}: the loss rose from {run.first_loss - 1:.3g} to {loss:.3g} by step {run.done}{_of_tasks(run)}: "
-            "training diverges; write a lower lr",
-            file=sys.stderr,
-        )
+    optimizer.zero_grad()
+    watch_weights(run, run.health)
 
 
 class Best:
@@ -210,13 +190,6 @@ def seed_step(seed: int, step: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence([seed, step, 0]).generate_state(1, np.uint64)[0]))
 
 
-def warmup_cosine(step: int, steps: int, warmup: int = 0) -> float:
-    """A factor on the learning rate: a rise over `warmup` steps, then half a cosine down to 0 at `steps`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
-
-
 def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
     """An exponential moving average: call `update_parameters(module)` after each step, then use `.module`.
 
@@ -224,8 +197,9 @@ def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
     start. Buffers are copied.
     """
 
-    def average(kept: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
-        return torch.lerp(new, kept, min(decay, (1 + int(updates)) / (10 + int(updates))))
+    def average(kept: Any, new: Any, updates: Tensor | int) -> None:
+        share = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(kept, new, 1 - share)  # in one pass: what it takes is memory traffic
 
-    averaged = AveragedModel(module, avg_fn=average)
+    averaged = AveragedModel(module, multi_avg_fn=average)
     return averaged.requires_grad_(False)

@@ -11,13 +11,14 @@ COUNTS = (
         "validate_every",
         "checkpoint_every",
         "keep_checkpoints",
+        "gradient_accumulation_steps",
         "warmup",
         "decay_steps",
     ),
     *("validation_episodes", "draws", "support_draws", "embed_draws", "max_shots", "function_tasks"),
 )
 POSITIVE = ("lr", "inner_lr", "max_grad_norm", "temperature", "logit_scale")
-NOT_NEGATIVE = ("seed", "function_weight", "kl_weight", "posterior_noise", "weight_decay")
+NOT_NEGATIVE = ("seed", "lr_warmup_steps", "function_weight", "kl_weight", "posterior_noise", "weight_decay")
 PROBABILITIES = ("drop_rate", "hide")
 DECAYS = ("ema_decay", "beta2")
 

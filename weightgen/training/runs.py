@@ -23,51 +23,16 @@ from torch.optim import Optimizer
 from weightgen.errors import InputError, needs
 from weightgen.storage.files import StrPath, read_json, write_json
 from weightgen.training.fingerprint import fingerprint
-from weightgen.training.processes import check_processes, on_main
-from weightgen.training.ranges import check_ranges
-from weightgen.training.trackers import check_tracker, start_tracker
+from weightgen.training.processes import check_processes, new_accelerator, on_main
+from weightgen.training.settings import FREE, LATER, RunConfig, check_settings
+from weightgen.training.trackers import start_tracker
 
 with needs("train"):
     from accelerate import Accelerator
     from accelerate.utils import set_seed
-    from omegaconf import MISSING
 
 METRICS = "metrics.jsonl"
 RUN = "run.json"  # the mark of a folder that a recipe made
-FREE = (
-    "output",
-    "resume",
-    "overwrite",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "trust_remote_code",
-    "report_to",
-)
-
-
-@dataclass
-class RunConfig:
-    """The settings that every training recipe has.
-
-    Attributes:
-        output: folder to make.
-        seed: of all randomness.
-        resume: "auto" goes on with an unfinished run of the same settings and data; "never" refuses it.
-        overwrite: whether to replace an `output` that a recipe made, or an unfinished run of other settings; no other folder ever is.
-        checkpoint_every: steps between checkpoints.
-        keep_checkpoints: how many are kept.
-        trust_remote_code: whether components may be classes that are not weightgen's.
-        report_to: where numbers go beside metrics.jsonl: "none", "tensorboard", "wandb" or "trackio".
-    """
-
-    output: str = MISSING
-    seed: int = 0
-    resume: str = "auto"
-    overwrite: bool = False
-    checkpoint_every: int = 200
-    keep_checkpoints: int = 2
-    trust_remote_code: bool = False
-    report_to: str = "none"
 
 
 @dataclass
@@ -86,8 +51,8 @@ class Run:
         shown: numbers to show in the progress.
         phases: settings that were changed on the way, with the step from which they counted.
         tasks: those of the present step, where it has any.
-        first_loss: that of the first step of this process, plus 1.
-        exploded: whether a warning of a loss far above it was given.
+        source: what `tasks` are rows of, if anything that knows their questions.
+        health: what is remembered to tell that the training diverges.
     """
 
     accelerator: Accelerator
@@ -101,8 +66,8 @@ class Run:
     shown: dict[str, Any] = field(default_factory=dict)
     phases: list[dict[str, Any]] = field(default_factory=list)
     tasks: Sequence[int] = ()
-    first_loss: float | None = None
-    exploded: bool = False
+    source: Any = None
+    health: Any = None
     # Active while a loss and its gradient are computed; see `shares`.
     randomness: AbstractContextManager[Any] = field(default_factory=nullcontext)
     lock: int | None = None  # descriptor of the lock file, which the system unlocks when the process ends
@@ -158,7 +123,7 @@ def start_run(
             by another process, or cannot be written.
         SystemExit: with status 0, the run is finished already.
     """
-    _check_settings(cfg)
+    check_settings(cfg)
     _check_own(Path(cfg.output))
     recipe = Path(inspect.stack()[1].filename).stem
     settings = asdict(cfg)
@@ -169,8 +134,9 @@ def start_run(
         "settings": kept,
         "reads": {n: fingerprint(n, path) for n, path in given.items()},
     }
-    accelerator = Accelerator()
-    check_processes(accelerator, settings.get("batch_size"), processes)
+    accelerator = new_accelerator(settings.get("mixed_precision", "no"))
+    parts = settings.get("gradient_accumulation_steps", 1)
+    check_processes(accelerator, settings.get("batch_size"), processes, parts)
     run = Run(accelerator, recipe, Path(cfg.output), settings, identity)
     on_main(accelerator, lambda: _prepare(run, cfg, may_change))
     if accelerator.is_main_process:
@@ -187,13 +153,6 @@ def start_run(
 def record(run: Run) -> dict[str, Any]:
     """What `run.json` holds: the identity of the run, its steps so far, and settings changed on the way."""
     return {**run.identity, "steps": run.done, "phases": run.phases}
-
-
-def _check_settings(cfg: RunConfig) -> None:
-    if cfg.resume not in ("auto", "never"):
-        raise InputError(f"expected resume=auto or resume=never, got {cfg.resume!r}")
-    check_tracker(cfg.report_to)
-    check_ranges(asdict(cfg))
 
 
 def _check_own(output: Path) -> None:
@@ -276,7 +235,7 @@ def _check_same(run: Run, folder: Path, state: str) -> None:
     for part in ("settings", "reads"):
         old, new = before[part], run.identity[part]
         for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name):
+            if old.get(name, LATER.get(name)) != new.get(name, LATER.get(name)):
                 what = f"with {name}={old.get(name)}, and now {name}={new.get(name)}"
                 if part == "reads":
                     what = f"with other contents of {name}={run.settings.get(name)}"

@@ -1,9 +1,11 @@
-"""One batch for several processes: each draws the randomness of the whole batch, and computes its own examples of it. For recipes only.
+"""One batch in shares: each draws the randomness of the whole batch, and computes its own examples of it. For recipes only.
 
-So a run has the same losses and weights, up to rounding, however many processes share its batches, and can go on with another number.
+Several processes have one share each, or several one after the other (gradient accumulation). So a run has the same losses and weights, up
+to rounding, however many processes and parts share its batches, and can go on with others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,38 +14,105 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map, tree_map_only
 
 from weightgen.errors import InputError
+from weightgen.nn.across_processes import Shares
 from weightgen.protocols import Outcome
 from weightgen.tasks import PADDING_LABEL, TaskBatch
+from weightgen.training.divergence import check_loss
 from weightgen.training.runs import Run
 
 
 def outcome(run: Run, objective: Callable[[Any], Outcome], batch: Any) -> Outcome:
     """What an objective says of a batch, of which this process computes its share.
 
+    With `gradient_accumulation_steps` k, the share is computed in k parts, so that memory is needed for one of them at a time. A first
+    turn without gradients finds the sums of all parts; a second one adds up the gradients, of all parts but the last, which `update` adds.
+
     Args:
         run: the run.
-        objective: whose means are over all processes (`weightgen.nn.across_processes`).
+        objective: whose means are over all shares (`weightgen.nn.across_processes`).
         batch: the whole batch, the same in every process: tensors (B, *) and `TaskBatch`es, nested in tuples.
 
     Returns:
         The loss and the metrics of the whole batch.
 
     Raises:
-        InputError: there are fewer examples than processes, or random numbers are drawn that do not belong to single examples.
+        InputError: there are fewer examples than shares, random numbers are drawn that do not belong to single examples, or the loss is NaN
+            or infinite.
     """
-    process, processes = run.accelerator.process_index, run.accelerator.num_processes
-    if processes == 1:
-        return objective(batch)
-    parts = [part for part in _parts(batch) if part is not None]
-    sizes = [len(part.embeds) if isinstance(part, TaskBatch) else len(part) for part in parts]
-    if all(isinstance(part, Tensor) and len(part) < processes for part in parts):
-        raise InputError(
-            f"{processes} processes cannot share a batch of {sizes[0]}: write batch_size={processes} or more"
+    parts = int(run.settings.get("gradient_accumulation_steps", 1))
+    process, number = run.accelerator.process_index, parts * run.accelerator.num_processes
+    if number == 1:
+        found = objective(batch)
+    else:
+        pairs = isinstance(batch, TaskBatch)
+        sizes = _sizes(batch, number)
+        own = [own_rows(batch, process * parts + part, number) for part in range(parts)]
+        draws = [ByExample(sizes, process * parts + part, number, pairs) for part in range(parts)]
+        found = (
+            _share(run, objective, own, draws) if parts == 1 else _parts_of_share(run, objective, own, draws)
         )
-    run.randomness = ByExample(sizes, process, processes, isinstance(batch, TaskBatch))
-    own = own_rows(batch, process, processes)
+    check_loss(run, objective, batch, found.loss)
+    return found
+
+
+def _share(
+    run: Run, objective: Callable[[Any], Outcome], own: list[Any], draws: list["ByExample"]
+) -> Outcome:
+    run.randomness = draws[0]
     with run.randomness:
-        return objective(own)
+        return objective(own[0])
+
+
+def _parts_of_share(
+    run: Run, objective: Callable[[Any], Outcome], own: list[Any], draws: list["ByExample"]
+) -> Outcome:
+    """The outcome of the last part, after the gradients of those before it."""
+    shares, begin, whole = Shares(len(own)), _random_state(run.device), False
+    with torch.no_grad():
+        while not whole:
+            for batch, randomness in zip(own, draws, strict=True):
+                with begin(), shares.learn(), randomness:
+                    objective(batch)
+            whole = shares.add_up()
+    last = len(own) - 1
+    for part, (batch, randomness) in enumerate(zip(own, draws, strict=True)):
+        run.randomness = randomness
+        with nullcontext() if part == last else run.accelerator.no_sync(objective):
+            with begin(), shares.use(part), randomness:
+                found = objective(batch)
+            if part < last:
+                with randomness:
+                    run.accelerator.backward(found.loss)
+    return found
+
+
+def _random_state(device: torch.device) -> Callable[[], Any]:
+    """A context that begins with torch's present random state, and ends with what is then its state."""
+    before = torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    @contextmanager
+    def begin() -> Iterator[None]:
+        torch.set_rng_state(before[0])
+        if before[1] is not None:
+            torch.cuda.set_rng_state(before[1], device)
+        yield
+
+    return begin
+
+
+def _sizes(batch: Any, number: int) -> list[int]:
+    """The sizes of the parts of a batch.
+
+    Raises:
+        InputError: some shares would have nothing to compute.
+    """
+    parts = [part for part in ((batch,) if isinstance(batch, TaskBatch) else batch) if part is not None]
+    sizes = [len(part.embeds) if isinstance(part, TaskBatch) else len(part) for part in parts]
+    if all(isinstance(part, Tensor) and len(part) < number for part in parts):
+        raise InputError(
+            f"{number} processes or parts cannot share a batch of {sizes[0]}: write batch_size={number} or more"
+        )
+    return sizes
 
 
 def own_rows(batch: Any, process: int, processes: int) -> Any:
@@ -72,10 +141,6 @@ def share_of(size: int, process: int, processes: int, pair: bool = False) -> lis
     """The numbers of the rows that one of several processes computes, see `own_rows`."""
     rows = list(range(size)[process::processes]) or [0]
     return rows * 2 if pair and len(rows) == 1 < size else rows
-
-
-def _parts(batch: Any) -> tuple[Any, ...]:
-    return (batch,) if isinstance(batch, TaskBatch) else tuple(batch)
 
 
 class ByExample(TorchDispatchMode):

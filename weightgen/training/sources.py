@@ -19,8 +19,8 @@ from weightgen.errors import InputError
 from weightgen.networks.named_parameters import NamedParameters
 from weightgen.nn.standardizer import Standardizer
 from weightgen.objectives import LatentDiffusionLoss
-from weightgen.pipelines.folder import SHIPPED
 from weightgen.protocols import Encoder
+from weightgen.storage.shipped import SHIPPED
 from weightgen.training.adapted import AdaptedTasks
 from weightgen.training.saved import load_module
 from weightgen.weights import FunctionalNetwork

@@ -76,7 +76,7 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
         "batch_size": 9}),
     "hyperldm_latents": ("train_hyperldm", {"adapted": "@adapted_latents", "denoiser.hidden_dims": [16], **SMALL}),
     "hypertransformer": ("train_hypertransformer", {
-        "network.channels": 4, "network.depth": 2, "hypernet.layers": 1, **EPISODES, **SMALL, "batch_size": 3}),
+        "network.channels": 4, "network.depth": 2, "hypernet.layers": 1, **EPISODES, **SMALL}),
 }  # fmt: skip
 
 

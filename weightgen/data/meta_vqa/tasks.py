@@ -98,6 +98,10 @@ class MetaVQATasks(Dataset[TaskBatch]):
     def __len__(self) -> int:
         return len(self.kept)
 
+    def describe(self, task: int) -> str:
+        """A task by its row in the split and its question, for messages."""
+        return f"task {self.kept[task]} ({self.questions[task]!r:.80})"
+
     @property
     def embeds(self) -> Tensor:
         """The embeddings of the tasks' questions, with shape (T, E)."""

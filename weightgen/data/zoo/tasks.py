@@ -33,17 +33,22 @@ class ZooTasks:
         sizes: of the tasks, all alike.
         meanings: empty texts: they are not known.
         template: None: there are no answers.
+        kept: the rows of the tasks: all.
     """
 
     def __init__(self, zoo: Zoo, texts: Sequence[str], encoder: Encoder | None = None) -> None:
         self.zoo, self.questions = zoo, list(texts)
         self.sizes, self.meanings, self.template = [1] * len(texts), [""] * len(texts), None
-        self.encoder = encoder
+        self.kept, self.encoder = list(range(len(texts))), encoder
         if encoder is not None:
             self.embeds = _embed(encoder, self.questions).to(zoo.device)
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    def describe(self, task: int) -> str:
+        """A task by its row in the split and its text, for messages."""
+        return f"task {task} ({self.questions[task]!r:.80})"
 
     def batch(self, rows: Sequence[int] | Tensor, examples: int | None = None) -> None:
         """There are no examples."""
