@@ -3,8 +3,8 @@ r"""Fine-tune the base network on every training task, several times, each time 
     accelerate launch recipes/adapt_tasks.py --config recipes/configs/adapt_tasks/scenes.yaml \
         dataset=runs/demo/photos/dataset start=runs/demo/maml output=runs/demo/adapted
 
-Writes adapted.safetensors: `weights` (R, T, P), R draws of T tasks; with `inner_variable=latents`, also the adapted
-`latents` (R, T, Z) of an HNet. With `support`, a SupportHNet writes the weights in one pass, in place of gradient steps.
+Writes a zoo (weightgen.data.zoo) of weights (R, T, P), R draws of T tasks, shard by shard; with `inner_variable=latents`, also the
+adapted `latents` (R, T, Z) of an HNet. With `support`, a SupportHNet writes the weights in one pass, in place of gradient steps.
 The number and size of the steps are those with the best validation accuracy (87 % on Photos) that lower the loss.
 20 seconds on 2 CPU cores. Nava, Kobayashi et al., 2023: appendix A.6 (50 steps of 0.01 for MNet, of 0.1 for HNet).
 """
@@ -15,7 +15,7 @@ from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from weightgen import InputError, training
 from weightgen.adaptation import adapt, check_adapted, check_inner_variable, initial_points
@@ -34,6 +34,7 @@ class Config(training.RunConfig):
     features: str | None = None  # name of the features, where the data set has several
     inner_variable: str = "weights"  # what is adapted: weights, or the latents of an HNet
     keep_weights: bool = True  # with latents: also write the weights they give, for HyperCLIP
+    dtype: str = "float32"  # of the weights on disk, or float16
     draws: int = 8  # R; each sees a random two thirds to all of a task's examples, as in the authors' code
     examples: int | None = None  # of each set of a task, drawn anew for each draw; by default all
     steps: list[int] = field(default_factory=lambda: [50])  # tried on the validation tasks
@@ -67,8 +68,8 @@ def main(cfg: Config) -> None:
     writer = training.load_module(cfg.support, "hypernet", run.device) if cfg.support else None
     if writer is not None and writer.space != network.space:
         raise InputError(f"{cfg.support} writes weights of another network than {cfg.start} has")
-    how = (cfg.steps, cfg.lrs, cfg.inner_variable)
-    facts = chosen(cfg, try_step_sizes(network, hypernet, validation, *how))
+    tried = try_step_sizes(network, hypernet, validation, cfg.steps, cfg.lrs, cfg.inner_variable)
+    facts = chosen(cfg, tried)
 
     def adapted(batch: TaskBatch) -> Tensor:
         if writer is not None:
@@ -77,8 +78,8 @@ def main(cfg: Config) -> None:
         steps = {"steps": facts["steps"], "lr": facts["lr"], "decode": decode}
         return adapt(network, start, batch.support, batch.context, **steps)
 
-    dim = hypernet.latent_dim if cfg.inner_variable == "latents" else network.space.size
-    found = nn.ParameterDict({cfg.inner_variable: torch.full((cfg.draws, len(train), dim), torch.nan)})
+    latents = [hypernet.latent_dim] if cfg.inner_variable == "latents" else []
+    found = training.AdaptedWriter(run, network.space, (cfg.draws, len(train), *latents), cfg.dtype)
     training.resume(run, found=found)
     jobs = list(product(range(cfg.draws), batches(train.sizes, cfg.batch_size)))
     process, processes = run.accelerator.process_index, run.accelerator.num_processes
@@ -91,16 +92,19 @@ def main(cfg: Config) -> None:
             check_adapted(points, facts["steps"], facts["lr"])
             made.append((jobs[number], points.cpu()))
         for (draw, rows), points in training.gather_object(made):
-            found[cfg.inner_variable][draw, rows] = points
-    tensors = {name: value.detach() for name, value in found.items()}
+            found.append(draw, rows, points)
     modules = {"network": network.module, "hypernet": hypernet}
     if writer is not None:
         modules["support"] = writer
         facts["validation_accuracy"] = evaluate(network, validation, lambda batch, _: adapted(batch)).macro
-    elif cfg.inner_variable == "latents" and cfg.keep_weights:
-        tensors["weights"] = torch.stack([hypernet(draw.to(run.device)).cpu() for draw in tensors["latents"]])
     facts |= {"draws": cfg.draws, "seed": cfg.seed, "inner_variable": cfg.inner_variable, "start": cfg.start}
-    training.save_run(run, facts, name="adapted.json", tensors={"adapted": tensors}, **modules)
+    how = {
+        "hypernet": hypernet,
+        "questions": train.questions,
+        "keep_weights": cfg.keep_weights,
+        "facts": facts,
+    }
+    training.save_run(run, facts, "adapted.json", lambda folder: found.finish(folder, **how), **modules)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def main(cfg: Config) -> None:
         raise InputError("expected seeds, scales and curve to have at least one number each")
     tasks = load_splits(cfg.dataset, cfg.features, ("train", "validation"), train=True, questions=True)
     pipe, known = load_pipeline(cfg.pipeline, tasks, cfg.trust_remote_code), tasks.pop("train")
-    weights = training.AdaptedTasks.load(cfg.adapted, "cpu").weights.mean(dim=0)
+    weights = training.AdaptedTasks.load(cfg.adapted, "cpu").mean_weights()
     multitask, conditional = (training.load_run(run, "cpu")[1] for run in (cfg.multitask, cfg.cond_multitask))
     how = {"num_inference_steps": cfg.num_inference_steps}
 

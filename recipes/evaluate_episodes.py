@@ -4,8 +4,8 @@
 
 Four figures: batch norm on the statistics of the query set (`transductive`, as in the paper) or of the support set (each query image for
 itself), and query images apart from the support images (`disjoint`) or drawn without regard to them (`overlapping`, as in the released
-code). With `watch=true` every new state of a run that goes on is evaluated, one line of JSON each. Zhmoginov et al., 2022: table 1.
-About 6 ms per episode and figure on one CPU thread (8 channels, 1-shot); on a busy machine, set OMP_NUM_THREADS=1.
+code). configs/evaluate_episodes has the protocols. With `follow=true` every new state of a run that goes on is evaluated, one line of JSON
+each. Zhmoginov et al., 2022: table 1. About 6 ms per episode and figure on one CPU thread (8 channels, 1-shot); set OMP_NUM_THREADS=1.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any
 from weightgen import training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_sizes
 from weightgen.hypernets.support_writer import check_support
 from weightgen.objectives.episodic import EpisodicLoss, episode_accuracies
 from weightgen.reports.tables import interval
@@ -35,14 +35,15 @@ class Config:
     split: str = "test"
     episodes: int = 1000
     queries: int = 5  # per class
+    query_batches: int = 1  # query sets of an episode, drawn and classified one after the other
     shots: int | None = None  # by default as in training
     unlabeled: int | None = None  # by default as in training
     groups: int | None = None  # classes of an episode from so many groups (alphabets): harder than from all
     transductive: list[bool] = field(default_factory=lambda: [True, False])
     overlap: list[bool] = field(default_factory=lambda: [False, True])
     batch_size: int = 8
-    watch: bool = False
-    watch_every: float = 60.0  # seconds between looks
+    follow: bool = False
+    follow_every: float = 60.0  # seconds between looks
     trust_remote_code: bool = False  # whether a class that is not weightgen's may be imported and run
     seed: int = 1
     device: str = "cpu"
@@ -50,8 +51,7 @@ class Config:
 
 def state_of(run: str) -> Path:
     """The folder with the newest state: that of the unfinished run if there is one, else the output."""
-    unfinished = training.unfinished(run)
-    return unfinished if (unfinished / "training.json").is_file() else Path(run)
+    return first if ((first := training.unfinished(run)) / "training.json").is_file() else Path(run)
 
 
 def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path) -> dict[str, dict[str, float]]:
@@ -66,9 +66,10 @@ def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path) -> dict[str, dict
     for transductive, overlap in product(cfg.transductive, cfg.overlap):
         episodes = Episodes(arrays, arrays.classes(cfg.split), overlap=overlap, **common)
         check_support(episodes.batch(0).support, network)
-        sets = "overlapping" if overlap else "disjoint"
-        accuracies = episode_accuracies(EpisodicLoss(hypernet, transductive), episodes, cfg.episodes)
-        found[f"{'transductive' if transductive else 'support statistics'}, {sets}"] = interval(accuracies)
+        objective = EpisodicLoss(hypernet, transductive)
+        accuracies = episode_accuracies(objective, episodes, cfg.episodes, cfg.query_batches)
+        statistics = "transductive" if transductive else "support statistics"
+        found[f"{statistics}, {'overlapping' if overlap else 'disjoint'}"] = interval(accuracies)
     return found
 
 
@@ -77,11 +78,13 @@ def report_on(cfg: Config, arrays: FewShotArrays, folder: Path, step: int) -> di
     rows = [row for row in training.read_metrics(folder / "metrics.jsonl") if row["step"] <= step]
     settings, phases = training.read_facts(folder)["settings"], read_json(folder / "run.json")["phases"]
     return {
+        "protocol": arrays.protocol,
         "step": step,
         "episodes_trained": int(rows[-1]["episodes"]),
         "split": cfg.split,
         "episodes": cfg.episodes,
         "queries_per_class": cfg.queries,
+        "query_batches": cfg.query_batches,
         "groups": cfg.groups,
         "seed": cfg.seed,
         "results": evaluate(cfg, arrays, folder),
@@ -91,8 +94,9 @@ def report_on(cfg: Config, arrays: FewShotArrays, folder: Path, step: int) -> di
 
 
 def main(cfg: Config) -> None:
-    if not (state_of(cfg.run) / "training.json").is_file() and not cfg.watch:
-        raise InputError(f"{cfg.run} has no checkpoint yet: write watch=true to wait for one")
+    if not (state_of(cfg.run) / "training.json").is_file() and not cfg.follow:
+        raise InputError(f"{cfg.run} has no checkpoint yet: write follow=true to wait for one")
+    check_sizes(query_batches=cfg.query_batches)
     if cfg.episodes < 2 or not cfg.transductive or not cfg.overlap:
         raise InputError("expected at least two episodes, and something in transductive and overlap")
     check_device(cfg.device)
@@ -103,14 +107,13 @@ def main(cfg: Config) -> None:
         if facts["step"] != seen:
             seen = facts["step"]
             report = report_on(cfg, arrays, folder, seen)
-            print(
-                json.dumps({key: report[key] for key in ("step", "episodes_trained", "results")}), flush=True
-            )
+            shown = {key: report[key] for key in ("step", "episodes_trained", "results")}
+            print(json.dumps(shown), flush=True)
             if cfg.output:
                 write_json(cfg.output, report)
-        if not cfg.watch or (seen and seen >= facts["settings"]["steps"]):
+        if not cfg.follow or (seen and seen >= facts["settings"]["steps"]):
             return
-        time.sleep(cfg.watch_every)
+        time.sleep(cfg.follow_every)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """The tables of the paper from one command: trains what is not there yet, scores every method, writes means over seeds.
 
-    python recipes/reproduce.py dataset=runs/demo-scenes/scenes/dataset features=clip output=results/scenes seeds=3
+    python recipes/reproduce.py dataset=runs/demo-scenes/scenes/dataset features=tokens output=results/scenes/tokens seeds=3
 
-Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`), on any
-other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the
-commands. On Scenes, features of whole pictures are needed (`configs/embed/scenes.yaml`, features=clip). What is written into `output`,
-after every seed, is described in `studies/report_methods.py`.
-Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes 50 minutes for each seed on one CPU thread.
+Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`, on
+features of whole pictures, or on image tokens), on any other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`);
+`setting=` overrules that. `dry=true` only lists the commands. What is written into `output`, after every seed, is described in
+`studies/report_methods.py`. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes 15 minutes for each seed on one CPU
+thread, with image tokens and without.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from weightgen import training
 from weightgen.errors import InputError
@@ -19,10 +19,37 @@ from weightgen.reports.splits import dataset_digest, load_splits
 from weightgen.reports.stages import Stage, add_recipe, claim_folders, listed, run, run_stages
 
 ROOT = Path(__file__).resolve().parent.parent
-# HVAE + HyperLDM as we have it, as the paper has it, and HNet + HyperLDM
-DIFFUSION = {
-    "scenes": ("scenes", "scenes_paper", "scenes_hnet"),
-    "paper": ("paper_weightgen", "paper", "paper"),
+
+
+class Setting(NamedTuple):
+    """Where the methods of a setting differ from those of others.
+
+    Attributes:
+        shared_start: whether the other methods begin at the weights of Uncond. Multitask; in the paper each begins at its own. Scenes is
+            small, and training short.
+        adapted_from: where adapted weights start, and adapted latents of an HNet. From the question's weights they stay so similar for
+            similar questions that a generator can learn them; "{}" stands for the largest share of the questions.
+        diffusion: HVAE + HyperLDM as we have it, as the paper has it, and HNet + HyperLDM.
+    """
+
+    shared_start: bool
+    adapted_from: tuple[str, str]
+    diffusion: tuple[str, str, str]
+
+
+CONDITIONAL = {
+    "cond_multitask": "conditional",
+    "film": "film",
+    "cond_hnet_maml": "cond_hnet_maml",
+}  # → config
+SETTINGS = {
+    "scenes": Setting(True, ("maml", "hnet_maml"), ("scenes", "scenes_paper", "scenes_hnet")),
+    "scenes_tokens": Setting(
+        True,
+        ("cond_multitask_{}", "cond_multitask_{}"),
+        ("scenes_tokens", "scenes_tokens_paper", "scenes_tokens_hnet"),
+    ),
+    "paper": Setting(False, ("maml", "hnet_maml"), ("paper_weightgen", "paper", "paper")),
 }
 
 
@@ -34,7 +61,7 @@ class Config:
     runs: str | None = None  # folder of everything trained; by default runs/ and the name of `output`
     seeds: int = 3
     shares: list[int] = field(default_factory=lambda: [10, 50, 100])  # per cent of the questions
-    setting: str | None = None  # scenes or paper; by default what fits the data set
+    setting: str | None = None  # one of SETTINGS; by default what fits the data set
     dry: bool = False  # list the commands and stop
 
 
@@ -53,27 +80,29 @@ def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
         paths = (runs / name, f"recipes/{recipe}.py", f"{recipe}/{variant}")
         add_recipe(found, name, *paths, of, {**source, "seed": seed, **settings})
 
+    how, most = SETTINGS[setting], max(cfg.shares)
     add("multitask", "train_hypernet", setting, {})
-    # Scenes is small, and training short: there all begin at the multitask weights, in the paper each at its own.
-    start = {"start": "multitask"} if setting == "scenes" else {}
+    start = {"start": "multitask"} if how.shared_start else {}
     for name in ("maml", "fomaml", "hnet_maml"):
         add(name, "train_hypernet", f"{setting}_{name}", start)
-    add("adapted", "adapt_tasks", setting, {"start": "maml"})
-    add("adapted_hnet", "adapt_tasks", f"{setting}_hnet", {"start": "hnet_maml"})
+    for share in cfg.shares:
+        for name, variant in CONDITIONAL.items():
+            part = {"question_fraction": share / 100}
+            add(f"{name}_{share}", "train_hypernet", f"{setting}_{variant}", start, **part)
+    weights, latents = (name.format(most) for name in how.adapted_from)
+    add("adapted", "adapt_tasks", setting, {"start": weights})
+    add("adapted_hnet", "adapt_tasks", f"{setting}_hnet", {"start": latents})
     add("hvae", "train_hvae", setting, {"adapted": "adapted"})
     of_hvae, of_hnet = {"adapted": "adapted", "hvae": "hvae"}, {"adapted": "adapted_hnet"}
-    ours, theirs, latents = DIFFUSION[setting]
+    ours, theirs, of_latents = how.diffusion
     for share in cfg.shares:
         part = {"question_fraction": share / 100}
-        add(f"cond_multitask_{share}", "train_hypernet", f"{setting}_conditional", start, **part)
-        for name in ("film", "cond_hnet_maml"):
-            add(f"{name}_{share}", "train_hypernet", f"{setting}_{name}", start, **part)
         add(f"hyperclip_{share}", "train_hyperclip", setting, of_hvae, **part)
         add(f"hyperclip_hnet_{share}", "train_hyperclip", setting, of_hnet, **part)
         add(f"hyperldm_{share}", "train_hyperldm", ours, of_hvae, **part)
         add(f"hyperldm_paper_{share}", "train_hyperldm", theirs, of_hvae, **part)
-        add(f"hyperldm_hnet_{share}", "train_hyperldm", latents, of_hnet, **part)
-    words = {**source, "runs": runs, "seed": seed, "shares": listed(cfg.shares)}
+        add(f"hyperldm_hnet_{share}", "train_hyperldm", of_latents, of_hnet, **part)
+    words = {**source, "runs": runs, "seed": seed, "shares": listed(cfg.shares), "latents_from": latents}
     script, config = "recipes/studies/score_methods.py", f"score_methods/{setting}"
     paths = (runs / "scores.json", script, config)
     add_recipe(found, "scores", *paths, settings=words, needs=tuple(found), cheap=True)
@@ -87,9 +116,11 @@ def check_data(cfg: Config) -> dict[str, Any]:
         InputError: no features, a split that is missing, a task without a question, or an unknown setting.
     """
     splits = load_splits(cfg.dataset, cfg.features, train=True, needs=("train", "validation"), questions=True)
-    setting = cfg.setting or ("scenes" if "held_out_meanings" in splits else "paper")
-    if setting not in DIFFUSION:
-        raise InputError(f"expected setting to be one of {', '.join(DIFFUSION)}, got {setting!r}")
+    store = splits["train"].store
+    tokens = "_tokens" if store.dim("images") > store.dim("answers") else ""
+    setting = cfg.setting or (f"scenes{tokens}" if "held_out_meanings" in splits else "paper")
+    if setting not in SETTINGS:
+        raise InputError(f"expected setting to be one of {', '.join(SETTINGS)}, got {setting!r}")
     return {"dataset": dataset_digest(cfg.dataset, cfg.features), "setting": setting}
 
 

@@ -5,7 +5,8 @@
 
 Writes encoder/ and training.json: how often the right question is ranked first, or among the first ten, of all questions
 of the held-out tasks, given weights adapted to one of them. The state with the best top 10 on validation tasks is saved.
-With `hvae`, HyperCLIP learns from weights as an HVAE decodes them, which is what guidance will show it.
+With `hvae`, HyperCLIP learns from weights as an HVAE decodes them, which is what guidance will show it. Without `dataset`, `adapted` is
+any zoo of weights with texts.
 A minute on 2 CPU cores. Nava, Kobayashi et al., 2023: section 4.1, algorithm 9, appendix A.6.2.
 """
 
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 
 from weightgen import training
-from weightgen.data import load_tasks
 from weightgen.data.meta_vqa.disk import load_meta_vqa
 from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.nn.large import Mapped
 from weightgen.objectives import ContrastiveLoss
 from weightgen.reports.splits import scored_split
 from weightgen.tasks import random_subset
@@ -26,8 +27,9 @@ from weightgen.tasks import random_subset
 
 @dataclass
 class Config(training.TrainConfig):
-    dataset: str = training.MISSING  # Meta-VQA folder
-    adapted: str = training.MISSING  # run of adapt_tasks
+    dataset: str | None = None  # Meta-VQA folder
+    adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
+    text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
     features: str | None = None  # name of the features, where the data set has several
     hvae: str | None = None  # run of train_hvae
     encoder: dict[str, Any] = training.spec("weightgen.encoders.hyperclip.HyperCLIP")
@@ -51,31 +53,27 @@ def inference(encoder: HyperCLIP, weights: Tensor, embeds: Tensor) -> dict[str, 
 
 def main(cfg: Config) -> None:
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae"))
-    where = {"features": cfg.features, "device": run.device}
-    (train,) = load_tasks(cfg.dataset, "train", questions=True, **where)
-    test_split = scored_split(load_meta_vqa(cfg.dataset))
-    validation, test = load_tasks(cfg.dataset, "validation", test_split, **where)
+    splits = ("train", "validation", scored_split(load_meta_vqa(cfg.dataset)) if cfg.dataset else "test")
+    opened = training.load_source(cfg, run.device, *splits, encoder=cfg.text_encoder, questions=True)
+    adapted, train, validation, test = opened
     known = random_subset(len(train), cfg.question_fraction, cfg.seed)
-    train = train.subset(known)
-    run.source, embeds = train, train.embeds
-    opened = (cfg.adapted, run.device, cfg.trust_remote_code)
+    run.source, embeds = train, train.embeds[known]
     held_out = {
-        name: (training.AdaptedTasks.load(*opened).adapt(tasks.batch()), tasks.embeds)
+        name: (adapted.targets(tasks), tasks.embeds)
         for name, tasks in (("validation", validation), ("test", test))
     }
-    adapted = training.AdaptedTasks.load(*opened).weights[:, known]
-    training.check_tasks_finite(adapted, train, "adapted weights")
-    hvae = training.load_module(cfg.hvae, "hypernet", *opened[1:]) if cfg.hvae else None
+    zoo, known_rows = adapted.zoo, torch.tensor(known)
+    hvae = training.load_module(cfg.hvae, "hypernet", run.device, cfg.trust_remote_code) if cfg.hvae else None
 
     @torch.no_grad()
     def seen(weights: Tensor) -> Tensor:
         return weights if hvae is None else hvae(hvae.encode(weights).mean)
 
-    sizes = {"weights": adapted.shape[-1], "embed_dim": embeds.shape[-1]}
+    sizes = {"weights": zoo.space.size, "embed_dim": embeds.shape[-1]}
     encoder = training.build_part(cfg, "encoder", **sizes).to(run.device)
-    encoder.fit(seen(adapted.flatten(0, 1)), embeds)
+    encoder.fit(Mapped(zoo.rows(known), seen), embeds, layers=None if cfg.dataset else zoo.layers)
     objective = ContrastiveLoss(encoder, cfg.logit_scale, cfg.halved)
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer)
 
     @torch.no_grad()
@@ -91,9 +89,10 @@ def main(cfg: Config) -> None:
     for step in training.step_numbers(run, cfg.steps):
         # No question comes twice in a batch.
         rows = torch.randperm(len(embeds), device=run.device)[: cfg.batch_size]
-        draws = torch.randint(len(adapted), (len(rows),), device=run.device)
-        run.tasks = rows.tolist()
-        loss = training.outcome(run, objective, (seen(adapted[draws, rows]), embeds[rows])).loss
+        draws = torch.randint(zoo.shape[0], (len(rows),), device=run.device)
+        weights = seen(zoo.at(draws, known_rows[rows.cpu()]))
+        run.tasks = [known[row] for row in rows.tolist()]
+        loss = training.outcome(run, objective, (weights, embeds[rows])).loss
         lr = training.learning_rate(cfg, step, warmup=50)
         training.update(run, optimizer, loss, encoder.parameters(), lr=lr)
         if training.due(step, cfg.validate_every, cfg.steps):

@@ -5,6 +5,7 @@ r"""Train HyperLDM, latent diffusion from questions to latents of weights, and s
 
 Latents are the HVAE's encodings of adapted weights; without `hvae`, they are adapted latents of an HNet.
 `function_weight` adds a loss on what the denoised weights do, and trains the decoder (not in the paper).
+Without `dataset`, `adapted` is any zoo of weights with texts, and the average with the least denoising error of held-out weights is saved.
 `support` adds support sets as a second condition; each condition is dropped independently in training.
 Saves the moving average with the best zero-shot accuracy on validation tasks (88 % on Photos, photos.yaml). 3 minutes on a CPU core.
 Nava, Kobayashi et al., 2023: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, T = 350).
@@ -19,7 +20,7 @@ from torch import nn
 
 from weightgen import DiffusionPrior, InputError, WeightPipeline, training
 from weightgen.adaptation import one_pass_weights
-from weightgen.data import LatentTasks, TaskConditions, load_tasks
+from weightgen.data import LatentTasks, TaskConditions
 from weightgen.evaluation import zero_shot
 from weightgen.evaluation.curves import embed_shots
 from weightgen.objectives import LatentDiffusionLoss
@@ -29,8 +30,9 @@ from weightgen.tasks import TaskBatchSampler
 
 @dataclass
 class Config(training.TrainConfig):
-    dataset: str = training.MISSING  # Meta-VQA folder
-    adapted: str = training.MISSING  # run of adapt_tasks
+    dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone
+    adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
+    text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
     hvae: str | None = None  # run of train_hvae
     support: str | None = None  # run of train_support
     features: str | None = None  # name of the features, where the data set has several
@@ -62,9 +64,8 @@ def main(cfg: Config) -> None:
     if cfg.support and not cfg.drop_rate > 0:
         raise InputError("a condition alone is learned by dropping the other one: write drop_rate=0.2")
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae", "support"))
-    where = {"features": cfg.features, "device": run.device, "questions": True}
-    train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
-    adapted = training.AdaptedTasks.load(cfg.adapted, run.device, cfg.trust_remote_code)
+    how: dict[str, Any] = {"encoder": cfg.text_encoder, "questions": True}
+    adapted, train, validation = training.load_source(cfg, run.device, "train", "validation", **how)
     network, (hypernet, mean, std) = adapted.network, adapted.posterior(cfg.hvae)
     training.check_tasks_finite(mean, train, "latents")
     encoder, supports, asked_with = None, None, [(validation.embeds, None)]
@@ -82,20 +83,26 @@ def main(cfg: Config) -> None:
     average = training.ema(model, cfg.ema_decay)
     prior = DiffusionPrior(average.module["denoiser"], training.build_part(cfg, "scheduler")).to(run.device)
     prior.latents.fit(latents.everything())
-    tower = train.store.load_encoder(run.device, cfg.trust_remote_code)
+    tower = train.store.load_encoder(run.device, cfg.trust_remote_code) if cfg.dataset else train.encoder
     parts = (tower, prior, average.module["hypernet"], network)
     known = Familiarity.of(train.embeds, train.meanings)
     told = {"template": train.template, "guidable": guidable, "support": encoder, "familiarity": known}
     pipe = WeightPipeline(*parts, **told)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    objective, optimizer = training.prepare(run, objective, torch.optim.Adam(trained, lr=cfg.lr), average)
+    optimizer = torch.optim.Adam(trained, lr=cfg.lr, fused=True)
+    objective, optimizer = training.prepare(run, objective, optimizer, average)
 
     def accuracy(scale: float) -> float:
         how = {"guidance_scale": scale, **cfg.sampling}
         return fmean(zero_shot(pipe, validation, *given, **how).macro for given in asked_with)
 
-    best = training.Best(average.module)
+    def score() -> float:
+        if cfg.dataset is None:
+            return -training.held_out_loss(prior, adapted, hypernet, cfg.hvae, validation)
+        return max(map(accuracy, cfg.validate_scales))
+
+    best = training.Best(average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
     training.resume(run, optimizer, model=model, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):
@@ -107,7 +114,7 @@ def main(cfg: Config) -> None:
         average.update_parameters(model)
         if training.due(step, cfg.validate_every, cfg.steps):
             average.module.eval()
-            best.update(step + 1, max(map(accuracy, cfg.validate_scales)))
+            best.update(step + 1, score())
     facts = {**best.restore(), "steps": cfg.steps, "seed": cfg.seed}
     training.finish(run, lambda folder: pipe.save_pretrained(folder, overwrite=True, training=facts))
 

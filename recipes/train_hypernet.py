@@ -13,7 +13,7 @@ The state with the best validation accuracy is saved: 86 % for photos_conditiona
 Nava, Kobayashi et al., 2023: sections 3.1 and 5.2, table 3.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,12 @@ class Config(training.TrainConfig):
     features: str | None = None  # name of the features, where the data set has several
     start: str | None = None  # an earlier run with SharedWeights, to begin at
     network: dict[str, Any] = training.spec("weightgen.networks.CLIPAdapter", hidden_dim=256)
+    include: list[str] = field(
+        default_factory=lambda: ["*"]
+    )  # names of the network's parameters that are generated, such as out.*
+    exclude: list[str] = field(
+        default_factory=list
+    )  # of those, names that are not; what is not generated is shared and frozen
     hypernet: dict[str, Any] = training.spec("weightgen.hypernets.SharedWeights")
     inner_variable: str = "weights"  # what inner steps change: weights, or the latents of an HNet
     min_inner_steps: int = 0  # the number is drawn for each task
@@ -58,7 +64,7 @@ def initial(cfg: Config, train: MetaVQATasks) -> tuple[FunctionalNetwork, Any]:
         weights = shared(torch.zeros(1, train.embeds.shape[1]))[0]
     else:
         module = training.build_part(cfg, "network", embed_dim=train.store.dim("images"))
-        network = FunctionalNetwork(module)
+        network = FunctionalNetwork(module, cfg.include, cfg.exclude)
         weights = network.initial_weights
     sizes = {"space": network.space, "input_dim": train.embeds.shape[1]}
     hypernet = training.build_part(cfg, "hypernet", **sizes).init_weights(weights)
@@ -80,7 +86,7 @@ def main(cfg: Config) -> None:
     }
     numbers = (cfg.min_inner_steps, cfg.max_inner_steps, cfg.inner_lr)
     objective = AdaptationLoss(network, hypernet, *numbers, **inner)
-    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer)
 
     def validate() -> float:

@@ -54,7 +54,7 @@ def main(cfg: Config) -> None:
     average = training.ema(hypernet, cfg.ema_decay)
     writer: Any = average.module
     objective = SupportSetLoss(network, hypernet, cfg.max_shots, cfg.temperature)
-    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr)
+    optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer)
 
     def accuracy(shots: int | None) -> float:

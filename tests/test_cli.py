@@ -20,7 +20,7 @@ from weightgen.evaluation import zero_shot
 from weightgen.storage.files import read_metadata
 
 STAR = "What color is the star?"
-COMMANDS = ("sample", "predict", "evaluate", "app", "info", "completion")
+COMMANDS = ("sample", "write", "predict", "evaluate", "app", "info", "completion")
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,8 @@ CASES = {
         ("msgspec", "from weightgen.data.photos.knowledge import load_knowledge"),
         ("sklearn", "from weightgen.evaluation.baselines import logistic_regression\nlogistic_regression()"),
     ],
+    "onnx": [("onnx", "from weightgen.exports import check_format\ncheck_format('onnx')")],
+    "peft": [("peft", "from weightgen import lora_target\nlora_target(None, None)")],
     "plots": [("matplotlib", "from weightgen.reports.figures import draw_bars\ndraw_bars({'a': {'b': 1.0}}, 'never.png')")],
 }  # fmt: skip
 

@@ -16,8 +16,8 @@ from tests.tiny import E, Z, tiny_pipeline
 from weightgen import WeightPipeline
 from weightgen.hypernets import HyperTransformer, SupportHNet
 from weightgen.networks import ConvNet
-from weightgen.pipelines.folder import SHIPPED
 from weightgen.priors import DiffusionPrior, MLPDenoiser
+from weightgen.storage.shipped import SHIPPED
 
 DEMO = "runs/demo/pipeline"
 D = 3

@@ -41,6 +41,7 @@ _HOME = {
     "gradient_descent": "weightgen.adaptation",
     "load_clip": "weightgen.encoders.load",
     "load_encoder": "weightgen.encoders.load",
+    "lora_target": "weightgen.networks",
 }
 
 __all__ = sorted(_HOME)

@@ -1,4 +1,4 @@
-"""The command line: sample weights from a prompt, use them, score a model, open a page, describe a folder."""
+"""The command line: weights from a prompt or from pictures, their use, scores, a page, descriptions of files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from weightgen.pipelines.weight_pipeline import WeightPipeline
 
 
-def _check_sampling(args: argparse.Namespace) -> None:
+def _check_sampling(args: argparse.Namespace, writes_folder: bool = False) -> None:
     from weightgen.storage.files import check_output
 
     if not math.isfinite(args.guidance_scale):
         raise InputError(f"--guidance-scale must be a finite number such as 1.5, got {args.guidance_scale}")
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2^63 - 1, got {args.seed}")
-    check_output(args.output)
+    if not writes_folder:
+        check_output(args.output)
 
 
 def _load(args: argparse.Namespace) -> WeightPipeline:
@@ -57,9 +58,16 @@ def _answers(word: str) -> list[str]:
 def _sample(args: argparse.Namespace) -> None:
     import torch
 
+    from weightgen.exports import check_format
     from weightgen.pipelines.inputs import check_answers, check_prompts
 
-    _check_sampling(args)
+    if args.format == "weights":
+        _check_sampling(args)
+    else:
+        check_format(args.format, args.output)
+        _check_sampling(args, writes_folder=True)
+    if args.image_tower and args.format != "onnx":
+        raise InputError(f"--image-tower needs --format onnx, got --format {args.format}")
     check_prompts(args.prompt)
     (answers,) = check_answers([answer for word in args.answers for answer in _answers(word)], 1)
     out = _load(args)(
@@ -71,17 +79,44 @@ def _sample(args: argparse.Namespace) -> None:
         generator=torch.Generator().manual_seed(args.seed),
         template=args.template,
     )
-    out.save(args.output)
+    if args.format == "weights":
+        out.save(args.output)
+    else:
+        out.save_pretrained(args.output, args.format, image_tower=args.image_tower)
     print(f"{args.output}: {args.num_samples} x {out.weights.shape[-1]} weights for {args.prompt!r}")
     if foreign := out.warning():
         print(f"{args.prompt!r} is {foreign}")
 
 
+def _write(args: argparse.Namespace) -> None:
+    from weightgen.pipelines.picture_hypernet import PictureHypernet
+    from weightgen.storage.files import check_output
+
+    check_output(args.output)
+    made = PictureHypernet.load(args.model).write_from(args.folder)
+    made.save(args.output)
+    size = sum(weights.numel() for weights in made.network.parameters())
+    seen = f"{made.facts['labelled']} labelled and {made.facts['unlabelled']} unlabelled pictures"
+    print(f"{args.output}: a CNN of {size:,} weights for {len(made.classes)} classes, from {seen}")
+
+
 def _predict(args: argparse.Namespace) -> None:
     import torch
 
+    from weightgen.pipelines.picture_classifier import PictureClassifier, cnn_record
     from weightgen.storage.images import read_image
 
+    if cnn_record(args.weights) is not None:
+        if args.sample is not None or args.model is not None:
+            raise InputError(f"{args.weights} holds one CNN, complete: leave out --model and --sample")
+        cnn = PictureClassifier.load(args.weights)
+        pictures = [read_image(path) for path in args.images]
+        _print_answers(args.images, cnn.classes, cnn.probabilities(pictures, args.images))
+        return
+    if args.model is None:
+        raise InputError(
+            f"{args.weights} holds sampled weights: add --model with the pipeline that sampled them"
+        )
     images = [read_image(path) for path in args.images]
     out = _load(args).load_weights(args.weights)
     count = out.weights.shape[1]
@@ -90,9 +125,13 @@ def _predict(args: argparse.Namespace) -> None:
     samples = range(count) if args.sample is None else [args.sample]
     classifiers = [out.classifier(0, sample) for sample in samples]
     shares = torch.stack([classifier.probabilities(images) for classifier in classifiers]).mean(dim=0)
-    for path, row in zip(args.images, shares, strict=True):
+    _print_answers(args.images, classifiers[0].answers, shares)
+
+
+def _print_answers(paths: Sequence[str], answers: Sequence[str], shares: Any) -> None:
+    for path, row in zip(paths, shares, strict=True):
         best = int(row.argmax())
-        print(f"{path}\t{classifiers[0].answers[best]}\t{row[best]:.3f}")
+        print(f"{path}\t{answers[best]}\t{row[best]:.3f}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -118,22 +157,42 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(json.dumps(report["splits"], indent=2))
 
 
+def _import_zoo(args: argparse.Namespace) -> None:
+    from weightgen.data.zoo.importing import import_zoo
+    from weightgen.data.zoo.text import zoo_text
+
+    dtype = "float16" if args.half else "float32"
+    options = {"dtype": dtype, "trust_remote_code": args.trust_remote_code, "aligned": args.align}
+    zoo = import_zoo(args.folder, args.output, args.descriptions, **options)
+    print(f"{args.output}: {zoo_text(zoo)}")
+
+
 def _info(args: argparse.Namespace) -> None:
     from weightgen.data.meta_vqa.disk import FACTS, describe_meta_vqa
-    from weightgen.pipelines.folder import pipeline_folder
+    from weightgen.data.zoo import Zoo
+    from weightgen.data.zoo.text import zoo_text
+    from weightgen.pipelines.picture_classifier import cnn_record
+    from weightgen.pipelines.picture_hypernet import SCALE
     from weightgen.pipelines.weights_file import read_record
     from weightgen.storage.files import kind_of, read_json
+    from weightgen.storage.shipped import shipped_folder
 
-    path = pipeline_folder(args.path)
+    path = shipped_folder(args.path)
     if kind_of(path) == "file":
-        print(json.dumps(read_record(path), indent=2))
+        print(json.dumps(cnn_record(path) or read_record(path), indent=2))
+    elif (path / SCALE).is_file():
+        print(json.dumps(read_json(path / SCALE) | read_json(path / "config.json"), indent=2))
     elif (path / "pipeline.json").is_file():
         print(json.dumps(read_json(path / "pipeline.json"), indent=2))
     elif (path / FACTS).is_file():
         print(describe_meta_vqa(path))
+    elif (path / "zoo.json").is_file():
+        zoo = Zoo.load(path)
+        zoo.verify()
+        print(zoo_text(zoo))
     else:
         raise InputError(
-            f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a file of weights"
+            f"{path} is neither a saved pipeline, nor a Meta-VQA data set, nor a zoo, nor a file of weights"
         )
 
 
@@ -146,7 +205,7 @@ def _app(args: argparse.Namespace) -> None:
         raise InputError(f"the page needs {error.name}: pip install 'weightgen[app]'") from error
     from weightgen.app.drawing import Draughtsman
 
-    draughtsman = None if args.hypertransformer is None else Draughtsman.load(args.hypertransformer)
+    draughtsman = Draughtsman.load(args.hypertransformer)
     serve(_load(args), args.host, args.port, draughtsman)
 
 
@@ -158,6 +217,7 @@ def _completion(args: argparse.Namespace) -> None:
     print(shtab.complete(_parser(), args.shell))
 
 
+HYPERTRANSFORMER = "omniglot-8ch-1shot"
 _path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
 
 
@@ -182,14 +242,45 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--template", help='statement with one {} for the answer, such as "the star is {}"')
     sample.add_argument("--num-samples", type=int, default=1, help="networks to sample (default: 1)")
-    sample.add_argument("--output", required=True, type=_path, help="safetensors file to write")
+    sample.add_argument(
+        "--output",
+        required=True,
+        type=_path,
+        help="file to write, or folder for another --format than weights",
+    )
+    sample.add_argument(
+        "--format",
+        choices=["weights", "state_dict", "peft", "onnx", "numpy"],
+        default="weights",
+        help="weights: a file for `weightgen predict` (default); the others are for use without weightgen, see docs/exports.md",
+    )
+    sample.add_argument(
+        "--image-tower",
+        action="store_true",
+        help="with --format onnx: take pixels in place of image features",
+    )
     sample.set_defaults(run=_sample)
 
-    predict = commands.add_parser("predict", help="answer the question about images, with sampled weights")
-    predict.add_argument("weights", type=_path, help="file that `weightgen sample` wrote")
+    write = commands.add_parser("write", help="write a CNN from a folder of pictures, in one pass")
+    write.add_argument(
+        "folder",
+        type=_path,
+        help="holds a folder of pictures for each class; pictures beside them have no label",
+    )
+    write.add_argument(
+        "--model", default=HYPERTRANSFORMER, type=_path,
+        help=f"output of recipes/train_hypertransformer.py, or the name of a shipped model (default: {HYPERTRANSFORMER})",
+    )  # fmt: skip
+    write.add_argument("--output", required=True, type=_path, help="safetensors file to write")
+    write.set_defaults(run=_write)
+
+    predict = commands.add_parser("predict", help="classify images, with sampled weights or a written CNN")
+    predict.add_argument(
+        "weights", type=_path, help="file that `weightgen sample` or `weightgen write` wrote"
+    )
     predict.add_argument("images", nargs="+", type=_path, metavar="IMAGE", help="image files")
     predict.add_argument(
-        "--model", required=True, type=_path, help="folder of the pipeline that sampled the weights"
+        "--model", type=_path, help="folder of the pipeline that sampled the weights; a CNN needs none"
     )
     predict.add_argument("--sample", type=int, help="use this sample alone (default: average over all)")
     predict.set_defaults(run=_predict)
@@ -214,12 +305,31 @@ def _parser() -> argparse.ArgumentParser:
         "--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)"
     )
     app.add_argument(
-        "--hypertransformer", type=_path, metavar="FOLDER",
-        help="output of recipes/train_hypertransformer.py, for the tab of drawn characters",
+        "--hypertransformer", type=_path, metavar="FOLDER", default=HYPERTRANSFORMER,
+        help=f"output of recipes/train_hypertransformer.py, for the tab of drawn characters (default: {HYPERTRANSFORMER})",
     )  # fmt: skip
     app.set_defaults(run=_app)
 
-    for command in (sample, predict, evaluate, app):
+    zoo = commands.add_parser("zoo", help="many trained networks, to learn from")
+    imported = zoo.add_subparsers(title="commands", required=True).add_parser(
+        "import", help="make a zoo of a folder of state dictionaries (safetensors) or PEFT adapters"
+    )
+    imported.add_argument("folder", type=_path, help="folder of NAME.safetensors, or of PEFT folders")
+    imported.add_argument(
+        "--descriptions",
+        type=_path,
+        help="JSONL or CSV with name, text and optionally split (default: the line `description:` of each adapter's card)",
+    )
+    imported.add_argument("--output", required=True, type=_path, help="zoo to make")
+    imported.add_argument("--half", action="store_true", help="store half precision")
+    imported.add_argument(
+        "--align",
+        action="store_true",
+        help="permute the hidden units of MLPs and CNNs, and turn the factors of LoRA products, to be like those of the first network",
+    )
+    imported.set_defaults(run=_import_zoo)
+
+    for command in (sample, predict, evaluate, app, imported):
         command.add_argument(
             "--trust-remote-code", action="store_true", help="import classes that are not weightgen's"
         )
@@ -230,7 +340,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
         command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
 
-    info = commands.add_parser("info", help="describe a pipeline, a Meta-VQA data set or a file of weights")
+    info = commands.add_parser(
+        "info", help="describe a pipeline, a Meta-VQA data set, a zoo or a file of weights"
+    )
     info.add_argument("path", type=_path)
     info.set_defaults(run=_info)
 

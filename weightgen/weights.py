@@ -5,9 +5,11 @@ Notation: B tasks, K networks for one task, N examples, C classes, P weights, `*
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
+from glob import escape
 from typing import Any, Self
 
 import torch
@@ -34,22 +36,36 @@ class WeightSpace:
         object.__setattr__(self, "shapes", pairs)
 
     @classmethod
-    def of(cls, module: nn.Module) -> Self:
-        """The space of all parameters of `module`; tied parameters count once.
+    def of(
+        cls, module: nn.Module, include: Sequence[str] | str = "*", exclude: Sequence[str] | str = ()
+    ) -> Self:
+        """The space of the parameters of `module` that are generated; tied parameters count once, under their first name.
+
+        Args:
+            module: any module.
+            include: patterns of names such as "head.*", in which * stands for anything; a parameter is generated if it matches one.
+            exclude: patterns of parameters that are not generated all the same.
 
         Raises:
-            InputError: the module has no parameters, or keeps running statistics.
+            InputError: a pattern fits no parameter, nothing is left, some names of a tied parameter fit and others do not, a generated
+                parameter is no floating-point tensor, or a layer with generated parameters keeps running statistics.
         """
+        chosen = _chosen(module, _as_patterns(include), _as_patterns(exclude))
         for name, part in module.named_modules():
-            if getattr(part, "running_mean", None) is not None:
+            inside = {f"{name}.{own}" if name else own for own, _ in part.named_parameters(recurse=False)}
+            keeps = getattr(part, "running_mean", None) is not None
+            if keeps and (inside & chosen.keys() or chosen.keys() == dict(module.named_parameters()).keys()):
                 raise InputError(
                     f"layer {name!r} ({type(part).__name__}) keeps running statistics, which no weight "
                     "vector can hold: write track_running_stats=False, or use GroupNorm"
                 )
-        shapes = tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
-        if not shapes:
-            raise InputError(f"{type(module).__name__} has no parameters, so no weights to generate")
-        return cls(shapes)
+        for name, parameter in chosen.items():
+            if isinstance(parameter, nn.UninitializedParameter) or not parameter.is_floating_point():
+                raise InputError(
+                    f"parameter {name!r} is {'not initialised' if isinstance(parameter, nn.UninitializedParameter) else parameter.dtype}: "
+                    "expected floating-point numbers of a known shape; call the module once, or leave it out with exclude"
+                )
+        return cls(tuple((name, tuple(parameter.shape)) for name, parameter in chosen.items()))
 
     @classmethod
     def from_json(cls, pairs: Any) -> Self:
@@ -112,6 +128,41 @@ class WeightSpace:
         return {name: value.detach().clone() for name, value in self.unflatten(weights).items()}
 
 
+def _as_patterns(patterns: Sequence[str] | str) -> list[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def _chosen(module: nn.Module, include: list[str], exclude: list[str]) -> dict[str, nn.Parameter]:
+    """The parameters whose names fit, by their first name."""
+    every = list(module.named_parameters(remove_duplicate=False))
+    if not every:
+        raise InputError(f"{type(module).__name__} has no parameters, so no weights to generate")
+    for pattern in include + exclude:
+        if not any(fnmatchcase(name, pattern) for name, _ in every):
+            names = ", ".join(name for name, _ in every[:4])
+            raise InputError(
+                f"no parameter of {type(module).__name__} fits {pattern!r}: its parameters are {names}"
+                + (", …" if len(every) > 4 else "")
+            )
+    fits = {
+        name: any(fnmatchcase(name, one) for one in include)
+        and not any(fnmatchcase(name, one) for one in exclude)
+        for name, _ in every
+    }
+    first = {id(parameter): name for name, parameter in reversed(every)}
+    for name, parameter in every:
+        if fits[name] != fits[other := first[id(parameter)]]:
+            raise InputError(
+                f"parameters {other!r} and {name!r} are one tied tensor: include both of them, or neither"
+            )
+    chosen = {name: parameter for name, parameter in module.named_parameters() if fits[name]}
+    if not chosen:
+        raise InputError(
+            f"include={include} and exclude={exclude} leave no parameter of {type(module).__name__} to generate"
+        )
+    return chosen
+
+
 class FunctionalNetwork:
     """A network as a function of its weights: f(w, inputs, **context), run for many tasks at once.
 
@@ -120,18 +171,45 @@ class FunctionalNetwork:
 
     Args:
         module: any `nn.Module` with forward(inputs, **context) → outputs; it is frozen.
+        include: which parameters are generated, see `WeightSpace.of`. All tasks share the others, and the buffers. Frozen layers
+            with running statistics use them (`eval()`) and do not change them.
+        exclude: see `WeightSpace.of`.
 
     Attributes:
-        module: the network. Its own parameters are the initial weights, and nothing else reads them.
-        space: the order of its parameters in a weight vector.
+        module: the network. Its own parameters are the initial weights; those that are generated are read by nothing else.
+        space: the order of the generated parameters in a weight vector.
 
     Raises:
         InputError: see `WeightSpace.of`.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(
+        self, module: nn.Module, include: Sequence[str] | str = "*", exclude: Sequence[str] | str = ()
+    ) -> None:
+        self.space = WeightSpace.of(module, include, exclude)
         self.module = module.requires_grad_(False)
-        self.space = WeightSpace.of(module)
+        for part in module.modules():
+            if getattr(part, "running_mean", None) is not None:
+                part.eval()
+
+    @classmethod
+    def of_space(cls, module: nn.Module, space: WeightSpace) -> Self:
+        """The network whose parameters in `space` are generated: what a saved hypernetwork and a saved module say together.
+
+        Raises:
+            InputError: the module lacks a parameter of that name and shape.
+        """
+        own = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+        for name, shape in space.shapes:
+            if own.get(name) != shape:
+                has = f"has shape {own[name]}" if name in own else "is not there"
+                raise InputError(
+                    f"the hypernetwork writes weights of another network than {type(module).__name__}: parameter {name!r} should "
+                    f"have shape {shape}, but {has}"
+                )
+        made = cls(module, [escape(name) for name, _ in space.shapes])
+        made.space = space  # in the order that the hypernetwork learned
+        return made
 
     def __repr__(self) -> str:
         return f"FunctionalNetwork({type(self.module).__name__}, P={self.space.size})"

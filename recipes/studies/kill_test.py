@@ -21,6 +21,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from weightgen import InputError, training
+from weightgen.data.zoo import writer
 from weightgen.storage.files import write_json
 from weightgen.training.kills import digests, end, slow_writes, start, wait_for_partial
 from weightgen.training.trials import TRIALS, command, make_trial_data, output_of, run_recipe
@@ -76,6 +77,7 @@ def kill(
 
 
 def main(cfg: Config) -> None:
+    writer.SHARD = 4096  # bytes: several shards of tiny data; runs are forks of this process
     draws, place = random.Random(cfg.seed), Path(mkdtemp())
     folder, names, seconds = place / "trial", cfg.trials or list(TRIALS), {}
     try:

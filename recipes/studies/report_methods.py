@@ -14,7 +14,7 @@ from typing import Any
 
 from weightgen import training
 from weightgen.reports.figures import draw_curves
-from weightgen.reports.methods import FEW_SHOT, FLOORS, INFERENCE, RANKS, ZERO_SHOT
+from weightgen.reports.methods import FEW_SHOT, FLOORS, INFERENCE, RANKS, RETRIEVED, ZERO_SHOT
 from weightgen.reports.seeds import SeedScores
 from weightgen.reports.splits import scored_split
 from weightgen.reports.tables import (
@@ -56,7 +56,7 @@ def write_table(
 def write_tables(cfg: Config, found: SeedScores) -> None:
     splits, most = {name: title_of(name) for name in found.splits}, max(cfg.shares)
     zero = {label: found.row(row) for row, label in FLOORS.items()}
-    zero |= {label: found.row(row) for label, row in by_share(cfg, ZERO_SHOT).items()}
+    zero |= {label: found.row(row) for label, row in by_share(cfg, ZERO_SHOT | RETRIEVED).items()}
     write_table(cfg, found, "table1", "Zero-shot (the paper's table 1): accuracy.", splits, zero)
     known = "all" if most == 100 else f"{most} % of the"
     title = f"Few-shot, 50 gradient steps: accuracy; conditional methods know {known} questions."
@@ -97,7 +97,7 @@ def write_figures(cfg: Config, found: SeedScores) -> None:
     write_figure(cfg, found, "figure5a", scales, lines, "guidance scale", title, paired=True)
     shares = {
         label: {str(n): found.row(f"{row}_{n}")[test] for n in sorted(cfg.shares)}
-        for row, label in ZERO_SHOT.items()
+        for row, label in (ZERO_SHOT | RETRIEVED).items()
     }
     lines = {**floor, "few-shot MNet-MAML": found.row("few_shot_maml")[test]}
     title, xlabel = f"Zero-shot on {title_of(test)}", "share of training questions (%)"

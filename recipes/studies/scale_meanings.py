@@ -31,7 +31,7 @@ class Config:
     dataset: str = MISSING  # Meta-VQA folder with both features
     output: str = MISSING  # .json, .md and .png are added
     runs: str = "runs/meanings"  # folder of everything trained
-    meanings: list[int] = field(default_factory=lambda: [50, 100, 200, 400, 787])
+    meanings: list[int] = field(default_factory=lambda: [100, 200, 400, 787])
     seeds: int = 3
     diffusion: bool = True  # whether HyperLDM is trained too
 

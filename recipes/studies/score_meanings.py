@@ -47,7 +47,7 @@ def sampled(cfg: Config, folder: Path, tasks: Splits) -> dict[str, dict[str, dic
     """Row → split → scores of HyperLDM in `folder`, and of the average of the weights that it has learned from."""
     pipe = WeightPipeline.from_pretrained(folder / "hyperldm_tokens")
     known = load_splits(str(folder / "data"), "tokens", ("train",), train=True)["train"].embeds
-    weights = training.AdaptedTasks.load(folder / "adapted_tokens").weights.mean(dim=0)
+    weights = training.AdaptedTasks.load(folder / "adapted_tokens").mean_weights()
 
     def near(part: MetaVQATasks, k: int) -> dict[str, float]:
         return scores_of(pipe.network, part, neighbours_average(weights, known, part.embeds, k)[:, None])

@@ -132,6 +132,40 @@ def test_downloads_are_named_after_the_question(pipe, tmp_path, monkeypatch):
     torch.testing.assert_close(pipe.load_weights(path).weights, reply.out.weights)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_slow_formats_are_made_when_asked_for(pipe, tmp_path, monkeypatch):
+    gr = pytest.importorskip("gradio")
+    from weightgen.app.components import Downloads
+
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    out = ask(pipe, STAR, "red, green", []).out
+    with gr.Blocks():
+        downloads = Downloads.build("download")
+    assert set(downloads.offer(None)) == set(downloads.components)
+    shown = {
+        each.elem_id
+        for each, update in downloads.offer(out).items()
+        if update is not out and update["visible"]
+    }
+    assert shown == {"download-safetensors", "download-make-onnx"}
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".safetensors"]
+    with pytest.raises(gr.Error, match="no low-rank adapters"):
+        downloads.on_make("zip", out)
+
+
+@pytest.mark.slow
+def test_the_page_hands_out_onnx(pipe, tmp_path, monkeypatch):
+    runtime = pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    out = ask(pipe, STAR, "red, green", [], Settings(2, 1.0, 0)).out
+    path = write_download(out, "onnx")
+    assert path.endswith("/what-color-is-the-star.onnx")
+    features = torch.randn(3, pipe.encoder.image_dim)
+    (found,) = runtime.InferenceSession(path).run(None, {"inputs": features.numpy()})
+    wanted = torch.stack([out.classifier(0, k)(features).softmax(dim=-1) for k in range(2)]).mean(dim=0)
+    torch.testing.assert_close(torch.from_numpy(found), wanted.detach(), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("question", ["", STAR])
 def test_teaching(pipe, pictures, question):
     found = teach(pipe, [("red", pictures[:1]), ("", []), ("blue", pictures[1:2])], question, pictures[:2])
@@ -184,7 +218,7 @@ def test_wrong_drawings_and_runs(tmp_path):
     for nothing in (None, {"composite": None}, {"composite": np.zeros((9, 9, 4), np.uint8)}):
         with pytest.raises(InputError, match="draw a character"):
             drawn(nothing)
-    with pytest.raises(InputError, match=r"training\.json"):
+    with pytest.raises(InputError, match="is no HyperTransformer"):
         Draughtsman.load(tmp_path)
     (tmp_path / "training.json").write_text('{"settings": {}}')
     with pytest.raises(InputError, match="settings lack 'mean'"):

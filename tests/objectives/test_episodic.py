@@ -1,5 +1,7 @@
 """The episodic objective: its loss, the two kinds of statistics, hidden samples, and that it learns."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
@@ -117,3 +119,14 @@ def test_it_learns(arrays):
 def test_task_batch_without_context_is_enough(arrays):
     batch = episodes(arrays).batch(0)
     assert isinstance(batch, TaskBatch) and batch.context == {} and batch.embeds.shape == (B, 0)
+
+
+def test_accuracy_is_the_mean_over_the_query_batches_of_a_task(arrays):
+    objective, drawn = EpisodicLoss(small()), episodes(arrays)
+    found = episode_accuracies(objective, drawn, 3, query_batches=4)
+    expected = []
+    for step in (0, 1):
+        sets = islice(drawn.batches(step), 4)
+        right = [objective.logits(one).argmax(-1) == one.query.labels for one in sets]
+        expected += torch.stack(right).float().mean(dim=(0, 2)).tolist()
+    assert found.tolist() == pytest.approx(expected[:3])

@@ -6,8 +6,8 @@ import torch
 from tests.tiny import tiny_pipeline
 from weightgen import InputError, WeightPipeline
 from weightgen.cli import main
-from weightgen.pipelines import folder
 from weightgen.pipelines.familiarity import Familiarity
+from weightgen.storage import shipped
 
 TOPICS = [f"topic {i // 4}" for i in range(40)]
 
@@ -95,7 +95,7 @@ def test_the_command_line_warns(model, tmp_path, capsys):
 
 
 def test_the_command_line_finds_what_comes_with_the_package(model, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(folder, "SHIPPED", model.parent)
+    monkeypatch.setattr(shipped, "SHIPPED", model.parent)
     monkeypatch.chdir(tmp_path)
     words = ["--model", "model", "--answers", "red,green", "--output", "x.safetensors"]
     main(["sample", "what color is the star?", *words])

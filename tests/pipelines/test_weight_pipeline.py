@@ -313,7 +313,7 @@ def test_few_shot_guidance_goes_through_the_pipeline(pipe, euler):
 def test_a_pipeline_that_comes_with_the_package_is_found_by_its_name(pipe, tmp_path, monkeypatch):
     pipe.save_pretrained(tmp_path / "models/photos", training={"steps": 3})
     assert json.loads((tmp_path / "models/photos/training.json").read_text()) == {"steps": 3}
-    monkeypatch.setattr("weightgen.pipelines.folder.SHIPPED", tmp_path / "models")
+    monkeypatch.setattr("weightgen.storage.shipped.SHIPPED", tmp_path / "models")
     monkeypatch.chdir(tmp_path)
     assert WeightPipeline.from_pretrained("photos").encoder.digest == pipe.encoder.digest
     with pytest.raises(InputError, match="no folder elsewhere"):

@@ -8,6 +8,7 @@ import torch
 from weightgen.data.features.embed import names_to_embed
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
+from weightgen.data.zoo import ZooWriter
 from weightgen.encoders.load import load_encoder
 
 
@@ -49,3 +50,11 @@ def save_data(
         writer.write(kind, number, tower.encode_texts(names) if texts else torch.randn(len(names), dim))
     writer.finish({"fewest": {"examples": 2, "answers": 2}}, tower)
     return folder
+
+
+def fill_zoo(folder, space, weights):
+    """Put a zoo of weights (R, T, P) into the output of adapt_tasks that a test makes up."""
+    writer = ZooWriter(folder, space)
+    for draw, rows in enumerate(weights):
+        writer.append(rows, range(len(rows)), [draw] * len(rows))
+    writer.finish(folder)

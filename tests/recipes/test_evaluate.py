@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.recipes.small import loaded, save_data
+from tests.recipes.small import fill_zoo, loaded, save_data
 from tests.tiny import tiny_pipeline
 from weightgen import InputError
 from weightgen.cli import main as command_line
@@ -14,7 +14,7 @@ from weightgen.hypernets import HNet, SharedWeights
 from weightgen.pipelines.familiarity import Familiarity
 from weightgen.reports.evaluation import evaluation_text, familiarity_rows
 from weightgen.reports.splits import load_splits
-from weightgen.storage.files import write_json, write_tensors
+from weightgen.storage.files import write_json
 from weightgen.storage.hub import class_path
 
 SPLITS = ("train", "validation", "test", "unseen_classes")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     save("multitask", shared)
     save("conditional", HNet(space, input_dim=24, hidden_dims=(4,)).fit(torch.randn(9, 24)))
     save("adapted", shared, "adapted.json", steps=2, lr=0.1, inner_variable="weights")
-    write_tensors(folder / "adapted/adapted.safetensors", {"weights": torch.randn(2, 4, space.size)})
+    fill_zoo(folder / "adapted", space, torch.randn(2, 4, space.size))
     return folder
 
 

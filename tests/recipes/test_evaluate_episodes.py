@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from weightgen.hypernets import HyperTransformer
 from weightgen.networks import ConvNet
 from weightgen.storage.files import read_json, write_json
 from weightgen.storage.hub import class_path
+from weightgen.training.config import parse
 
 SETTINGS = {"shots": 1, "unlabeled": 1, "mean": 128.0, "std": 128.0, "steps": 6}
 
@@ -61,7 +63,7 @@ def test_a_finished_run(recipe, data, tmp_path, capsys):
     assert all(0 <= r["accuracy"] <= 100 and r["interval"] > 0 for r in report["results"].values())
 
 
-def test_a_run_is_watched_until_it_is_finished(recipe, data, tmp_path, capsys, monkeypatch):
+def test_a_run_is_followed_until_it_is_finished(recipe, data, tmp_path, capsys, monkeypatch):
     unfinished = tmp_path / "run.unfinished"
     save_run(unfinished, 4)
     waits = []
@@ -74,7 +76,7 @@ def test_a_run_is_watched_until_it_is_finished(recipe, data, tmp_path, capsys, m
 
     monkeypatch.setattr(recipe.time, "sleep", sleep)
     few = {"episodes": 4, "queries": 2, "transductive": [True], "overlap": [False]}
-    recipe.main(recipe.Config(run=str(tmp_path / "run"), data=data, watch=True, **few))
+    recipe.main(recipe.Config(run=str(tmp_path / "run"), data=data, follow=True, **few))
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["step"], line["episodes_trained"]) for line in lines] == [(4, 8), (6, 12)] and len(
         waits
@@ -91,3 +93,24 @@ def test_wrong_use(recipe, data, tmp_path):
     ):
         with pytest.raises(InputError, match=reason):
             recipe.main(recipe.Config(**{"run": run, "data": data, **words}))
+
+
+def test_protocols_by_name(recipe, root, tmp_path, capsys):
+    """The paper's: 1024 tasks, 16 query batches each, transductive, with the split named in the report."""
+    folder = root / "recipes/configs/evaluate_episodes"
+    named = {name: parse(recipe.Config, None, ["--config", str(folder / f"{name}.yaml"), "run=x", "data=y"])
+             for name in ("alphabets", "random_characters")}  # fmt: skip
+    paper = named["random_characters"]
+    assert (paper.episodes, paper.query_batches, paper.queries, paper.transductive) == (1024, 16, 5, [True])
+    assert paper.overlap == [True, False] and named["alphabets"].overlap == [False, True]
+    images = np.random.default_rng(0).integers(0, 256, (60, 14, 14), dtype=np.uint8)
+    write_few_shot_arrays(tmp_path / "data", images, np.repeat(np.arange(6), 10), list("abcdef"),
+                          {"test": range(6)}, {"split": "random_characters"})  # fmt: skip
+    small = replace(paper, run=save_run(tmp_path / "run", 6), data=str(tmp_path / "data"), episodes=3,
+                    output=str(tmp_path / "a.json"), batch_size=2)  # fmt: skip
+    recipe.main(small)
+    report = read_json(tmp_path / "a.json")
+    assert (report["protocol"], report["query_batches"]) == ("random_characters", 16)
+    assert list(report["results"]) == ["transductive, overlapping", "transductive, disjoint"]
+    with pytest.raises(InputError, match="query_batches"):
+        recipe.main(replace(small, query_batches=0))

@@ -79,7 +79,7 @@ def pipeline(dataset, hnet):
 
 def test_every_task_of_every_draw_is_adapted(dataset, hnet):
     """The released code leaves zero rows in the statistics of latents, and drops the tail of an epoch."""
-    tensors = load_file(hnet / "adapted/adapted.safetensors")
+    tensors = load_file(hnet / "adapted/latents.safetensors")
     latents, tasks = tensors["latents"], load_meta_vqa(dataset)["train"].num_rows
     assert latents.shape == (2, tasks, 64) and tasks % 5
     hypernet = load_part(HNet, hnet / "adapted/hypernet")
@@ -93,7 +93,7 @@ def test_latent_diffusion_on_the_latents_of_an_hnet(hnet, pipeline):
     found = pipe("What color is the star?", ["red", "green"], num_samples=2)
     assert found.latents.shape == (1, 2, 64)
     torch.testing.assert_close(found.weights, load_part(HNet, hnet / "hnet/hypernet")(found.latents))
-    latents = load_file(hnet / "adapted/adapted.safetensors")["latents"]
+    latents = load_file(hnet / "adapted/latents.safetensors")["latents"]
     torch.testing.assert_close(pipe.prior.latents.mean, latents.flatten(0, 1).mean(dim=0))
 
 

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from tests.recipes.small import loaded, save_data
+from tests.recipes.small import fill_zoo, loaded, save_data
 from tests.tiny import tiny_clip
 from weightgen.encoders.load import load_clip
 from weightgen.hypernets import HVAE
 from weightgen.networks import CLIPAdapter
-from weightgen.storage.files import read_tensors, write_json, write_tensors
+from weightgen.storage.files import read_tensors, write_json
 from weightgen.storage.hub import class_path
 from weightgen.weights import FunctionalNetwork
 
@@ -29,7 +29,7 @@ def train(root, tmp_path_factory):
     network.module.save_pretrained(folder / "adapted/network")
     facts = {"steps": 1, "lr": 0.1, "inner_variable": "weights", "network": class_path(network.module)}
     write_json(folder / "adapted/adapted.json", facts)
-    write_tensors(folder / "adapted/adapted.safetensors", {"weights": adapted})
+    fill_zoo(folder / "adapted", network.space, adapted)
     recipe = loaded(root, "train_hyperldm")
 
     def run(name, part="prior/denoiser", **settings):

@@ -6,14 +6,15 @@ import json
 import pytest
 import torch
 
-from tests.recipes.small import loaded, save_data
+from tests.recipes.small import fill_zoo, loaded, save_data
 from tests.tiny import E, Z, tiny_pipeline
 from weightgen import InputError
 from weightgen.hypernets import SharedWeights, SupportHNet
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.priors import MLPDenoiser
-from weightgen.storage.files import write_json, write_tensors
+from weightgen.storage.files import write_json
 from weightgen.storage.hub import class_path
+from weightgen.weights import WeightSpace
 
 SPLITS = ("train", "validation", "test", "unseen_classes")
 D = 5
@@ -40,7 +41,7 @@ def folder(tmp_path_factory):
     save("start", shared)
     save("support", support)
     save("adapted", shared, "adapted.json", steps=2, lr=0.1, inner_variable="weights")
-    write_tensors(folder / "adapted/adapted.safetensors", {"weights": torch.randn(2, 4, space.size)})
+    fill_zoo(folder / "adapted", space, torch.randn(2, 4, space.size))
     pipe.save_pretrained(folder / "plain")
     denoiser = MLPDenoiser(latent_dim=Z, embed_dim=E, hidden_dims=(16,), time_dim=8, support_dim=D)
     denoiser.embeds.fit(torch.randn(9, E))
@@ -126,6 +127,6 @@ def test_a_generator_is_examined(folder, root):
     with pytest.raises(InputError, match="no split 'tset'"):
         recipe.main(dataclasses.replace(cfg, split="tset"))
     write_json(folder / "other/adapted.json", {**json.loads((folder / "adapted/adapted.json").read_text())})
-    write_tensors(folder / "other/adapted.safetensors", {"weights": torch.randn(2, 3, 7)})
+    fill_zoo(folder / "other", WeightSpace((("w", (7,)),)), torch.randn(2, 3, 7))
     with pytest.raises(InputError, match="give the adapted weights of this data set and pipeline"):
         recipe.main(dataclasses.replace(cfg, adapted=str(folder / "other")))

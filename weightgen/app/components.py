@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from weightgen.app.asking import MAX_SAMPLES
 from weightgen.app.cards import error_line
-from weightgen.app.downloads import FORMATS, write_download
+from weightgen.app.downloads import AT_ONCE, FORMATS, LABELS, offered, write_download
 from weightgen.app.fields import FieldError
+from weightgen.errors import InputError
 from weightgen.pipelines.generated_weights import GeneratedWeights
 from weightgen.pipelines.weight_pipeline import WeightPipeline
 from weightgen.storage.images import SUFFIXES
@@ -82,24 +84,71 @@ def picture_field(label: str, name: str, height: int = 260) -> Any:
     )
 
 
-def download_buttons(name: str) -> dict[str, Any]:
-    """A button for each format, hidden until there is something to download."""
-    return {
-        ending: gr.DownloadButton(
-            f"Download weights ({ending})", visible=False, size="md", elem_id=f"{name}-{ending}"
-        )
-        for ending in FORMATS
-    }
+class Downloads(NamedTuple):
+    """Buttons for each format, hidden until there is something to download; slow formats are made at a click.
 
+    Attributes:
+        download: ending → the button that hands out the file.
+        make: ending → the button that makes it, for slow formats.
+        weights: the weights of the last question.
+    """
 
-def offer_downloads(buttons: dict[str, Any], out: GeneratedWeights | None) -> Updates:
-    """What the buttons become for these weights, or for none."""
-    if out is None:
-        return {button: gr.update(value=None, visible=False) for button in buttons.values()}
-    return {
-        button: gr.update(value=write_download(out, ending), visible=True)
-        for ending, button in buttons.items()
-    }
+    download: dict[str, Any]
+    make: dict[str, Any]
+    weights: Any
+
+    @classmethod
+    def build(cls, name: str) -> Downloads:
+        """Build the buttons here; their ids in the page begin with `name`."""
+        weights = gr.State()
+        make = {
+            ending: gr.Button(
+                f"Make a file of the {LABELS[ending]}",
+                visible=False,
+                size="md",
+                elem_id=f"{name}-make-{ending}",
+            )
+            for ending in FORMATS
+            if ending not in AT_ONCE
+        }
+        download = {
+            ending: gr.DownloadButton(
+                f"Download {LABELS[ending]}", visible=False, size="md", elem_id=f"{name}-{ending}"
+            )
+            for ending in FORMATS
+        }
+        made = cls(download, make, weights)
+        for ending, button in make.items():
+            button.click(
+                partial(made.on_make, ending), weights, [button, download[ending]], api_visibility="private"
+            )
+        return made
+
+    @property
+    def components(self) -> list[Any]:
+        """All that `offer` changes."""
+        return [self.weights, *self.make.values(), *self.download.values()]
+
+    def offer(self, out: GeneratedWeights | None) -> Updates:
+        """What the buttons become for these weights, or for none."""
+        found: Updates = {self.weights: out}
+        for ending, button in self.download.items():
+            path = write_download(out, ending) if out is not None and ending in AT_ONCE else None
+            found[button] = gr.update(value=path, visible=path is not None)
+        for ending, button in self.make.items():
+            found[button] = gr.update(visible=out is not None and offered(out, ending))
+        return found
+
+    def on_make(self, ending: str, out: GeneratedWeights) -> Updates:
+        """Make a file of a slow format, and offer it."""
+        try:
+            path = write_download(out, ending)
+        except InputError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        return {
+            self.make[ending]: gr.update(visible=False),
+            self.download[ending]: gr.update(value=path, visible=True),
+        }
 
 
 def added(entries: Sequence[Any] | None, paths: Sequence[str]) -> list[Any]:

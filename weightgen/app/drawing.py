@@ -4,62 +4,47 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from weightgen.errors import InputError
-from weightgen.hypernets import HyperTransformer
-from weightgen.storage.files import StrPath, read_json
-from weightgen.tasks import Examples
+from weightgen.pipelines.picture_hypernet import PictureHypernet
+from weightgen.storage.files import StrPath
 
 MIN_INK = 20
 """Fewest dark pixels of a drawing; less is a slip of the hand."""
 
 
 class Draughtsman(NamedTuple):
-    """A trained HyperTransformer with the scale of its pixels.
+    """A trained HyperTransformer that reads drawings.
 
     Attributes:
-        hypernet: writes CNNs.
-        mean: pixel value, from 0 to 255, that becomes 0.
-        std: pixel values per unit.
+        model: writes CNNs.
     """
 
-    hypernet: HyperTransformer
-    mean: float
-    std: float
+    model: PictureHypernet
 
     @classmethod
-    def load(cls, folder: StrPath) -> Draughtsman:
-        """From the output folder of recipes/train_hypertransformer.py.
+    def load(cls, name: StrPath) -> Draughtsman:
+        """From the output folder of recipes/train_hypertransformer.py, or the name of a model that comes with the package.
 
         Raises:
-            InputError: it is no such folder, or its CNN does not read grey pictures.
+            InputError: it is neither, or its CNN does not read grey pictures.
         """
-        facts = read_json(Path(folder, "training.json"))
-        try:
-            mean, std = (float(facts["settings"][name]) for name in ("mean", "std"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{folder} is no output of recipes/train_hypertransformer.py: its settings lack {error}"
-            ) from error
-        hypernet = HyperTransformer.from_pretrained(Path(folder, "hypernet"))
-        if hypernet.network.image_channels != 1:
-            raise InputError(f"{folder} writes CNNs for pictures in color: the page draws in black on white")
-        return cls(hypernet, mean, std)
+        model = PictureHypernet.load(name)
+        if model.scale.channels != 1:
+            raise InputError(f"{name} writes CNNs for pictures in color: the page draws in black on white")
+        return cls(model)
 
     @property
     def most_classes(self) -> int:
         """Most classes of its CNN."""
-        return int(self.hypernet.network.num_classes)
+        return self.model.most_classes
 
-    @torch.no_grad()
     def read(self, drawings: Sequence[tuple[str, Image.Image]], query: Image.Image) -> Reading:
         """Write a CNN from labelled drawings, and let it classify another drawing.
 
@@ -74,20 +59,12 @@ class Draughtsman(NamedTuple):
         if not 2 <= len(names) <= self.most_classes:
             raise InputError(f"draw examples of 2 to {self.most_classes} classes, got {len(names)}")
         start = time.perf_counter()
-        labels = torch.tensor([names.index(name) for name, _ in drawings])
-        support = Examples(self._pixels([picture for _, picture in drawings]), labels)
-        # With statistics of the examples, because a single drawing has none that say anything.
-        network = self.hypernet.eval().export(support, stored_statistics=True)
-        shares = network(self._pixels([query])).softmax(dim=-1)
-        size = sum(weights.numel() for weights in network.parameters())
+        cnn = self.model.write(
+            {name: [picture for each, picture in drawings if each == name] for name in names}
+        )
+        shares = cnn.probabilities([query])
+        size = sum(weights.numel() for weights in cnn.network.parameters())
         return Reading(names, shares[None], size, time.perf_counter() - start)
-
-    def _pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Pictures as the CNN was trained on them, with shape (N, 1, H, W): white ink on black, scaled."""
-        side = self.hypernet.network.image_size
-        small = [picture.convert("L").resize((side, side), Image.Resampling.BOX) for picture in pictures]
-        values = torch.stack([torch.from_numpy(255 - np.asarray(one, dtype=np.float32)) for one in small])
-        return ((values - self.mean) / self.std)[:, None]
 
 
 class Reading(NamedTuple):

@@ -10,11 +10,10 @@ import gradio as gr
 from weightgen.app.asking import Reply, Settings, ask, suggested_answers
 from weightgen.app.cards import cards, empty, hint
 from weightgen.app.components import (
+    Downloads,
     ErrorLines,
     Updates,
     added,
-    download_buttons,
-    offer_downloads,
     picture_field,
     setting_fields,
 )
@@ -54,7 +53,7 @@ def add_question_tab(pipe: WeightPipeline, known: KnownQuestions | None, example
             button = gr.Button("Ask", variant="primary", elem_id="ask")
         with gr.Column(scale=6, min_width=320):
             shown = gr.HTML(empty(BEFORE), elem_id="answered")
-            buttons = download_buttons("download")
+            downloads = Downloads.build("download")
 
     def on_suggest(text: str) -> Updates:
         try:
@@ -70,12 +69,12 @@ def add_question_tab(pipe: WeightPipeline, known: KnownQuestions | None, example
                 images = read_uploads(files)
             reply = ask(pipe, text or "", choices or "", images, Settings(*values))
         except FieldError as error:
-            return errors.show(error) | {shown: empty(BEFORE)} | offer_downloads(buttons, None)
+            return errors.show(error) | {shown: empty(BEFORE)} | downloads.offer(None)
         notes = [*told_bars(reply), *reply.notes, told_time(reply)]
         page = cards(text.strip(), images, reply.answers, reply.shares, notes)
-        return errors.clear() | {shown: page} | offer_downloads(buttons, reply.out)
+        return errors.clear() | {shown: page} | downloads.offer(reply.out)
 
-    outputs = [*errors.components, shown, *buttons.values()]
+    outputs = [*errors.components, shown, *downloads.components]
     gr.on(
         [button.click, question.submit, answers.submit],
         on_ask,

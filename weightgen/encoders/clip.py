@@ -16,6 +16,7 @@ from torch import Tensor
 from weightgen.encoders.clip_source import ClipSource
 from weightgen.encoders.clip_towers import Towers, folder_name
 from weightgen.encoders.image_maps import embeds_and_map
+from weightgen.encoders.image_module import EncodeImage, ImageModule
 from weightgen.encoders.pixels import Preprocessing
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
@@ -137,6 +138,18 @@ class CLIP(Encoder):
             tokens = self.tokenize(texts[start : start + batch_size]).to(self.device)
             pieces.append(self.model.encode_text(tokens).float())
         return torch.cat(pieces)
+
+    def image_module(self) -> ImageModule:
+        """The image tower with its normalisation, for an export.
+
+        Raises:
+            InputError: it computes in another precision than fp32.
+        """
+        if self.dtype != torch.float32:
+            raise InputError(
+                f"an image tower of {self.dtype} cannot be exported: load it with precision='fp32'"
+            )
+        return ImageModule(EncodeImage(self.model), *self.preprocess.normalization)
 
     def save_pretrained(self, folder: StrPath) -> None:
         """Write how to get this CLIP again: a name, or a copy of its folder.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from weightgen.errors import InputError, check_range, check_sizes
+from weightgen.nn.large import Rows
 from weightgen.nn.standardizer import Standardizer
 from weightgen.storage.hub import SavedModule
 
@@ -66,10 +67,10 @@ class HyperCLIP(nn.Module, SavedModule):
         ]
         self.mlp = nn.Sequential(*layers, nn.Linear(dims[-1], embed_dim))
 
-    def fit(self, weights: Tensor, embeds: Tensor) -> Self:
-        """Take statistics of weights (*, P) and embeddings (*, E), if standardising."""
+    def fit(self, weights: Rows, embeds: Tensor, layers: Sequence[int] | None = None) -> Self:
+        """Take statistics of weights (*, P) and embeddings (*, E), if standardising; `layers` are sizes of parts with a scale each."""
         if self.weights is not None and self.embeds is not None:
-            self.weights.fit(weights, scalar=True)
+            self.weights.fit(weights, scalar=layers is None, groups=layers)
             self.embeds.fit(embeds)
         return self
 

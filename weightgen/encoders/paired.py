@@ -23,6 +23,7 @@ from torch import Tensor
 from weightgen.encoders.alignment import Alignment
 from weightgen.encoders.clip_towers import folder_name
 from weightgen.encoders.image_maps import embeds_and_map
+from weightgen.encoders.image_module import ImageModule
 from weightgen.encoders.image_tower import ImageTower
 from weightgen.encoders.packaged_towers import PACKAGED
 from weightgen.encoders.text_tower import TextTower
@@ -124,6 +125,12 @@ class PairedEncoder(Encoder):
     def encode_questions(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
         """Embed N questions by the text tower itself, as (N, E_q)."""
         return self.text_tower(texts, batch_size)
+
+    def image_module(self) -> ImageModule:
+        """The image tower with its normalisation and alignment, for an export."""
+        mean, std = self.image_tower.preprocess.normalization
+        projection = (self.alignment.image_mean, self.alignment.image_map)
+        return ImageModule(self.image_tower.model, mean, std, projection)
 
     def save_pretrained(self, folder: StrPath, copy_towers: bool = False) -> None:
         """Write a folder: the alignment, and for each tower its name and digest, or a copy of it.

@@ -33,6 +33,11 @@ class Preprocessing:
         self.device = torch.device(device)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
 
+    @property
+    def normalization(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of pixels in [0, 1], each with shape (3, 1, 1)."""
+        return self._mean, self._std
+
     def __call__(self, image: Image.Image) -> Tensor:
         """Resize and crop one picture to (3, H, W) uint8; safe to call from several threads."""
         return torch.from_numpy(np.array(self._resize(to_rgb(image)))).permute(2, 0, 1)

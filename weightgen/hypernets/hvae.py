@@ -3,6 +3,7 @@
 Notation: w weights (P), z latent (Z), q(z | w) the encoder's posterior, h the decoder.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -56,10 +57,15 @@ class HVAE(nn.Module, SavedModule, coders=SPACE_CODER):
         self.decoder_path = nn.Linear(latent_dim, space.size, bias=False) if linear else None
 
     @torch.no_grad()
-    def fit(self, values: Tensor) -> Self:
+    def fit(self, values: large.Rows, per_layer: bool = False) -> Self:
         """Take the statistics of adapted weights (M, P), M > Z, and their principal components for the linear paths.
 
         Directions are scaled so that every latent dimension has variance 1 over `values`.
+
+        Args:
+            values: with shape (M, P), in memory or on disk.
+            per_layer: whether each layer has a standard deviation of its own; by default all have one, and the weights' own geometry
+                is kept.
 
         Raises:
             InputError: too few weights, or more latent dimensions than a weight vector has numbers.
@@ -69,15 +75,16 @@ class HVAE(nn.Module, SavedModule, coders=SPACE_CODER):
                 f"{self.latent_dim} principal components need more than {self.latent_dim} weight vectors, at least as long, "
                 f"got shape {tuple(values.shape)}: write a smaller latent_dim, or give more weights"
             )
-        self.standardizer.fit(values, scalar=True)  # one scale for all: the weights' own geometry is kept
+        layers = [math.prod(shape) for _, shape in self.space.shapes] if per_layer else None
+        self.standardizer.fit(values, scalar=not per_layer, groups=layers)
         if self.encoder_path is None or self.decoder_path is None:
             return self
         # Without directions to spare, the last of those that are kept would be found badly (Halko et al., 2011, section 4.2).
         spare = min(self.latent_dim + 16, *values.shape)
-        if values.numel() > large.LARGE:
+        if large.is_large(values):
             singular, directions = large.svd_in_batches(values, self.standardizer, spare)
         else:
-            _, singular, directions = torch.svd_lowrank(self.standardizer(values), q=spare, niter=4)
+            _, singular, directions = torch.svd_lowrank(self.standardizer(values[:]), q=spare, niter=4)
         directions = directions[:, : self.latent_dim]
         spread = (singular[: self.latent_dim] / len(values) ** 0.5).clamp_min(1e-6)
         self.encoder_path.weight.copy_(directions.T / spread[:, None])

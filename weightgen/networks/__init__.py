@@ -2,7 +2,8 @@
 
 from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.networks.convnet import ConvNet, shallow
+from weightgen.networks.lora import lora_target
 from weightgen.networks.mlp import MLP
 from weightgen.networks.token_adapter import TokenAdapter
 
-__all__ = ["MLP", "CLIPAdapter", "ConvNet", "TokenAdapter", "shallow"]
+__all__ = ["MLP", "CLIPAdapter", "ConvNet", "TokenAdapter", "lora_target", "shallow"]

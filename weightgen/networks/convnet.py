@@ -122,7 +122,7 @@ class ConvNet(nn.Module, SavedModule):
             InputError: one image alone, where batch norm needs the statistics of several.
         """
         batch_statistics = self.training or not self.settings["stored_statistics"]
-        if batch_statistics and len(inputs) * self.sides[-1] ** 2 == 1:
+        if batch_statistics and inputs.shape[0] * self.sides[-1] ** 2 == 1:
             raise InputError(
                 "batch norm on the statistics of one image is undefined: classify several images together, "
                 "or export the network with stored_statistics=True"

@@ -1,5 +1,6 @@
 """Standardisation of vectors; mean and standard deviation are buffers, so they are saved with the model."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -27,13 +28,21 @@ class Standardizer(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(self, values: Tensor, scalar: bool = False, floor: float = 1e-6) -> Self:
+    def fit(
+        self,
+        values: large.Rows,
+        scalar: bool = False,
+        floor: float = 1e-6,
+        groups: Sequence[int] | None = None,
+    ) -> Self:
         """Take the statistics of `values`, with shape (*, D).
 
         Args:
-            values: at least two vectors.
+            values: at least two vectors, in memory or on disk.
             scalar: one standard deviation for all dimensions, the mean over them, as in the VAE of the
                 HyperCLIP authors' code.
+            groups: sizes of consecutive parts of a vector, each of which has one standard deviation, the root of its mean square; for
+                weight vectors, the layers.
             floor: smallest standard deviation, so that a constant dimension is not divided by zero.
 
         Returns:
@@ -43,17 +52,20 @@ class Standardizer(nn.Module):
             InputError: too few vectors, a wrong length, or values that are not finite.
         """
         self._check(values)
-        rows = values.reshape(-1, values.shape[-1])
+        rows = values.reshape(-1, values.shape[-1]) if isinstance(values, Tensor) else values
         if len(rows) < 2:
             raise InputError(f"statistics need at least two vectors of finite numbers, got {len(rows)}")
-        if rows.numel() > large.LARGE:
+        if large.is_large(rows):
             mean, std, finite = large.mean_and_std(rows)
         else:
+            rows = rows[:]
             mean, std = rows.mean(dim=0), rows.std(dim=0, correction=0)
             finite = bool(rows.isfinite().all())
         if not finite:
             raise InputError(f"statistics need at least two vectors of finite numbers, got {len(rows)}")
         self.mean.copy_(mean)
+        if groups is not None:
+            std = torch.cat([p.square().mean().sqrt().expand_as(p) for p in std.split(list(groups))])
         self.std.copy_((std.mean().expand_as(std) if scalar else std).clamp_min(floor))
         self.count.fill_(len(rows))
         return self
@@ -68,7 +80,7 @@ class Standardizer(nn.Module):
         self._check(values, fitted=True)
         return values * self.std + self.mean
 
-    def _check(self, values: Tensor, fitted: bool = False) -> None:
+    def _check(self, values: large.Rows, fitted: bool = False) -> None:
         if values.shape[-1:] != self.mean.shape:
             raise InputError(f"expected vectors of shape (*, {len(self.mean)}), got {tuple(values.shape)}")
         if fitted and not self.count:

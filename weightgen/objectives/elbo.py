@@ -46,10 +46,10 @@ class ELBOLoss(nn.Module):
         self.kl_weight = kl_weight
         self.function_weight = function_weight
 
-    def forward(self, batch: tuple[Tensor, TaskBatch]) -> Outcome:
-        """Loss of adapted weights (B, P) and the tasks they were adapted to."""
+    def forward(self, batch: tuple[Tensor, TaskBatch | None]) -> Outcome:
+        """Loss of adapted weights (B, P) and the tasks they were adapted to, or None where only the first part is wanted."""
         weights, tasks = batch
-        real = has_query(tasks)
+        real = None if tasks is None else has_query(tasks)
         posterior = self.hvae.encode(weights)
         decoded = self.hvae(posterior.rsample())
         scale = self.hvae.standardizer
@@ -57,7 +57,7 @@ class ELBOLoss(nn.Module):
         kl = shared_mean(kl_divergence(posterior, Normal(0.0, 1.0)).sum(dim=-1), real)
         loss = (squared + self.kl_weight * kl) / weights.shape[-1] ** 0.5
         metrics = {"squared_error": squared.detach() / weights.shape[-1], "kl": kl.detach()}
-        if self.function_weight:
+        if self.function_weight and tasks is not None:
             asked = resplit(tasks, 0.0).query
             logits = self.network(decoded, asked.inputs, **tasks.context)
             task = shared_mean(task_loss(logits, asked.labels), real)

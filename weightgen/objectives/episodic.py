@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import Tensor, nn
 
 from weightgen.data.few_shot.episodes import Episodes
-from weightgen.hypernets.support_writer import SupportWriter
+from weightgen.hypernets.support_writer import Generated, SupportWriter
 from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
 from weightgen.protocols import Outcome
@@ -37,11 +39,18 @@ class EpisodicLoss(nn.Module):
 
     def logits(self, batch: TaskBatch) -> Tensor:
         """Logits of the query set, with shape (B, N, C)."""
-        made = self.hypernet.generate(batch.support, moments=not self.transductive)
-        present = batch.query.labels != PADDING_LABEL
+        return self.classify(self.write(batch.support), batch.query)
+
+    def write(self, support: Examples) -> Generated:
+        """CNNs from support sets, for `classify`."""
+        return self.hypernet.generate(support, moments=not self.transductive)
+
+    def classify(self, made: Generated, query: Examples) -> Tensor:
+        """Logits of a query set by CNNs that were written, with shape (B, N, C)."""
+        present = query.labels != PADDING_LABEL
         return self.hypernet.network.run_batch(
             made.params,
-            batch.query.inputs,
+            query.inputs,
             None if bool(present.all()) else present,
             None if self.transductive else made.moments,
         )
@@ -70,11 +79,18 @@ def annealed(step: int, start: float, until: int) -> float:
 
 
 @torch.no_grad()
-def episode_accuracies(objective: EpisodicLoss, episodes: Episodes, count: int) -> Tensor:
-    """Query accuracy of each of the first `count` episodes, with shape (count,)."""
+def episode_accuracies(
+    objective: EpisodicLoss, episodes: Episodes, count: int, query_batches: int = 1
+) -> Tensor:
+    """Query accuracy of each of the first `count` episodes, with shape (count,).
+
+    Each is the mean over `query_batches` query sets, which are drawn and classified one after the other.
+    """
     device = next(objective.parameters()).device
     found = []
     for step in range(-(-count // episodes.batch_size)):
-        batch = episodes.batch(step, device)
-        found.append(task_accuracy(objective.logits(batch), batch.query.labels))
+        drawn = list(islice(episodes.batches(step, device), query_batches))
+        made = objective.write(drawn[0].support)
+        right = [task_accuracy(objective.classify(made, one.query), one.query.labels) for one in drawn]
+        found.append(torch.stack(right).mean(dim=0))
     return torch.cat(found)[:count]

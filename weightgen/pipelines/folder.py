@@ -14,11 +14,11 @@ from weightgen.errors import InputError
 from weightgen.priors import DiffusionPrior
 from weightgen.storage.files import StrPath, kind_of, read_json
 from weightgen.storage.hub import class_named, class_path, load_part
+from weightgen.storage.shipped import shipped_folder
 
 FORMAT = {"format": "weightgen-pipeline", "version": 2}
 PARTS = ("encoder", "prior", "hypernet", "network")
 FURTHER = ("support", "familiarity")  # parts that a pipeline may lack
-SHIPPED = Path(__file__).parents[1] / "models"  # pipelines that come with the package
 
 
 def describe(pipe: Any) -> dict[str, Any]:
@@ -127,20 +127,13 @@ def check_links(folder: Path) -> None:
             raise InputError(f"{path} is a link out of the saved model: copy the file that it points to")
 
 
-def pipeline_folder(name: StrPath) -> Path:
-    """The folder of that name, or the one of a pipeline that comes with the package."""
-    folder = Path(name)
-    shipped = not kind_of(folder) and len(folder.parts) == 1 and (SHIPPED / folder).is_dir()
-    return SHIPPED / folder if shipped else folder
-
-
 def read_description(name: StrPath) -> tuple[Path, dict[str, Any]]:
     """The folder of a saved pipeline, and what its `pipeline.json` holds.
 
     Raises:
         InputError: there is no such folder, or it holds no pipeline.
     """
-    folder = pipeline_folder(name)
+    folder = shipped_folder(name)
     if kind_of(folder) != "folder":
         raise InputError(
             f"no folder {folder}: expected a saved WeightPipeline, such as `make demo` leaves in runs/demo/pipeline, or the name photos"

@@ -94,6 +94,34 @@ class GeneratedWeights:
         """The same with the weights of its latents, which may have been changed."""
         return replace(self, weights=self.pipeline.decode(self.latents))
 
+    def save_pretrained(
+        self,
+        folder: StrPath,
+        format: str = "state_dict",
+        *,
+        prompt: int = 0,
+        sample: int | None = None,
+        image_tower: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        """Export the networks of one prompt as a folder that other programs load; `save` keeps samples for this library.
+
+        Args:
+            folder: the folder to make.
+            format: `state_dict` (safetensors of parameters by name), `peft` (adapters that `PeftModel.from_pretrained` loads), `onnx`
+                (the whole classifier: features in, probabilities out), or `numpy` (arrays, and the lines that use them).
+            prompt: number of the prompt.
+            sample: one sample; by default all K. `onnx` and `numpy` average their probabilities, the others write K folders.
+            image_tower: whether the ONNX file takes pixels, as `encoder.preprocess` makes them, in place of features.
+            overwrite: whether an existing folder may be replaced.
+
+        Raises:
+            InputError: the pipeline was called without answers, a package is missing, or the format cannot hold this network.
+        """
+        from weightgen.pipelines.exports import export_weights
+
+        export_weights(self, folder, format, prompt, sample, image_tower, overwrite)
+
     def _check_decoded(self) -> None:
         if not self.weights.shape[-1]:
             raise InputError("there are latents only (output_type='latent'): take .decoded() first")

@@ -12,11 +12,12 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from weightgen.errors import InputError
-from weightgen.pipelines.folder import check_sizes_of, describe, pipeline_folder, read_pipeline
+from weightgen.pipelines.folder import check_sizes_of, describe, read_pipeline
 from weightgen.pipelines.generated_weights import GeneratedWeights
 from weightgen.storage.cards import CardFacts, model_card
 from weightgen.storage.files import StrPath, final_name, write_json, written_beside
 from weightgen.storage.hub import HUB, PIPELINE_FILES, downloaded
+from weightgen.storage.shipped import shipped_folder
 from weightgen.weights import FunctionalNetwork
 
 
@@ -146,11 +147,12 @@ class SavedPipeline:
         if str(folder).startswith(HUB):
             folder = downloaded(folder, PIPELINE_FILES, **download)
         parts, record = read_pipeline(folder, device, trust_remote_code)
-        prior, network = parts.pop("prior"), FunctionalNetwork(parts.pop("network"))
+        prior = parts.pop("prior")
+        network = FunctionalNetwork.of_space(parts.pop("network"), parts["hypernet"].space)
         options = {"template": record.get("template"), "guidable": record.get("guidable", True)}
         made: Any = cls
         pipe: Self = made(parts.pop("encoder"), prior, parts.pop("hypernet"), network, **options, **parts)
-        check_sizes_of(pipe, record, pipeline_folder(folder) / "pipeline.json")
+        check_sizes_of(pipe, record, shipped_folder(folder) / "pipeline.json")
         return pipe
 
     def load_weights(self, path: StrPath) -> GeneratedWeights:

@@ -11,6 +11,12 @@ ZERO_SHOT = {
     "hyperldm_paper": "HVAE + HyperLDM (paper)",
     "hyperldm": "HVAE + HyperLDM (weightgen)",
 }
+# What a user can do with the adapted weights of known questions, without any generator.
+RETRIEVED = {
+    "neighbours_average": "average of the nearest questions' weights",
+    "nearest_question": "the nearest question's weights",
+    "noisy_neighbour": "the nearest question's weights plus noise",
+}
 UNCONDITIONAL = {
     "multitask": "Uncond. Multitask",
     "maml": "Uncond. MNet-MAML",
@@ -24,6 +30,7 @@ FLOORS = {
     "encoder": "encoder as base model",
     "encoder_with_question": "encoder, question in the answers' statements",
     **UNCONDITIONAL,
+    "mean_weights": "mean of the adapted weights",
     "few_shot_maml": "few-shot MNet-MAML (ceiling)",
 }
 FEW_SHOT = {

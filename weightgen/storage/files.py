@@ -7,11 +7,12 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -213,6 +214,20 @@ def read_tensors(path: StrPath) -> dict[str, Tensor]:
     """
     with _safetensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def read_rows(path: StrPath, name: str, rows: Sequence[int] | None = None) -> Tensor:
+    """Read some rows of one tensor (M, *) of a safetensors file, or all: of the rest nothing is read.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format, or has no such tensor.
+    """
+    with _safetensors(path) as file:
+        if name not in file.keys():
+            raise InputError(f"{path} has no tensor {name!r}")
+        part = file.get_slice(name)
+        # A copy: a view of the file would keep all of it in memory that is touched.
+        return part[:].clone() if rows is None else torch.stack([part[row] for row in rows])
 
 
 def read_shapes(path: StrPath) -> dict[str, tuple[tuple[int, ...], bool]]:

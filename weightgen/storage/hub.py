@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from weightgen.errors import InputError
 from weightgen.storage.cards import CardFacts, model_card
 from weightgen.storage.files import StrPath, kind_of, read_json, read_shapes, read_tensors
+from weightgen.storage.shipped import shipped_folder
 
 OWN = ("weightgen.",)
 HUB = "hf://"
@@ -78,8 +79,8 @@ class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
         """Load what `save_pretrained` wrote, in evaluation mode.
 
         Args:
-            folder: a folder; or `hf://owner/name`, a model on the Hugging Face Hub, which is the only name
-                that is downloaded.
+            folder: a folder; the name of a model that comes with the package, such as `omniglot-8ch-1shot`; or
+                `hf://owner/name`, a model on the Hugging Face Hub, which is the only name that is downloaded.
             **download: further arguments of `huggingface_hub.snapshot_download`, such as `revision`.
 
         Raises:
@@ -105,10 +106,10 @@ class SavedModule(PyTorchModelHubMixin, library_name="weightgen"):
 
 
 def downloaded(folder: StrPath, wanted: Sequence[str] = PART_FILES, **options: Any) -> Path:
-    """The folder itself, or where the files of `hf://owner/name` were downloaded to.
+    """The folder itself, that of a model that comes with the package, or where the files of `hf://owner/name` were downloaded to.
 
     Args:
-        folder: a folder, or `hf://owner/name`.
+        folder: a folder, the name of such a model, or `hf://owner/name`.
         wanted: patterns of the files to download.
         **options: further arguments of `huggingface_hub.snapshot_download`, such as `revision`.
 
@@ -116,7 +117,7 @@ def downloaded(folder: StrPath, wanted: Sequence[str] = PART_FILES, **options: A
         InputError: the download fails.
     """
     if not str(folder).startswith(HUB):
-        return Path(folder).expanduser()
+        return shipped_folder(Path(folder).expanduser())
     try:
         return Path(snapshot_download(str(folder).removeprefix(HUB), allow_patterns=list(wanted), **options))
     except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ with one_line_errors(), needs("train"):
     from accelerate.utils import gather_object
     from omegaconf import MISSING
 
+from weightgen.training.adapted import AdaptedTasks, AdaptedWriter
 from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
 from weightgen.training.components import build, build_part, options, pick, spec
@@ -36,17 +37,20 @@ from weightgen.training.loop import (
     steps,
     update,
 )
+from weightgen.training.memory import keep_memory
 from weightgen.training.outputs import finish, save_run, snapshot
 from weightgen.training.runs import start_run, unfinished
-from weightgen.training.saved import AdaptedTasks, check_same, load_module, load_run, read_facts
+from weightgen.training.saved import check_same, load_module, load_run, read_facts
 from weightgen.training.schedules import learning_rate, warmup_cosine
 from weightgen.training.settings import RunConfig, TrainConfig
 from weightgen.training.sharding import prepare
 from weightgen.training.shares import outcome
+from weightgen.training.sources import held_out_loss, load_source
 
 __all__ = [
-    "MISSING", "Accelerator", "AdaptedTasks", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part", "check_same",
-    "check_tasks_finite", "due", "ema", "finish", "gather_object", "learning_rate", "load_module", "load_run", "log_metrics",
-    "options", "outcome", "parse", "pick", "prepare", "read_facts", "read_metrics", "resume", "run", "save_run", "seed_step", "snapshot",
-    "spec", "start_run", "step_numbers", "steps", "unfinished", "update", "warmup_cosine",
+    "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
+    "check_same", "check_tasks_finite", "due", "ema", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
+    "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "prepare", "read_facts", "read_metrics",
+    "resume", "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
+    "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from weightgen.training.divergence import Health, watch_loss, watch_weights
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
 from weightgen.training.runs import Run
-from weightgen.training.sharding import finish_gradients
+from weightgen.training.sharding import finish_gradients, piece
 
 
 def step_numbers(run: Run, steps: int) -> Iterator[int]:
@@ -128,7 +128,8 @@ class Best:
         """Keep the module's present state, after `step` steps, if its score is the best so far."""
         if score > self.facts[self.name]:
             self.facts = {"step": step, self.name: score, **facts}
-            self._kept = copy.deepcopy(self.module.state_dict())
+            for key, value in self.module.state_dict().items():
+                self._kept[key].copy_(value)  # in place: a large module is not held three times
 
     def restore(self) -> dict[str, Any]:
         """Put the best state back into the module, and return its facts."""
@@ -196,8 +197,11 @@ def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
     start. Buffers are copied.
     """
 
-    def average(kept: Tensor, new: Tensor, updates: Tensor | int) -> Tensor:
-        return torch.lerp(new, kept, min(decay, (1 + int(updates)) / (10 + int(updates))))
+    def average(kept: Any, new: Any, updates: Tensor | int) -> None:
+        share = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        torch._foreach_lerp_(
+            [*map(piece, kept)], [*map(piece, new)], 1 - share
+        )  # in one pass: what it takes is memory traffic
 
-    averaged = AveragedModel(module, avg_fn=average)
+    averaged = AveragedModel(module, multi_avg_fn=average)
     return averaged.requires_grad_(False)

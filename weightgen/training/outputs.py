@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from weightgen.storage.files import write_json, write_tensors, written_beside
+from weightgen.storage.files import write_json, written_beside
 from weightgen.storage.hub import class_path
 from weightgen.training.runs import METRICS, RUN, Run, record
 from weightgen.training.sharding import put_together
@@ -19,7 +19,7 @@ def save_run(
     run: Run,
     facts: dict[str, Any],
     name: str = "training.json",
-    tensors: Mapping[str, Mapping[str, Tensor]] | None = None,
+    fill: Callable[[Path], object] | None = None,
     go_on: bool = False,
     **modules: nn.Module,
 ) -> None:
@@ -29,31 +29,34 @@ def save_run(
         run: the run.
         facts: what to say of it; the classes of the modules are added.
         name: of the file with the facts.
-        tensors: files of tensors to write, by name.
+        fill: writes more into the folder that it is given.
         go_on: whether the newest checkpoint stays, so that the run can go on with more steps.
         **modules: what was trained, and what it needs, each saved in a folder of its name.
     """
-    finish(run, lambda folder: _fill(folder, facts, name, tensors or {}, modules), go_on)
+
+    def filled(folder: Path) -> None:
+        _fill(folder, facts, name, modules)
+        if fill is not None:
+            fill(folder)
+
+    finish(run, filled, go_on)
 
 
 def snapshot(run: Run, facts: dict[str, Any], **modules: nn.Module) -> None:
     """Write what `save_run` would write into the folder of the unfinished run, so that others can look at it meanwhile."""
     if run.accelerator.is_main_process:
-        _fill(run.folder, facts, "training.json", {}, modules)
+        _fill(run.folder, facts, "training.json", modules)
 
 
 def _fill(
     folder: Path,
     facts: dict[str, Any],
     name: str,
-    tensors: Mapping[str, Mapping[str, Tensor]],
     modules: Mapping[str, nn.Module],
 ) -> None:
     for part, module in modules.items():
         with written_beside(folder / part, overwrite=True) as partial:
             module.save_pretrained(partial)  # type: ignore[operator]
-    for file, values in tensors.items():
-        write_tensors(folder / f"{file}.safetensors", values)
     write_json(folder / name, facts | {part: class_path(module) for part, module in modules.items()})
 
 

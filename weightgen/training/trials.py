@@ -85,7 +85,7 @@ def make_trial_data(folder: Path) -> None:
     if folder.exists():
         return
     torch.manual_seed(0)
-    _save_clip(folder / "clip")
+    save_small_clip(folder / "clip")
     draws = np.random.default_rng(0)
     splits = {name: list(_tasks(name, count)) for name, count in TASKS.items()}
     for part in ("data", "bare"):
@@ -188,13 +188,15 @@ def _tasks(split: str, count: int) -> Iterator[Task]:
         )
 
 
-def _save_clip(folder: Path) -> None:
+def save_small_clip(folder: Path, embed_dim: int = 24) -> None:
+    """Save a CLIP of random weights, with embeddings of so many numbers."""
+    config = CLIP | {"embed_dim": embed_dim}
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [("[BOS]", 2), ("[EOS]", len(WORDS) - 1)]
     tokenizer.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=ends)
-    save_clip(new_clip(CLIP, tokenizer).eval(), CLIP, tokenizer, folder)
+    save_clip(new_clip(config, tokenizer).eval(), config, tokenizer, folder)
 
 
 def _write_features(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -250,3 +251,24 @@ def test_pickled_arrays_are_refused(tmp_path):
     np.save(tmp_path / "a" / "images.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="cannot read"):
         FewShotArrays(tmp_path / "a")
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_query_sets_drawn_anew_for_the_same_support_set(arrays, overlap):
+    episodes = make(arrays, shots=5, unlabeled=1, overlap=overlap, rotate=True)
+    first, *others = islice(episodes.batches(3), 12)
+    torch.testing.assert_close(first.query.inputs, episodes.batch(3).query.inputs)
+    number = {"drawn": set(), "shared": 0}
+    for batch in [first, *others]:
+        torch.testing.assert_close(batch.support.inputs, first.support.inputs)
+        assert (batch.query.labels == first.query.labels).all()
+        for task in range(4):
+            support = {tuple(image.flatten().tolist()) for image in batch.support.inputs[task]}
+            query = {tuple(image.flatten().tolist()) for image in batch.query.inputs[task]}
+            assert len(query) == 15  # without replacement
+            number["shared"] += len(query & support)
+            number["drawn"] |= query
+    assert len(number["drawn"]) > 3 * 4 * 15  # not the same queries again
+    assert (number["shared"] > 0) is overlap  # 6 of 20 images of a class are in the support set
+    if overlap:
+        assert abs(number["shared"] / (12 * 4 * 15) - 6 / 20) < 0.06

@@ -11,7 +11,12 @@ from PIL import Image
 
 from weightgen import InputError
 from weightgen.data.few_shot.arrays import FewShotArrays
-from weightgen.data.few_shot.omniglot import prepare_from_images, prepare_from_npz, vinyals_split
+from weightgen.data.few_shot.omniglot import (
+    prepare_from_images,
+    prepare_from_npz,
+    random_split,
+    vinyals_split,
+)
 
 
 def drawing(seed):
@@ -217,3 +222,27 @@ def test_drawings_of_every_mode_have_bright_ink_on_a_dark_ground(mode, tmp_path)
 def test_a_size_of_zero_is_told(tmp_path):
     with pytest.raises(InputError, match="size must be at least 1, got 0"):
         prepare_from_images(as_zips(tmp_path), tmp_path / "out", size=0)
+
+
+def test_random_characters_do_not_depend_on_the_order_of_the_names():
+    names = [f"Latin/character{i:04d}" for i in range(1623)]
+    split = random_split(names)
+    assert [len(split[name]) for name in ("train", "validation", "test")] == [1150, 50, 423]
+    assert sorted(k for part in split.values() for k in part) == list(range(1623))
+    turned = random_split(names[::-1])
+    assert [names[k] for k in split["test"]] == [names[::-1][k] for k in turned["test"]]
+    assert random_split(names, seed=1) != split
+
+
+def test_the_split_is_named_in_the_folder(shared, tmp_path):
+    prepare_from_npz(shared / "data" / "omniglot28.npz", tmp_path / "a", "random_characters", seed=3)
+    arrays = FewShotArrays(tmp_path / "a")
+    assert arrays.protocol == "random_characters"
+    assert arrays.splits == random_split(arrays.names, 3)
+    alphabets = [{arrays.names[k].split("/")[0] for k in arrays.classes(name)} for name in ("train", "test")]
+    assert len(alphabets[0] & alphabets[1]) > 40  # nearly all alphabets are in both
+
+
+def test_too_few_characters_for_a_random_split(tmp_path):
+    with pytest.raises(InputError, match="none of them for validation"):
+        prepare_from_images(as_zips(tmp_path), tmp_path / "out", split="random_characters")

@@ -13,8 +13,8 @@ from tests.towers import tiny_paired
 from weightgen import InputError, WeightPipeline
 from weightgen.data import load_tasks
 from weightgen.data.photos.shipped import DATASET, FEATURES, MODEL, unpack
-from weightgen.pipelines import folder as pipeline_folder
 from weightgen.pipelines.familiarity import Familiarity
+from weightgen.storage import shipped as shipped_models
 from weightgen.storage.files import read_json, read_tensors, write_json, write_tensors
 
 
@@ -26,7 +26,7 @@ def shipping(root, tmp_path, monkeypatch):
     spec.loader.exec_module(ship)
     monkeypatch.setattr(ship, "DATASET", tmp_path / "package/dataset")
     monkeypatch.setattr(ship, "MODEL", tmp_path / "package/photos")
-    monkeypatch.setattr(pipeline_folder, "SHIPPED", tmp_path / "package")
+    monkeypatch.setattr(shipped_models, "SHIPPED", tmp_path / "package")
     return ship
 
 

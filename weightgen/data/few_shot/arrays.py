@@ -38,6 +38,7 @@ class FewShotArrays:
         starts: row of the first image of each class, with shape (K,).
         counts: images of each class, with shape (K,).
         splits: class numbers by name of the split.
+        protocol: name of the way in which the classes were split, if the data set has several.
 
     Raises:
         InputError: something is missing, or the two files do not belong together.
@@ -62,6 +63,8 @@ class FewShotArrays:
         self.counts = np.asarray(index["counts"], dtype=np.int64)
         self.starts = np.cumsum(self.counts) - self.counts
         self.splits: dict[str, list[int]] = index["splits"]
+        source = index.get("source")
+        self.protocol = str(source["split"]) if isinstance(source, dict) and "split" in source else None
         if self.images.ndim != 4 or self.images.dtype != np.uint8 or len(self.images) != self.counts.sum():
             raise InputError(
                 f"{folder}: images.npy, {self.images.dtype} of shape {self.images.shape}, does not hold the "

@@ -6,6 +6,7 @@ which draws them one by one from the same images.
 Notation: B tasks, N examples; K classes.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -110,24 +111,28 @@ class Episodes:
 
     def batch(self, step: int, device: torch.device | str | None = None) -> TaskBatch:
         """The B tasks of a step."""
+        return next(self.batches(step, device))
+
+    def batches(self, step: int, device: torch.device | str | None = None) -> Iterator[TaskBatch]:
+        """The B tasks of a step again and again, with query sets that are drawn anew; the first is `batch(step)`."""
         rng = np.random.default_rng([self.seed, step])
         keys = rng.random((self.batch_size, len(self.classes)))
         order = (keys + self._outside(rng)).argsort(axis=1)
         chosen = self.classes[order[:, : self.ways]]  # (B, ways)
         kept = self.shots + self.unlabeled
         draws = self._draw(rng, chosen)
-        support = draws[:, :, :kept]
+        rows = draws[:, :, :kept]
         rest = self._draw(rng, chosen) if self.overlap else draws[:, :, kept:]
         look = self._look(rng, (self.batch_size, self.ways))
         support_labels = self._labels(rng, kept, self.min_shots, self.shots)
         support_labels[:, :, self.shots :][support_labels[:, :, self.shots :] >= 0] = UNLABELED
-        query_labels = self._labels(rng, self.queries, self.min_queries, self.queries)
-        return TaskBatch(
-            support=self._examples(support, support_labels, look, device),
-            query=self._examples(rest[:, :, : self.queries], query_labels, look, device),
-            embeds=torch.zeros(self.batch_size, 0, device=device),
-            context={},
-        )
+        support = self._examples(rows, support_labels, look, device)
+        while True:
+            labels = self._labels(rng, self.queries, self.min_queries, self.queries)
+            query = self._examples(rest[:, :, : self.queries], labels, look, device)
+            embeds = torch.zeros(self.batch_size, 0, device=device)
+            yield TaskBatch(support=support, query=query, embeds=embeds, context={})
+            rest = self._draw(rng, chosen, None if self.overlap else rows)
 
     @cached_property
     def _group_of(self) -> NDArray[np.int64]:
@@ -142,11 +147,18 @@ class Episodes:
         rank = rng.random((self.batch_size, count)).argsort(axis=1).argsort(axis=1)
         return rank[:, self._group_of] >= self.groups
 
-    def _draw(self, rng: np.random.Generator, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of the images of each chosen class in a random order, with shape (B, ways, images of the largest class)."""
+    def _draw(
+        self, rng: np.random.Generator, chosen: NDArray[np.int64], apart: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        """Rows of the images of each chosen class in a random order, with shape (B, ways, images of the largest class).
+
+        The rows `apart` (B, ways, N) come last.
+        """
         counts = self.arrays.counts[chosen]
         keys = rng.random((*chosen.shape, int(counts.max())))
         keys[np.arange(keys.shape[2]) >= counts[..., None]] = 2.0
+        if apart is not None:
+            np.put_along_axis(keys, apart - self.arrays.starts[chosen][..., None], 2.0, axis=2)
         return self.arrays.starts[chosen][..., None] + keys.argsort(axis=2)
 
     def _labels(

@@ -1,15 +1,17 @@
 """Omniglot: 1623 handwritten characters, 20 drawings each, read from the forms in which it is passed around.
 
-The split is that of Vinyals et al. (2016), by alphabets: five alphabets of the background set are for validation, the last 423 characters
-of the evaluation set (alphabets in the order of their names) for testing, all others for training.
+Two splits, by name. `alphabets` is that of Vinyals et al. (2016): five alphabets of the background set are for validation, the last 423
+characters of the evaluation set (alphabets in the order of their names) for testing, all others for training. `random_characters` is that
+of the HyperTransformer's paper: all characters in a shuffled order, of which 1150 are for training, 50 for validation, 423 for testing.
 """
 
 import io
+import random
 import re
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +29,19 @@ SETS = ("images_background", "images_evaluation")
 VALIDATION = {"Armenian", "Bengali", "Early_Aramaic", "Hebrew", "Mkhedruli_(Georgian)"}
 TEST_CHARACTERS = 423
 DRAWINGS = 20
+RANDOM_CHARACTERS = (1150, 50)  # for training and validation; the others are for testing
 Character = tuple[str, int]  # alphabet, and number in it
+Split = Literal["alphabets", "random_characters"]
 
 
-def prepare_from_npz(path: StrPath, output: StrPath) -> None:
-    """Write the array file of all characters (28 × 28, with the split) as few-shot images.
+def prepare_from_npz(path: StrPath, output: StrPath, split: Split = "alphabets", seed: int = 2022) -> None:
+    """Write the array file of all characters (28 × 28, with the split by alphabets) as few-shot images.
+
+    Args:
+        path: the .npz file.
+        output: folder to make.
+        split: which characters are for training, validation and testing.
+        seed: of the split at random.
 
     Raises:
         InputError: an array is missing, or the number of classes does not match the labels.
@@ -41,28 +51,32 @@ def prepare_from_npz(path: StrPath, output: StrPath) -> None:
     wanted = ("images", "class_id", "alphabet_names", *facts)
     if absent := [name for name in wanted if name not in arrays]:
         raise InputError(f"{path} has no array {absent[0]!r}, only {', '.join(sorted(arrays))}")
-    labels, split = arrays["class_id"], arrays["class_split_vinyals"]
-    if len(split) != labels.max() + 1:
-        raise InputError(f"{path} has {len(split)} classes, but labels up to {labels.max()}")
+    labels, number = arrays["class_id"], arrays["class_split_vinyals"]
+    if len(number) != labels.max() + 1:
+        raise InputError(f"{path} has {len(number)} classes, but labels up to {labels.max()}")
     known, groups = len(arrays["alphabet_names"]), arrays["class_alphabet_id"]
-    if len(groups) != len(split) or len(arrays["class_character_no"]) != len(split):
+    if len(groups) != len(number) or len(arrays["class_character_no"]) != len(number):
         raise InputError(
-            f"{path} has {len(split)} classes, but the alphabets of {len(groups)} and the numbers of "
+            f"{path} has {len(number)} classes, but the alphabets of {len(groups)} and the numbers of "
             f"{len(arrays['class_character_no'])}"
         )
-    if groups.min() < 0 or groups.max() >= known or split.min() < 0 or split.max() >= len(SPLITS):
+    if groups.min() < 0 or groups.max() >= known or number.min() < 0 or number.max() >= len(SPLITS):
         raise InputError(
             f"{path}: expected alphabets from 0 to {known - 1} and splits from 0 to {len(SPLITS) - 1}, got "
-            f"{groups.min()} to {groups.max()} and {split.min()} to {split.max()}"
+            f"{groups.min()} to {groups.max()} and {number.min()} to {number.max()}"
         )
     alphabets = arrays["alphabet_names"][groups]
     names = [_name(str(a), int(n)) for a, n in zip(alphabets, arrays["class_character_no"], strict=True)]
-    members = {name: np.flatnonzero(split == i).tolist() for i, name in enumerate(SPLITS)}
-    source = {"dataset": "Omniglot", "form": "npz"}
+    members = {name: np.flatnonzero(number == i).tolist() for i, name in enumerate(SPLITS)}
+    if split == "random_characters":
+        members = random_split(names, seed)
+    source = {"dataset": "Omniglot", "form": "npz", **_facts(split, seed)}
     write_few_shot_arrays(output, arrays["images"], labels, names, members, source)
 
 
-def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> None:
+def prepare_from_images(
+    folder: StrPath, output: StrPath, size: int = 28, split: Split = "alphabets", seed: int = 2022
+) -> None:
     """Write the drawings in `images_background` and `images_evaluation` as few-shot images, ink bright.
 
     Args:
@@ -70,6 +84,8 @@ def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> Non
             clone of the authors' repository, or a folder twice inside itself, as from Kaggle. Or one zip file of all this.
         output: folder to make.
         size: side of the square images; the originals (105 × 105) are averaged over boxes.
+        split: which characters are for training, validation and testing.
+        seed: of the split at random.
 
     Raises:
         InputError: a size below 1, a set is missing or damaged, or a character has not 20 drawings.
@@ -86,8 +102,9 @@ def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> Non
         if len(found) != DRAWINGS:
             raise InputError(f"{_name(*key)} has {len(found)} drawings instead of {DRAWINGS}: download again")
     order = sorted(drawings)
-    split = vinyals_split(order, background)
-    if empty := [name for name in SPLITS if not split[name]]:
+    names = [_name(*key) for key in order]
+    members = vinyals_split(order, background) if split == "alphabets" else random_split(names, seed)
+    if empty := [name for name in SPLITS if not members[name]]:
         raise InputError(
             f"{folder} holds {len(order)} characters, none of them for {empty[0]}: Omniglot has 1623; download both sets again"
         )
@@ -96,9 +113,9 @@ def prepare_from_images(folder: StrPath, output: StrPath, size: int = 28) -> Non
         output,
         images,
         np.repeat(np.arange(len(order)), DRAWINGS),
-        [_name(*key) for key in order],
-        split,
-        {"dataset": "Omniglot", "form": "images", "size": size},
+        names,
+        members,
+        {"dataset": "Omniglot", "form": "images", "size": size, **_facts(split, seed)},
     )
 
 
@@ -115,6 +132,26 @@ def vinyals_split(order: Sequence[Character], background: Collection[Character])
         split = "validation" if character[0] in VALIDATION else "test" if character in tested else "train"
         found[split].append(i)
     return found
+
+
+def random_split(names: Sequence[str], seed: int = 2022) -> dict[str, list[int]]:
+    """Class numbers by split: the names, sorted, in a shuffled order; the order of `names` does not matter.
+
+    References:
+        Zhmoginov et al., "HyperTransformer", 2022, section 5: 1150, 50 and 423 characters. Its order is not published.
+    """
+    order = sorted(range(len(names)), key=lambda k: names[k])
+    random.Random(seed).shuffle(order)
+    first, second = RANDOM_CHARACTERS
+    return {
+        "train": order[:first],
+        "validation": order[first : first + second],
+        "test": order[first + second :],
+    }
+
+
+def _facts(split: Split, seed: int) -> dict[str, str | int]:
+    return {"split": split} if split == "alphabets" else {"split": split, "split_seed": seed}
 
 
 def _name(alphabet: str, number: int) -> str:

@@ -1,0 +1,115 @@
+"""Does memory grow with the number of tasks? The largest memory of each stage with 256, 1,024 and 4,096 tasks, and at the paper's size.
+
+    python recipes/benchmarks/memory.py                       # writes results/trust/memory.json and .md
+    python recipes/benchmarks/memory.py sizes=[tiny]
+
+Tasks, features and starts are random; every stage does a few steps, which take as much memory as many. Each stage is a process of its
+own, whose largest resident memory (VmHWM, with the pages of files that it maps) the system tells. The paper's size is 870 tasks, 8 draws
+and 394,240 weights (Nava, Kobayashi et al., 2023), with the HVAE's layers of 512 and 256: 404 M parameters. It needs 30 GB of disk. The
+denoiser is a small one: the paper's 568 M parameters take 16 GB with their averages and Adam's, however many tasks there are.
+15 minutes on one CPU thread.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, NamedTuple
+
+import torch
+from made_up_tasks import make_tasks
+
+from weightgen import InputError, training
+from weightgen.reports.memory import memory_text
+from weightgen.reports.tables import write_report
+from weightgen.reports.timing import machine
+from weightgen.training.trials import environment
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Config:
+    output: str = "results/trust/memory"  # .json and .md are appended
+    sizes: list[str] = field(default_factory=lambda: ["256", "1024", "4096", "paper"])
+    folder: str | None = None  # where the data go meanwhile; by default a temporary folder
+
+
+class Size(NamedTuple):
+    tasks: int
+    draws: int
+    embed_dim: int
+    hidden_dim: int  # of the adapter
+    layers: list[int]  # of the HVAE
+    latent_dim: int = 32
+
+
+SIZES = {
+    "tiny": Size(24, 2, 24, 4, [8], 4),
+    **{str(tasks): Size(tasks, 2, 512, 64, [64]) for tasks in (256, 1024, 4096)},
+    "paper": Size(870, 8, 768, 256, [512, 256]),
+}
+
+
+def stages(size: Size, folder: Path) -> dict[str, dict[str, Any]]:
+    """The recipes with their settings, in their order."""
+    common = {
+        "dataset": folder / "data",
+        "steps": 2,
+        "batch_size": 32,
+        "validate_every": 2,
+        "keep_checkpoints": 1,
+    }
+    zoo, hvae = {"adapted": folder / "adapt_tasks"}, {"hvae": folder / "train_hvae"}
+    network = {"network.hidden_dim": size.hidden_dim}
+    autoencoder = {"hypernet.latent_dim": size.latent_dim, "hypernet.hidden_dims": size.layers}
+    return {
+        "train_hypernet": {**common, **network, "batch_size": 8},
+        "adapt_tasks": {"dataset": common["dataset"], "start": folder / "train_hypernet", "draws": size.draws, "steps": [1]},
+        "train_hvae": {**common, **zoo, **autoencoder},
+        "train_hyperldm": {**common, **zoo, **hvae, "denoiser.hidden_dims": [384] * 3},
+        "train_hyperclip": {**common, **zoo, "encoder.standardize": True},
+    }  # fmt: skip
+
+
+def measured(recipe: str, settings: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Run a recipe in a process of its own: its largest memory in MB, and its seconds."""
+    words = [f"{key}={str(value).replace(' ', '')}" for key, value in settings.items()]
+    command = [sys.executable, str(ROOT / f"recipes/{recipe}.py"), f"output={folder / recipe}", *words]
+    began, log = time.monotonic(), folder / "log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=file, stderr=file)
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise InputError(f"{recipe} ended with status {status}: {log.read_text()[-500:]}")
+    return {"peak_mb": round(used.ru_maxrss / 1024), "seconds": round(time.monotonic() - began)}
+
+
+def main(cfg: Config) -> None:
+    if wrong := [name for name in cfg.sizes if name not in SIZES]:
+        raise InputError(f"no size {wrong[0]!r}, only {', '.join(SIZES)}")
+    facts, rows = machine(torch.device("cpu")), []
+    for name in cfg.sizes:
+        folder = Path(mkdtemp(dir=cfg.folder))
+        try:
+            make_tasks(folder, SIZES[name].tasks, SIZES[name].embed_dim)
+            found: dict[str, Any] = {}
+            for recipe, settings in stages(SIZES[name], folder).items():
+                found[recipe] = measured(recipe, settings, folder)
+                print(name, recipe, found[recipe], flush=True)
+            shards = [*folder.glob("adapt_tasks/weights-*")]
+            size = sum(file.stat().st_size for file in shards)
+        finally:
+            shutil.rmtree(folder)
+        rows.append(
+            {"size": name, **SIZES[name]._asdict(), "weights_mb": round(size / 2**20), "stages": found}
+        )
+        write_report(cfg.output, report := {"machine": facts, "rows": rows}, memory_text(report))
+
+
+if __name__ == "__main__":
+    training.run(main, Config, __doc__)

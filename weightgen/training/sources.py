@@ -1,0 +1,137 @@
+"""What generators of weights learn from: adapted weights with the tasks of a data set, or a zoo of weights alone. For recipes only.
+
+Notation: T tasks, P weights, Z latent.
+"""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weightgen.data import LatentTasks, TaskConditions, load_tasks
+from weightgen.data.zoo import Zoo
+from weightgen.data.zoo.encoding import encode_zoo
+from weightgen.data.zoo.tasks import ZooTasks, zoo_tasks
+from weightgen.encoders.load import load_encoder
+from weightgen.errors import InputError
+from weightgen.networks.named_parameters import NamedParameters
+from weightgen.nn.standardizer import Standardizer
+from weightgen.objectives import LatentDiffusionLoss
+from weightgen.protocols import Encoder
+from weightgen.storage.shipped import SHIPPED
+from weightgen.training.adapted import AdaptedTasks
+from weightgen.training.saved import load_module
+from weightgen.weights import FunctionalNetwork
+
+
+class ZooSource:
+    """A zoo without tasks, in the place of `AdaptedTasks`: its scores are of weights, not of what they do.
+
+    Args:
+        zoo: of all its tasks.
+        tasks: those that train.
+        trust_remote_code: whether classes may be others than weightgen's.
+
+    Attributes:
+        zoo: of the tasks that train.
+    """
+
+    score_name = "minus_validation_loss"
+
+    def __init__(self, zoo: Zoo, tasks: ZooTasks, trust_remote_code: bool = False) -> None:
+        self.whole, self.zoo, self.trust_remote_code = zoo, tasks.zoo, trust_remote_code
+
+    @cached_property
+    def network(self) -> FunctionalNetwork:
+        """The network beside the zoo, or a stand-in with its parameters."""
+        if (self.whole.folder / "network").is_dir():
+            trusted = (self.zoo.device, self.trust_remote_code)
+            return FunctionalNetwork(load_module(self.whole.folder, "network", *trusted))
+        config = self.whole.index.facts.get("adapter_config")
+        return FunctionalNetwork(NamedParameters(self.zoo.space.to_json(), config)).to(self.zoo.device)
+
+    @cached_property
+    def scale(self) -> Standardizer:
+        """Mean of each weight, and standard deviation of each layer, over the training tasks."""
+        made = Standardizer(self.zoo.space.size).to(self.zoo.device)
+        return made.fit(self.zoo.rows(), groups=self.zoo.layers)
+
+    def targets(self, tasks: ZooTasks) -> Tensor:
+        """The first draw of T held-out tasks, with shape (T, P)."""
+        return tasks.zoo.rows(draw=0)[:]
+
+    def score(self, weights: Tensor, tasks: ZooTasks) -> float:
+        """Minus the mean squared difference of weights (T, P) from those of the tasks, each layer in its standard deviations."""
+        return -(self.scale(weights) - self.scale(self.targets(tasks))).square().mean().item()
+
+    def posterior(self, hvae: str | None, tasks: ZooTasks | None = None) -> tuple[Any, Tensor, Tensor]:
+        """What decodes latents, and mean and standard deviation (R, T, Z) of those of the tasks, by default those that train.
+
+        Raises:
+            InputError: there is no HVAE, or one of another network.
+        """
+        if hvae is None:
+            raise InputError("a zoo has weights, no latents: give hvae=..., the output of train_hvae")
+        decoder = load_module(hvae, "hypernet", self.zoo.device, self.trust_remote_code)
+        if decoder.space != self.zoo.space:
+            raise InputError(
+                f"{hvae} was trained on weights of another network than {self.whole.folder} holds"
+            )
+        return decoder, *encode_zoo(self.zoo if tasks is None else tasks.zoo, decoder)
+
+
+def load_source(
+    cfg: Any, device: torch.device | str, *splits: str, encoder: str | None = None, **options: Any
+) -> tuple[Any, ...]:
+    """Open adapted weights and the splits of their data set; without `dataset`, those of the zoo itself.
+
+    Args:
+        cfg: settings with adapted, dataset, features, seed and trust_remote_code.
+        device: where tensors lie.
+        *splits: their names.
+        encoder: embeds the texts of a zoo, where they are needed: a folder or name, see `text_encoder`.
+        **options: of `load_tasks`.
+
+    Returns:
+        `AdaptedTasks` or `ZooSource`, and `MetaVQATasks` or `ZooTasks` of each split.
+
+    Raises:
+        InputError: no zoo, or a setting that needs tasks where there are none.
+    """
+    if cfg.dataset is not None:
+        tasks = load_tasks(cfg.dataset, *splits, features=cfg.features, device=device, **options)
+        return AdaptedTasks.load(cfg.adapted, device, cfg.trust_remote_code), *tasks
+    for name in ("function_weight", "support", "features", "examples"):
+        if getattr(cfg, name, None):
+            raise InputError(
+                f"{name} needs tasks, on which weights are run: give dataset=..., or leave it out"
+            )
+    zoo = Zoo.load(cfg.adapted, device)
+    tower = None if encoder is None else text_encoder(encoder, device, cfg.trust_remote_code)
+    train, *others = zoo_tasks(zoo, *splits, encoder=tower, seed=cfg.seed)
+    return ZooSource(zoo, train, cfg.trust_remote_code), train, *others
+
+
+def text_encoder(name: str, device: torch.device | str, trust_remote_code: bool = False) -> Encoder:
+    """The encoder of a pipeline that comes with the package, or one that `load_encoder` reads."""
+    shipped = SHIPPED / name / "encoder"
+    known = len(Path(name).parts) == 1 and not Path(name).exists() and shipped.is_dir()
+    return load_encoder(shipped if known else name, device=device, trust_remote_code=trust_remote_code)
+
+
+@torch.no_grad()
+def held_out_loss(
+    prior: Any, source: ZooSource, hypernet: Any, hvae: str, tasks: ZooTasks, draws: int = 1024
+) -> float:
+    """The denoising error of a prior on the latents of held-out weights, with their texts and always the same noise."""
+    _, mean, std = source.posterior(hvae, tasks)
+    latents = LatentTasks(mean, std, TaskConditions.of(tasks.embeds), 0.0)
+    kept = [parameter.requires_grad for parameter in hypernet.parameters()]
+    objective = LatentDiffusionLoss(prior.denoiser, prior, hypernet, source.network, drop_rate=0.0)
+    for parameter, flag in zip(hypernet.parameters(), kept, strict=True):
+        parameter.requires_grad_(flag)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return float(objective((*latents.draw([], draws), None)).loss)
