@@ -22,7 +22,10 @@ Score = Callable[[MetaVQATasks, Any], float]
 def tuned(run: Path, steps: int) -> Score:
     """A hypernetwork after gradient steps on the support set, from where it puts a task; the setting is the step size."""
     network, hypernet = training.load_run(run)
-    how: dict[str, Any] = {"steps": steps, "inner_variable": "latents" if "hnet_maml" in run.name else "weights"}
+    how: dict[str, Any] = {
+        "steps": steps,
+        "inner_variable": "latents" if "hnet_maml" in run.name else "weights",
+    }
     return lambda tasks, lr: fine_tuned_scores(network, hypernet, tasks, lr=lr, **how).macro
 
 

@@ -50,7 +50,7 @@ from weightgen.training.sources import held_out_loss, load_source
 __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
     "check_same", "check_tasks_finite", "due", "ema", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
-    "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "prepare", "read_facts",
-    "read_metrics", "resume", "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
+    "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "prepare", "read_facts", "read_metrics",
+    "resume", "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

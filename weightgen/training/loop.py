@@ -22,7 +22,7 @@ from weightgen.training.divergence import Health, watch_loss, watch_weights
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
 from weightgen.training.runs import Run
-from weightgen.training.sharding import finish_gradients
+from weightgen.training.sharding import finish_gradients, piece
 
 
 def step_numbers(run: Run, steps: int) -> Iterator[int]:
@@ -199,7 +199,9 @@ def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
 
     def average(kept: Any, new: Any, updates: Tensor | int) -> None:
         share = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        torch._foreach_lerp_(kept, new, 1 - share)  # in one pass: what it takes is memory traffic
+        torch._foreach_lerp_(
+            [*map(piece, kept)], [*map(piece, new)], 1 - share
+        )  # in one pass: what it takes is memory traffic
 
     averaged = AveragedModel(module, multi_avg_fn=average)
     return averaged.requires_grad_(False)

@@ -47,7 +47,7 @@ def prepare(run: Run, objective: nn.Module, optimizer: Optimizer, *others: nn.Mo
     now = dict(objective.named_parameters())
     for group in optimizer.param_groups:
         group["params"] = [now[names[id(parameter)]] for parameter in group["params"]]
-        group["foreach"] = False  # several at once must be of one kind
+        group["foreach"] = group["fused"] = False  # several at once must be of one kind
     prepared = run.accelerator.prepare_model(objective, evaluation_mode=True)  # no DDP
     return prepared, run.accelerator.prepare_optimizer(optimizer)
 
@@ -96,6 +96,11 @@ def like(value: Tensor, other: Tensor | None) -> Tensor:
     if not isinstance(other, DTensor) or other.shape != value.shape:
         return value
     return distribute_tensor(value.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+
+
+def piece(tensor: Tensor) -> Tensor:
+    """This process's piece of a tensor, in the same memory; the tensor itself where it is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def put_together(module: nn.Module) -> None:
