@@ -5,9 +5,7 @@
 For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
 step whose state was the best. `parts` runs computed each batch in two parts (gradient_accumulation_steps), `several_parts` those of two
 processes; `sharded` runs kept large matrices in pieces over the processes (shard_above); `changed` runs were begun with two processes,
-stopped in the middle, and ended with one in two parts. Some gradients, as of the key biases of attention, are 0; in single precision
-they are rounding, of which Adam makes full steps, so that such parameters of the HyperTransformer differ while its losses hardly do.
-`above_1e-5` names what differs. 5 minutes on 2 CPU cores.
+stopped in the middle, and ended with one in two parts. `above_1e-5` names what differs. 5 minutes on 2 CPU cores.
 """
 
 import json

@@ -82,22 +82,24 @@ def curves(cfg: Config, adapted: Any, tasks: Any, drawn: Tensor) -> dict[str, An
     return found
 
 
+def ensembles(network: Any, tasks: Any, drawn: Tensor, sizes: list[int], average: str) -> dict[int, Any]:
+    """Scores of averages of the first samples, by their number."""
+    found = ensemble_scores(network, tasks, lambda _, rows: drawn[rows], sizes, average)
+    return {count: scores._asdict() for count, scores in found.items()}
+
+
 def main(cfg: Config) -> None:
     if min(cfg.samples, default=0) < 1:
         raise InputError(f"expected numbers of samples from 1 up, got {cfg.samples}")
     splits = load_splits(cfg.dataset, cfg.features, needs=("train", cfg.split), train=True)
     train, tasks = splits["train"], splits[cfg.split]
-    pipe, adapted = (
-        load_pipeline(cfg.pipeline, splits, cfg.trust_remote_code),
-        training.AdaptedTasks.load(cfg.adapted, "cpu"),
-    )
+    pipe = load_pipeline(cfg.pipeline, splits, cfg.trust_remote_code)
+    adapted = training.AdaptedTasks.load(cfg.adapted, "cpu")
     network = pipe.network
     weights = check_weights(cfg, adapted.weights, network.space.size, len(train))
-    drawn, _ = pipe.sample(
-        tasks.embeds, num_samples=max(cfg.samples), guidance_scale=cfg.guidance_scale,
-        num_inference_steps=cfg.num_inference_steps,
-        generator=task_streams(len(tasks), cfg.seed),
-    )  # fmt: skip
+    how = {"guidance_scale": cfg.guidance_scale, "num_inference_steps": cfg.num_inference_steps}
+    streams = task_streams(len(tasks), cfg.seed)
+    drawn, _ = pipe.sample(tasks.embeds, num_samples=max(cfg.samples), generator=streams, **how)
     report: dict[str, Any] = {"settings": vars(cfg), "tasks": len(tasks), "lr": adapted.lr}
     sampled = {"sampled": drawn[:, :2]}
     if cfg.conditional:
@@ -109,13 +111,7 @@ def main(cfg: Config) -> None:
         network, tasks, sampled, weights, train.embeds, seed=cfg.seed
     )
     report["ensembles"] = {
-        average: {
-            count: scores._asdict()
-            for count, scores in ensemble_scores(
-                network, tasks, lambda _, rows: drawn[rows], cfg.samples, average
-            ).items()
-        }
-        for average in AVERAGES
+        average: ensembles(network, tasks, drawn, cfg.samples, average) for average in AVERAGES
     }
     report |= curves(cfg, adapted, tasks, drawn)
     Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import Any
 from weightgen import training
 from weightgen.data.meta_vqa.tasks import load_tasks
 from weightgen.errors import InputError
+from weightgen.evaluation.retrieval import KnownWeights
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.evaluation import encoder_rows
 from weightgen.reports.methods import CONDITIONAL, UNCONDITIONAL
@@ -64,26 +65,34 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
     samples = {f"scale {s}, temperature {t}": (s, t) for t in cfg.temperatures for s in cfg.scales}
     theirs = {f"scale {s}, temperature 1.0": (s, 1.0) for s in cfg.scales}  # all that the paper knows
     how = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}
+    adapted = training.AdaptedTasks.load(runs / "adapted")
     (train,) = load_tasks(cfg.dataset, "train", features=cfg.features)
+
+    def stepped(name: str, steps: int) -> Score:
+        return tuned(*training.load_run(runs / name), steps, "latents" if "hnet_maml" in name else "weights")
+
     for name in UNCONDITIONAL:
-        add(name, tuned(runs / name, 0), none)
-        add(f"few_shot_{name}", tuned(runs / name, cfg.few_shot_steps), descent)
+        add(name, stepped(name, 0), none)
+        add(f"few_shot_{name}", stepped(name, cfg.few_shot_steps), descent)
     for share in cfg.shares:
         known = random_subset(len(train), share / 100, cfg.seed)
-        nearest = retrieved(runs / "adapted", train, known, cfg.neighbours, cfg.noises)
+        weights = KnownWeights(adapted.network, adapted.weights[:, known], train.embeds[known])
+        nearest = retrieved(weights, cfg.neighbours, cfg.noises)
         for name, (score, tried) in nearest.items():
             add(f"{name}_{share}", score, tried)
         for name, tried in {"hyperldm": samples, "hyperldm_paper": theirs, "hyperldm_hnet": samples}.items():
             score = sampled(runs / f"{name}_{share}", tasks, cfg.trust_remote_code, **how)
             add(f"{name}_{share}", score, tried, curve=name == "hyperldm")
         for name in CONDITIONAL:
-            add(f"{name}_{share}", tuned(runs / f"{name}_{share}", 0), none)
+            add(f"{name}_{share}", stepped(f"{name}_{share}", 0), none)
         for name, decoder in {"hyperclip": "hvae", "hyperclip_hnet": cfg.latents_from}.items():
             add(
-                f"{name}_{share}", guided(runs / f"{name}_{share}", runs / decoder, cfg.guidance_steps), walks
+                f"{name}_{share}",
+                guided(runs / f"{name}_{share}", *training.load_run(runs / decoder), cfg.guidance_steps),
+                walks,
             )
     for name in CONDITIONAL:
-        add(f"few_shot_{name}", tuned(runs / f"{name}_{most}", cfg.few_shot_steps), descent)
+        add(f"few_shot_{name}", stepped(f"{name}_{most}", cfg.few_shot_steps), descent)
     return rows
 
 

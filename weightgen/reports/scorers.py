@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from weightgen import training
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.evaluation import zero_shot
@@ -15,17 +14,14 @@ from weightgen.evaluation.guided import hyperclip_scores, latent_start
 from weightgen.evaluation.retrieval import KnownWeights
 from weightgen.reports.splits import Splits, load_pipeline
 from weightgen.storage.hub import load_part
+from weightgen.weights import FunctionalNetwork
 
 Score = Callable[[MetaVQATasks, Any], float]
 
 
-def tuned(run: Path, steps: int) -> Score:
+def tuned(network: FunctionalNetwork, hypernet: Any, steps: int, inner_variable: str) -> Score:
     """A hypernetwork after gradient steps on the support set, from where it puts a task; the setting is the step size."""
-    network, hypernet = training.load_run(run)
-    how: dict[str, Any] = {
-        "steps": steps,
-        "inner_variable": "latents" if "hnet_maml" in run.name else "weights",
-    }
+    how: dict[str, Any] = {"steps": steps, "inner_variable": inner_variable}
     return lambda tasks, lr: fine_tuned_scores(network, hypernet, tasks, lr=lr, **how).macro
 
 
@@ -37,22 +33,22 @@ def sampled(run: Path, tasks: Splits, trust_remote_code: bool = False, **samplin
     )
 
 
-def guided(run: Path, decoder_run: Path, steps: int) -> Score:
+def guided(run: Path, network: FunctionalNetwork, decoder: Any, steps: int) -> Score:
     """Weights that HyperCLIP guidance reaches; the setting is the step size."""
     encoder = load_part(HyperCLIP, run / "encoder").requires_grad_(False)
-    network, decoder = training.load_run(decoder_run)
     start = latent_start(decoder)
     return lambda tasks, lr: hyperclip_scores(network, decoder, encoder, tasks, start, steps, lr).macro
 
 
 def retrieved(
-    run: Path, train: MetaVQATasks, rows: Sequence[int], neighbours: Sequence[int], noises: Sequence[float]
+    known: KnownWeights, neighbours: Sequence[int], noises: Sequence[float]
 ) -> dict[str, tuple[Score, Mapping[str, Any]]]:
     """Adapted weights of those training tasks whose question is known: row → its score, and the settings to choose from."""
-    adapted = training.AdaptedTasks.load(run)
-    known = KnownWeights(adapted.network, adapted.weights[:, rows], train.embeds[rows])
     return {
-        "neighbours_average": (known.average, {f"{k} neighbours": k for k in neighbours if k <= len(rows)}),
+        "neighbours_average": (
+            known.average,
+            {f"{k} neighbours": k for k in neighbours if k <= len(known.known)},
+        ),
         "nearest_question": (known.average, {"1 neighbour": 1}),
         "noisy_neighbour": (known.noisy, {f"noise {noise}": noise for noise in noises}),
         "mean_weights": (known.mean, {"all": None}),
