@@ -6,7 +6,7 @@ r"""Train HyperLDM, latent diffusion from questions to latents of weights, and s
 Latents are the HVAE's encodings of adapted weights; without `hvae`, they are adapted latents of an HNet.
 `function_weight` adds a loss on what the denoised weights do, and trains the decoder (not in the paper). `support` adds support sets as
 a second condition; each condition is dropped independently in training.
-Saves the moving average with the best zero-shot accuracy on validation tasks (88 % on Photos, photos.yaml). 3 minutes on a CPU core.
+Saves the moving average with the best zero-shot accuracy on validation tasks (88 % on Photos). 3 minutes on a CPU core.
 Nava, Kobayashi et al., 2023: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, T = 350).
 """
 

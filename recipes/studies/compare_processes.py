@@ -36,12 +36,8 @@ class Config:
 def run(folder: Path, trials: list[str], kind: str, processes: int, **more: Any) -> None:
     """Run trials one after another with so many processes."""
     launcher = [] if processes == 1 else [str(ROOT / "recipes/launch.py"), str(processes)]
-    words = [
-        f"folder={folder}",
-        f"kind={kind}",
-        f"trials=[{','.join(trials)}]",
-        *(f"{key}={value}" for key, value in more.items()),
-    ]
+    settings = {"folder": folder, "kind": kind, "trials": f"[{','.join(trials)}]", **more}
+    words = [f"{key}={value}" for key, value in settings.items()]
     command = [sys.executable, *launcher, str(ROOT / "recipes/studies/run_trials.py"), *words]
     done = subprocess.run(command, env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     if done.returncode:

@@ -52,16 +52,6 @@ class Config:
     seed: int = 0
 
 
-def check_weights(cfg: Config, weights: Tensor, size: int, tasks: int) -> Tensor:
-    """Refuse adapted weights (R, T, P) of another data set or network."""
-    if weights.shape[1:] != (tasks, size):
-        raise InputError(
-            f"{cfg.adapted} has weights of shape {tuple(weights.shape)}, expected (draws, {tasks}, {size}): "
-            "give the adapted weights of this data set and pipeline"
-        )
-    return weights
-
-
 def curves(cfg: Config, adapted: Any, tasks: Any, drawn: Tensor) -> dict[str, Any]:
     """Few-shot accuracy by gradient steps and by examples, from sampled weights and from the start of `adapted`."""
     network, start, lr = adapted.network, adapted.hypernet, adapted.lr
@@ -96,7 +86,12 @@ def main(cfg: Config) -> None:
     pipe = load_pipeline(cfg.pipeline, splits, cfg.trust_remote_code)
     adapted = training.AdaptedTasks.load(cfg.adapted, "cpu")
     network = pipe.network
-    weights = check_weights(cfg, adapted.weights, network.space.size, len(train))
+    weights = adapted.weights
+    if weights.shape[1:] != (expected := (len(train), network.space.size)):
+        raise InputError(
+            f"{cfg.adapted} has weights of shape {tuple(weights.shape)}, expected (draws, {expected[0]}, {expected[1]}): "
+            "give the adapted weights of this data set and pipeline"
+        )
     how = {"guidance_scale": cfg.guidance_scale, "num_inference_steps": cfg.num_inference_steps}
     streams = task_streams(len(tasks), cfg.seed)
     drawn, _ = pipe.sample(tasks.embeds, num_samples=max(cfg.samples), generator=streams, **how)
@@ -121,8 +116,7 @@ def main(cfg: Config) -> None:
     }
     where, title = Path(cfg.output).with_suffix(".png"), f"Novelty of weights for {title_of(cfg.split)}"
     draw_points(points, where, "distance to the nearest training weights / distance between tasks", title)
-    for part in ("memorisation", "ensembles", "steps", "shots"):
-        print(part, report[part])
+    print(*(f"{part} {report[part]}" for part in ("memorisation", "ensembles", "steps", "shots")), sep="\n")
 
 
 if __name__ == "__main__":

@@ -210,14 +210,3 @@ def app(args: argparse.Namespace) -> None:
 
     draughtsman = Draughtsman.load(args.hypertransformer)
     serve(_load(args), args.host, args.port, draughtsman)
-
-
-def completion(args: argparse.Namespace) -> None:
-    """Print the completion script of a shell."""
-    try:
-        import shtab
-    except ModuleNotFoundError as error:
-        raise InputError("completion needs shtab: pip install shtab") from error
-    from weightgen.cli.parser import parser
-
-    print(shtab.complete(parser(), args.shell))

@@ -6,8 +6,8 @@ import argparse
 import os
 from typing import NoReturn
 
+import weightgen.cli.commands as commands
 from weightgen import __version__
-from weightgen.cli import commands
 from weightgen.errors import InputError
 
 ABOUT = "The command line: weights from a prompt or from pictures, their use, scores, a page, descriptions of files."
@@ -143,5 +143,14 @@ def parser() -> argparse.ArgumentParser:
 
     completion = kinds.add_parser("completion", help="print what a shell needs to complete this command")
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
-    completion.set_defaults(run=commands.completion)
+    completion.set_defaults(run=_completion)
     return top
+
+
+def _completion(args: argparse.Namespace) -> None:
+    """Print the completion script of a shell."""
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise InputError("completion needs shtab: pip install shtab") from error
+    print(shtab.complete(parser(), args.shell))
