@@ -86,12 +86,10 @@ def main(cfg: Config) -> None:
     pipe = load_pipeline(cfg.pipeline, splits, cfg.trust_remote_code)
     adapted = training.AdaptedTasks.load(cfg.adapted, "cpu")
     network = pipe.network
-    weights = adapted.weights
-    if weights.shape[1:] != (expected := (len(train), network.space.size)):
-        raise InputError(
-            f"{cfg.adapted} has weights of shape {tuple(weights.shape)}, expected (draws, {expected[0]}, {expected[1]}): "
-            "give the adapted weights of this data set and pipeline"
-        )
+    weights, expected = adapted.weights, (len(train), network.space.size)
+    if weights.shape[1:] != expected:
+        shape = f"has weights of shape {tuple(weights.shape)}, expected (draws, {expected[0]}, {expected[1]})"
+        raise InputError(f"{cfg.adapted} {shape}: give the adapted weights of this data set and pipeline")
     how = {"guidance_scale": cfg.guidance_scale, "num_inference_steps": cfg.num_inference_steps}
     streams = task_streams(len(tasks), cfg.seed)
     drawn, _ = pipe.sample(tasks.embeds, num_samples=max(cfg.samples), generator=streams, **how)
@@ -99,7 +97,7 @@ def main(cfg: Config) -> None:
     sampled = {"sampled": drawn[:, :2]}
     if cfg.conditional:
         sampled["Cond. Multitask"] = training.load_run(cfg.conditional)[1](tasks.embeds)[:, None]
-    for k in cfg.neighbours:
+    for k in (k for k in cfg.neighbours if k <= len(train)):
         near = neighbours_average(weights.mean(dim=0), train.embeds, tasks.embeds, k)
         sampled[f"average of the {k} nearest"] = near[:, None]
     report["memorisation"] = memorisation_report(
@@ -111,9 +109,8 @@ def main(cfg: Config) -> None:
     report |= curves(cfg, adapted, tasks, drawn)
     Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
     write_json(cfg.output, report)
-    points = {
-        name: (row["distance"], row["accuracy"]) for name, row in report["memorisation"]["rows"].items()
-    }
+    rows = report["memorisation"]["rows"]
+    points = {name: (row["distance"], row["accuracy"]) for name, row in rows.items()}
     where, title = Path(cfg.output).with_suffix(".png"), f"Novelty of weights for {title_of(cfg.split)}"
     draw_points(points, where, "distance to the nearest training weights / distance between tasks", title)
     print(*(f"{part} {report[part]}" for part in ("memorisation", "ensembles", "steps", "shots")), sep="\n")
