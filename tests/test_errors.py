@@ -1,5 +1,7 @@
 """Checks of settings: what is out of range is refused in one line, by name, when a class is built."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from tests.contracts import parts
 from weightgen import InputError, WeightSpace
 from weightgen.adaptation import fine_tune, one_pass_weights
 from weightgen.encoders.hyperclip import HyperCLIP
-from weightgen.errors import check_range, check_sizes
+from weightgen.errors import check_range, check_sizes, one_line_errors
 from weightgen.guidance import ClassifierFreeGuidance, TextAndSupportGuidance
 from weightgen.hypernets import HVAE, FiLM, HNet
 from weightgen.networks import MLP, CLIPAdapter
@@ -94,3 +96,22 @@ def test_settings_out_of_range(message):
     with pytest.raises(InputError, match=message) as caught:
         WRONG[message]()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "environment", "expected"),
+    [
+        (False, {"TERM": "xterm"}, "error: one two three four\n"),
+        (True, {"TERM": "xterm"}, "\033[1;31merror:\033[0m one two\nthree four\n"),
+        (True, {"TERM": "xterm", "NO_COLOR": "1"}, "error: one two\nthree four\n"),
+        (True, {"TERM": "dumb"}, "error: one two\nthree four\n"),
+    ],
+)
+def test_errors_in_a_terminal(monkeypatch, capsys, terminal, environment, expected):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {**environment, "COLUMNS": "15"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with pytest.raises(SystemExit), one_line_errors():
+        raise InputError("one two\nthree four")
+    assert capsys.readouterr().err == expected

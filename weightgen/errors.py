@@ -1,7 +1,10 @@
 """The one error that a user can cause, checks of numbers and of packages that raise it, and how command lines show it."""
 
 import math
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -82,6 +85,17 @@ def needs(extra: str) -> Iterator[None]:
         raise InputError(f"this needs the package {package}, which is missing: {install(extra)}") from error
 
 
+def _shown(message: str) -> str:
+    """An error for standard error: one line; in a terminal in red, unless NO_COLOR is set, and broken between words at its width."""
+    if not sys.stderr.isatty():
+        return f"error: {message}"
+    width = shutil.get_terminal_size().columns
+    shown = textwrap.fill(f"error: {message}", width, break_long_words=False, break_on_hyphens=False)
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb":
+        return shown
+    return shown.replace("error:", "\033[1;31merror:\033[0m", 1)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Print an `InputError` as `error: ...` and exit with status 2; exit with status 130 on Ctrl-C. Other exceptions pass.
@@ -91,7 +105,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print(_shown(" ".join(str(error).split())), file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
