@@ -83,10 +83,8 @@ def main(cfg: Config) -> None:
     prior.latents.fit(latents.everything())
     tower = train.store.load_encoder(run.device, cfg.trust_remote_code) if cfg.dataset else train.encoder
     parts = (tower, prior, average.module["hypernet"], network)
-    known = Familiarity.of(train.embeds, train.meanings)
-    pipe = WeightPipeline(
-        *parts, template=train.template, guidable=guidable, support=encoder, familiarity=known
-    )
+    told = {"template": train.template, "guidable": guidable, "support": encoder}
+    pipe = WeightPipeline(*parts, familiarity=Familiarity.of(train.embeds, train.meanings), **told)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=cfg.lr, fused=True)
