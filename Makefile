@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -54,6 +54,16 @@ docs: $(READY)
 
 docs-test: $(READY)
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/run_tutorials.py $(TUTORIALS)
+
+# Tables and figures of results/scenes but those of the earlier Scenes, from nothing; goes on where it was stopped.
+SCENES = runs/scenes-data
+scenes-results: $(READY)
+	test -d $(SCENES) || $(VENV)/bin/python data/scenes/prepare.py --output-dir $(SCENES)
+	for name in scenes scenes_tokens; do $(VENV)/bin/python recipes/embed.py --config recipes/configs/embed/$$name.yaml \
+	    dataset=$(SCENES)/dataset images=$(SCENES)/images || exit; done
+	$(VENV)/bin/python recipes/studies/scale_meanings.py dataset=$(SCENES)/dataset output=results/scenes/meanings
+	for name in tokens clip; do $(VENV)/bin/python recipes/reproduce.py dataset=$(SCENES)/dataset features=$$name "shares=[100]" \
+	    runs=runs/scenes-$$name output=results/scenes/$$(echo $$name | sed s/clip/pooled/) || exit; done
 
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
