@@ -54,8 +54,7 @@ def inference(encoder: HyperCLIP, weights: Tensor, embeds: Tensor) -> dict[str, 
 def main(cfg: Config) -> None:
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae"))
     splits = ("train", "validation", scored_split(load_meta_vqa(cfg.dataset)) if cfg.dataset else "test")
-    opened = training.load_source(cfg, run.device, *splits, encoder=cfg.text_encoder, questions=True)
-    adapted, train, validation, test = opened
+    adapted, train, validation, test = training.load_source(cfg, run.device, *splits)
     known = random_subset(len(train), cfg.question_fraction, cfg.seed)
     run.source, embeds = train, train.embeds[known]
     held_out = {

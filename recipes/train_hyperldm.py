@@ -4,10 +4,9 @@ r"""Train HyperLDM, latent diffusion from questions to latents of weights, and s
         dataset=runs/demo/photos/dataset adapted=runs/demo/adapted hvae=runs/demo/hvae output=runs/demo/pipeline
 
 Latents are the HVAE's encodings of adapted weights; without `hvae`, they are adapted latents of an HNet.
-`function_weight` adds a loss on what the denoised weights do, and trains the decoder (not in the paper).
-Without `dataset`, `adapted` is any zoo of weights with texts, and the average with the least denoising error of held-out weights is saved.
-`support` adds support sets as a second condition; each condition is dropped independently in training.
-Saves the moving average with the best zero-shot accuracy on validation tasks (88 % on Photos, photos.yaml). 3 minutes on a CPU core.
+`function_weight` adds a loss on what the denoised weights do, and trains the decoder (not in the paper). `support` adds support sets as
+a second condition; each condition is dropped independently in training.
+Saves the moving average with the best zero-shot accuracy on validation tasks (88 % on Photos). 3 minutes on a CPU core.
 Nava, Kobayashi et al., 2023: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6000 updates, T = 350).
 """
 
@@ -30,7 +29,7 @@ from weightgen.tasks import TaskBatchSampler
 
 @dataclass
 class Config(training.TrainConfig):
-    dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone
+    dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone (docs/zoo.md)
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
     hvae: str | None = None  # run of train_hvae
@@ -64,8 +63,7 @@ def main(cfg: Config) -> None:
     if cfg.support and not cfg.drop_rate > 0:
         raise InputError("a condition alone is learned by dropping the other one: write drop_rate=0.2")
     run = training.start_run(cfg, reads=("dataset", "adapted", "hvae", "support"))
-    how: dict[str, Any] = {"encoder": cfg.text_encoder, "questions": True}
-    adapted, train, validation = training.load_source(cfg, run.device, "train", "validation", **how)
+    adapted, train, validation = training.load_source(cfg, run.device, "train", "validation")
     network, (hypernet, mean, std) = adapted.network, adapted.posterior(cfg.hvae)
     training.check_tasks_finite(mean, train, "latents")
     encoder, supports, asked_with = None, None, [(validation.embeds, None)]
@@ -85,9 +83,8 @@ def main(cfg: Config) -> None:
     prior.latents.fit(latents.everything())
     tower = train.store.load_encoder(run.device, cfg.trust_remote_code) if cfg.dataset else train.encoder
     parts = (tower, prior, average.module["hypernet"], network)
-    known = Familiarity.of(train.embeds, train.meanings)
-    told = {"template": train.template, "guidable": guidable, "support": encoder, "familiarity": known}
-    pipe = WeightPipeline(*parts, **told)
+    told = {"template": train.template, "guidable": guidable, "support": encoder}
+    pipe = WeightPipeline(*parts, familiarity=Familiarity.of(train.embeds, train.meanings), **told)
     objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=cfg.lr, fused=True)

@@ -99,3 +99,27 @@ assert accuracy(sampled, test) > 0.85 and accuracy(unguided, test) < 0.7
 # %%
 module = network.with_weights(sampled[0].detach())
 assert torch.allclose(module(test.query.inputs[0]), network(sampled[:1], test.query.inputs[:1])[0], atol=1e-5)
+
+# %% [markdown]
+# **Any module.** Nothing above depends on the kind of network. If only a part of yours shall be generated, name its parameters by patterns; all tasks share the rest.
+# For low-rank adapters of a large network, write `lora_target(module, LoraConfig(...))` in place of `FunctionalNetwork(module)`.
+
+# %%
+body = nn.Sequential(
+    nn.Linear(2, 16), nn.BatchNorm1d(16), nn.Tanh()
+)  # trained elsewhere, with running statistics
+partial = FunctionalNetwork(nn.Sequential(body, nn.Linear(16, 2)), include="1.*")
+print(partial, [name for name, _ in partial.space.shapes])
+
+# %% [markdown]
+# The network leaves this library as a file: safetensors, ONNX, or NumPy ([all formats](../exports.md)).
+
+# %%
+import tempfile
+from pathlib import Path
+
+from weightgen.exports import export_network
+
+folder = Path(tempfile.mkdtemp()) / "side-of-a-line"
+export_network(module, folder, "state_dict", example_shape=(2,))
+print(sorted(path.name for path in folder.iterdir()))

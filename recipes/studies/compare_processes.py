@@ -5,9 +5,7 @@
 For each run: the largest difference of the losses of its steps (relative, where they are above 1) and of its saved tensors, and the
 step whose state was the best. `parts` runs computed each batch in two parts (gradient_accumulation_steps), `several_parts` those of two
 processes; `sharded` runs kept large matrices in pieces over the processes (shard_above); `changed` runs were begun with two processes,
-stopped in the middle, and ended with one in two parts. Some gradients, as of the key biases of attention, are 0; in single precision
-they are rounding, of which Adam makes full steps, so that such parameters of the HyperTransformer differ while its losses hardly do.
-`above_1e-5` names what differs. 5 minutes on 2 CPU cores.
+stopped in the middle, and ended with one in two parts. `above_1e-5` names what differs. 5 minutes on 2 CPU cores.
 """
 
 import json
@@ -38,12 +36,8 @@ class Config:
 def run(folder: Path, trials: list[str], kind: str, processes: int, **more: Any) -> None:
     """Run trials one after another with so many processes."""
     launcher = [] if processes == 1 else [str(ROOT / "recipes/launch.py"), str(processes)]
-    words = [
-        f"folder={folder}",
-        f"kind={kind}",
-        f"trials=[{','.join(trials)}]",
-        *(f"{key}={value}" for key, value in more.items()),
-    ]
+    settings = {"folder": folder, "kind": kind, "trials": f"[{','.join(trials)}]", **more}
+    words = [f"{key}={value}" for key, value in settings.items()]
     command = [sys.executable, *launcher, str(ROOT / "recipes/studies/run_trials.py"), *words]
     done = subprocess.run(command, env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     if done.returncode:

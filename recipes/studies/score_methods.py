@@ -6,32 +6,22 @@ Rows are accuracies by split, zero-shot and few-shot; "chosen" says what the val
 tasks at every guidance scale. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. 10 minutes on one CPU thread for Scenes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from weightgen import training
-from weightgen.data.meta_vqa.tasks import MetaVQATasks, load_tasks
-from weightgen.encoders.hyperclip import HyperCLIP
+from weightgen.data.meta_vqa.tasks import load_tasks
 from weightgen.errors import InputError
-from weightgen.evaluation import evaluate, zero_shot
-from weightgen.evaluation.baselines import fine_tuned_scores, mean_weights, neighbours_average
-from weightgen.evaluation.guided import hyperclip_scores
-from weightgen.evaluation.memorisation import noisy_neighbours
-from weightgen.hypernets import HNet
+from weightgen.evaluation.retrieval import KnownWeights
 from weightgen.reports.choice import score_chosen
 from weightgen.reports.evaluation import encoder_rows
 from weightgen.reports.methods import CONDITIONAL, UNCONDITIONAL
+from weightgen.reports.scorers import Score, guided, retrieved, sampled, tuned
 from weightgen.reports.splits import Splits, load_pipeline, load_splits, scored_split
 from weightgen.storage.files import read_json, write_json
-from weightgen.storage.hub import load_part
 from weightgen.tasks import random_subset
-
-Score = Callable[[MetaVQATasks, Any], float]  # (tasks, setting) → accuracy
 
 
 @dataclass
@@ -57,63 +47,6 @@ class Config:
     seed: int = 0
 
 
-def tuned(cfg: Config, folder: str, steps: int) -> Score:
-    """A hypernetwork after gradient steps on the support set, from where it puts a task; the setting is the step size."""
-    network, hypernet = training.load_run(Path(cfg.runs) / folder)
-    how = {"steps": steps, "inner_variable": "latents" if "hnet_maml" in folder else "weights"}
-    return lambda tasks, lr: fine_tuned_scores(network, hypernet, tasks, lr=lr, **how).macro
-
-
-def sampled(cfg: Config, folder: str, tasks: Splits) -> Score:
-    """Weights that HyperLDM samples; the setting is the pair of guidance scale and temperature."""
-    pipe = load_pipeline(Path(cfg.runs) / folder, tasks, cfg.trust_remote_code)
-    how = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}
-    return lambda part, pair: zero_shot(pipe, part, guidance_scale=pair[0], temperature=pair[1], **how).macro
-
-
-def start_of(decoder: Any) -> Tensor:
-    """Where guidance starts: the learned latent of an HNet; of an HNet on questions, their mean; 0 for an HVAE."""
-    if not isinstance(decoder, HNet):
-        return torch.zeros(decoder.latent_dim)
-    return decoder.condition.mean if decoder.start is None else decoder.start.detach()
-
-
-def guided(cfg: Config, folder: str, decoder_folder: str) -> Score:
-    """Weights that HyperCLIP guidance reaches; the setting is the step size."""
-    runs, steps = Path(cfg.runs), cfg.guidance_steps
-    encoder = load_part(HyperCLIP, runs / folder / "encoder").requires_grad_(False)
-    network, decoder = training.load_run(runs / decoder_folder)
-    start = start_of(decoder)
-    return lambda tasks, lr: hyperclip_scores(network, decoder, encoder, tasks, start, steps, lr).macro
-
-
-def retrieved(cfg: Config, share: int) -> dict[str, tuple[Score, Mapping[str, Any]]]:
-    """Adapted weights of a share of the questions, the nearest to a new one: row → its score, and the settings to choose from."""
-    adapted, (train,) = (
-        training.AdaptedTasks.load(Path(cfg.runs) / "adapted"),
-        load_tasks(cfg.dataset, "train", features=cfg.features),
-    )
-    rows = random_subset(len(train), share / 100, cfg.seed)
-    weights, known, network = adapted.weights[:, rows], train.embeds[rows], adapted.network
-    mean = weights.mean(dim=0)
-
-    def near(part: MetaVQATasks, k: int) -> float:
-        return evaluate(
-            network, part, lambda batch, _: neighbours_average(mean, known, batch.embeds, k)
-        ).macro
-
-    def noisy(part: MetaVQATasks, noise: float) -> float:
-        drawn = noisy_neighbours(weights, known, part.embeds, noise, torch.Generator().manual_seed(cfg.seed))
-        return evaluate(network, part, lambda _, rows: drawn[rows]).macro
-
-    counts = {f"{k} neighbours": k for k in cfg.neighbours if k <= len(rows)}
-    return {
-        "neighbours_average": (near, counts),
-        "nearest_question": (noisy, {"no noise": 0.0}),
-        "noisy_neighbour": (noisy, {f"noise {noise}": noise for noise in cfg.noises}),
-    }
-
-
 def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
     """The rows of all methods."""
     rows: dict[str, dict[str, Any]] = {}
@@ -126,32 +59,40 @@ def score_all(cfg: Config, tasks: Splits) -> dict[str, dict[str, Any]]:
         rows[name] = row | ({"curve": {label: of(test, label) for label in row["tried"]}} if curve else {})
         print(f"{name}: {row[test]:.3f} ({row['chosen']})", flush=True)
 
-    none, most, test = {"zero-shot": 0.0}, max(cfg.shares), scored_split(tasks)
+    none, most, test, runs = {"zero-shot": 0.0}, max(cfg.shares), scored_split(tasks), Path(cfg.runs)
     descent = {f"{cfg.few_shot_steps} steps of {lr}": lr for lr in cfg.few_shot_lrs}
     walks = {f"{cfg.guidance_steps} steps of {lr}": lr for lr in cfg.guidance_lrs}
     samples = {f"scale {s}, temperature {t}": (s, t) for t in cfg.temperatures for s in cfg.scales}
     theirs = {f"scale {s}, temperature 1.0": (s, 1.0) for s in cfg.scales}  # all that the paper knows
+    how = {"seed": cfg.seed, "num_inference_steps": cfg.num_inference_steps}
+    adapted = training.AdaptedTasks.load(runs / "adapted")
+    (train,) = load_tasks(cfg.dataset, "train", features=cfg.features)
+
+    def stepped(name: str, steps: int) -> Score:
+        return tuned(*training.load_run(runs / name), steps, "latents" if "hnet_maml" in name else "weights")
+
     for name in UNCONDITIONAL:
-        add(name, tuned(cfg, name, 0), none)
-        add(f"few_shot_{name}", tuned(cfg, name, cfg.few_shot_steps), descent)
+        add(name, stepped(name, 0), none)
+        add(f"few_shot_{name}", stepped(name, cfg.few_shot_steps), descent)
     for share in cfg.shares:
-        for name, (score, tried) in retrieved(cfg, share).items():
+        known = random_subset(len(train), share / 100, cfg.seed)
+        weights = KnownWeights(adapted.network, adapted.weights[:, known], train.embeds[known])
+        nearest = retrieved(weights, cfg.neighbours, cfg.noises)
+        for name, (score, tried) in nearest.items():
             add(f"{name}_{share}", score, tried)
         for name, tried in {"hyperldm": samples, "hyperldm_paper": theirs, "hyperldm_hnet": samples}.items():
-            add(f"{name}_{share}", sampled(cfg, f"{name}_{share}", tasks), tried, curve=name == "hyperldm")
+            score = sampled(runs / f"{name}_{share}", tasks, cfg.trust_remote_code, **how)
+            add(f"{name}_{share}", score, tried, curve=name == "hyperldm")
         for name in CONDITIONAL:
-            add(f"{name}_{share}", tuned(cfg, f"{name}_{share}", 0), none)
+            add(f"{name}_{share}", stepped(f"{name}_{share}", 0), none)
         for name, decoder in {"hyperclip": "hvae", "hyperclip_hnet": cfg.latents_from}.items():
-            add(f"{name}_{share}", guided(cfg, f"{name}_{share}", decoder), walks)
-    mean = mean_weights(training.AdaptedTasks.load(Path(cfg.runs) / "adapted").weights)
-    network, _ = training.load_run(Path(cfg.runs) / "hvae")
-    add(
-        "mean_weights",
-        lambda part, _: evaluate(network, part, lambda batch, _: mean.expand(len(batch.embeds), -1)).macro,
-        none,
-    )
+            add(
+                f"{name}_{share}",
+                guided(runs / f"{name}_{share}", *training.load_run(runs / decoder), cfg.guidance_steps),
+                walks,
+            )
     for name in CONDITIONAL:
-        add(f"few_shot_{name}", tuned(cfg, f"{name}_{most}", cfg.few_shot_steps), descent)
+        add(f"few_shot_{name}", stepped(f"{name}_{most}", cfg.few_shot_steps), descent)
     return rows
 
 

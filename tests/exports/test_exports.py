@@ -19,6 +19,7 @@ from weightgen import (
     ConvNet,
     DiffusionPrior,
     Examples,
+    FunctionalNetwork,
     HyperTransformer,
     InputError,
     MLPDenoiser,
@@ -28,6 +29,7 @@ from weightgen import (
 from weightgen.cli import main
 from weightgen.exports import export_network
 from weightgen.networks import MLP, TokenAdapter
+from weightgen.networks.named_parameters import NamedParameters
 
 STAR, COLORS = "What color is the star?", ["red", "green", "blue"]
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -165,6 +167,26 @@ def test_peft(adapters, tmp_path):
         classifier = adapters.classifier(0, k)
         torch.testing.assert_close(again(features, classifier.answer_embeds), classifier(features), **CLOSE)
         base = again.unload()
+
+
+def test_adapters_of_a_zoo(adapters, tmp_path):
+    peft = pytest.importorskip("peft")
+    target = adapters.pipeline.network
+    target.with_weights(adapters.weights[0, 1]).save_pretrained(str(tmp_path / "known"))
+    config = json.loads((tmp_path / "known/adapter_config.json").read_text())
+    shapes = [[name.replace(".default", ""), shape] for name, shape in target.space.to_json()]
+    network = FunctionalNetwork(NamedParameters(shapes, config))
+    hypernet = HVAE(network.space, latent_dim=Z, hidden_dims=(16,))
+    hypernet.load_state_dict(adapters.pipeline.hypernet.state_dict())
+    made = WeightPipeline(adapters.pipeline.encoder, adapters.pipeline.prior, hypernet, network)(STAR)
+    made.weights[0, 0] = adapters.weights[0, 1]
+    made.save_pretrained(tmp_path / "peft", "peft")
+    found, known = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("peft", "known"))
+    assert found.keys() == known.keys() and all(torch.equal(found[name], known[name]) for name in known)
+    again = peft.PeftModel.from_pretrained(Own(), str(tmp_path / "peft"))
+    assert again.peft_config["default"].r == 2
+    with pytest.raises(InputError, match="needs answers to choose from"):
+        made.save_pretrained(tmp_path / "numpy", "numpy")
 
 
 @pytest.mark.slow

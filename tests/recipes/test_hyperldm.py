@@ -6,7 +6,7 @@ import torch
 from tests.recipes.small import fill_zoo, loaded, save_data
 from tests.tiny import tiny_clip
 from weightgen.encoders.load import load_clip
-from weightgen.hypernets import HVAE
+from weightgen.hypernets import HVAE, SharedWeights
 from weightgen.networks import CLIPAdapter
 from weightgen.storage.files import read_tensors, write_json
 from weightgen.storage.hub import class_path
@@ -27,7 +27,10 @@ def train(root, tmp_path_factory):
     hvae.save_pretrained(folder / "hvae/hypernet")
     write_json(folder / "hvae/training.json", {"hypernet": class_path(hvae)})
     network.module.save_pretrained(folder / "adapted/network")
-    facts = {"steps": 1, "lr": 0.1, "inner_variable": "weights", "network": class_path(network.module)}
+    start = SharedWeights(network.space)
+    start.save_pretrained(folder / "adapted/hypernet")
+    parts = {"network": class_path(network.module), "hypernet": class_path(start)}
+    facts = {"steps": 1, "lr": 0.1, "inner_variable": "weights", **parts}
     write_json(folder / "adapted/adapted.json", facts)
     fill_zoo(folder / "adapted", network.space, adapted)
     recipe = loaded(root, "train_hyperldm")

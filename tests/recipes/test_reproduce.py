@@ -43,7 +43,7 @@ def config(reproduce, tmp_path, **words):
     return reproduce.Config(**{**paths, **words})
 
 
-@pytest.mark.parametrize("setting", ["scenes", "paper"])
+@pytest.mark.parametrize("setting", ["scenes", "scenes_tokens", "paper"])
 def test_every_command_is_one_that_its_recipe_understands(reproduce, root, tmp_path, setting):
     chain = reproduce.stages(config(reproduce, tmp_path), setting, 1)
     for stage in chain.values():
@@ -129,7 +129,9 @@ def save_scores(runs, seeds, shares=(10, 100)):
         }
         rows = {name: value for name in (*methods.FLOORS, *methods.FEW_SHOT)}
         rows |= {
-            f"{name}_{share}": {**value, "curve": curve} for name in methods.ZERO_SHOT for share in shares
+            f"{name}_{share}": {**value, "curve": curve}
+            for name in methods.ZERO_SHOT | methods.RETRIEVED
+            for share in shares
         }
         ranks = {"candidates": 20, "top_1": 0.1, "top_10": 0.75, "chance_top_1": 0.05, "chance_top_10": 0.5}
         inference = {f"{name}_{share}": ranks for name in methods.INFERENCE for share in shares}

@@ -50,7 +50,7 @@ def test_from_data_to_tables(root, tmp_path, monkeypatch, setting):
     tables = {f"{name}.{kind}" for name in ("table1", "table4", "task_inference") for kind in ("json", "md")}
     assert found == {*tables, "origin.json", *(f"figure5{a}.{b}" for a in "ab" for b in ("json", "png"))}
     rows = json.loads((tmp_path / "output/table1.json").read_text())["rows"]
-    assert len(rows) == 8 + 8
+    assert len(rows) == 8 + 8 + 4
     for row in rows.values():
         assert list(row) == splits[2:] and len(row[tested[0]]["seeds"]) == 1
         assert all(0 <= value <= 1 for value in row[tested[0]]["seeds"])

@@ -10,8 +10,9 @@ from weightgen.errors import InputError
 from weightgen.nn.across_processes import gather_rows, shared_max, shared_mean
 from weightgen.protocols import Outcome
 from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, has_query
+from weightgen.training.own_rows import own_rows, share_of
 from weightgen.training.processes import check_precision, check_processes, on_main, speaks
-from weightgen.training.shares import ByExample, outcome, own_rows, share_of
+from weightgen.training.shares import ByExample, outcome
 
 B = 5
 WHOLE = torch.arange(B * 3.0).reshape(B, 3)

@@ -36,7 +36,8 @@ AT_ONCE = ("safetensors",)
 
 def offered(out: GeneratedWeights, ending: str) -> bool:
     """Whether these weights can have this format: PEFT holds low-rank adapters alone."""
-    return ending != "zip" or hasattr(out.pipeline.network.module, "peft_config")
+    module = out.pipeline.network.module
+    return ending != "zip" or any(getattr(module, name, None) for name in ("peft_config", "adapter_config"))
 
 
 def write_download(out: GeneratedWeights, ending: str) -> str:

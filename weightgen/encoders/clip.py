@@ -178,7 +178,7 @@ class CLIP(Encoder):
             raise InputError(f"{Path(folder) / 'encoder.json'} is not of a CLIP: {error}") from error
         if clip.digest != saved:
             raise InputError(
-                f"{folder} was saved with another CLIP: its digest is {saved!r:.14}, that of the one here {clip.digest[:12]}"
+                f"{folder} was saved with another CLIP: its digest is {str(saved)[:12]}, that of the one here {clip.digest[:12]}"
             )
         return clip
 

@@ -182,7 +182,7 @@ class PairedEncoder(Encoder):
             for tower, saved in ((image_tower, image), (text_tower, text)):
                 if tower.digest != saved["digest"]:
                     raise InputError(
-                        f"{folder} was made with another {saved['model']}: its digest is {saved['digest']!r:.14}, that of "
+                        f"{folder} was made with another {saved['model']}: its digest is {str(saved['digest'])[:12]}, that of "
                         f"the one here {tower.digest[:12]}"
                     )
             name = record["name"]

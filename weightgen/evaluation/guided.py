@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
@@ -14,6 +15,7 @@ from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import InputError
 from weightgen.evaluation.accuracy import Scores, evaluate
 from weightgen.guidance import HyperCLIPGuidance
+from weightgen.hypernets import HNet
 from weightgen.priors import GaussianPrior
 from weightgen.weights import FunctionalNetwork
 
@@ -48,3 +50,10 @@ def hyperclip_scores(
             f"guidance with {steps} steps of {lr} diverged: give a smaller step size, {lr / 3:.2g}"
         )
     return evaluate(network, tasks, lambda _, rows: weights[rows])
+
+
+def latent_start(decoder: Any) -> Tensor:
+    """Where guidance starts (Z,): the learned latent of an HNet; of an HNet on questions, their mean; 0 for an HVAE."""
+    if not isinstance(decoder, HNet):
+        return torch.zeros(decoder.latent_dim)
+    return decoder.condition.mean if decoder.start is None else decoder.start.detach()

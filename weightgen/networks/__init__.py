@@ -4,6 +4,7 @@ from weightgen.networks.clip_adapter import CLIPAdapter
 from weightgen.networks.convnet import ConvNet, shallow
 from weightgen.networks.lora import lora_target
 from weightgen.networks.mlp import MLP
+from weightgen.networks.named_parameters import NamedParameters
 from weightgen.networks.token_adapter import TokenAdapter
 
-__all__ = ["MLP", "CLIPAdapter", "ConvNet", "TokenAdapter", "lora_target", "shallow"]
+__all__ = ["MLP", "CLIPAdapter", "ConvNet", "NamedParameters", "TokenAdapter", "lora_target", "shallow"]

@@ -31,10 +31,18 @@ def export_weights(
         raise InputError(f"there are samples 0 to {count - 1}, got sample={sample}")
     encoder: Any = out.pipeline.encoder
     image_module = _image_module(encoder) if image_tower else None
-    classifiers = [out.classifier(prompt, k) for k in (range(count) if sample is None else [sample])]
+    samples = range(count) if sample is None else [sample]
+    context = {}
+    if out.answers is not None or format in ("onnx", "numpy"):
+        classifiers = [out.classifier(prompt, k) for k in samples]
+        networks = [one.network.eval() for one in classifiers]
+        context["answers"] = classifiers[0].answer_embeds
+    else:
+        weights = out.decoded_weights[prompt]
+        networks = [out.pipeline.network.with_weights(weights[k]).eval() for k in samples]
     about: dict[str, Any] = {
         "question": out.prompts[prompt],
-        "answers": classifiers[0].answers,
+        "answers": out.answers[prompt] if out.answers else None,
         "template": out.templates[prompt],
         "familiarity": None if out.familiarity is None else round(out.familiarity[prompt].item(), 4),
         "sampling": out.info,
@@ -50,9 +58,9 @@ def export_weights(
 
         shape = tuple(encoder.preprocess(Image.new("RGB", (8, 8))).shape)
     export = Export(
-        [one.network.eval() for one in classifiers],
+        networks,
         (encoder.image_dim,),
-        {"answers": classifiers[0].answer_embeds},
+        context,
         about,
         image_module,
         shape,

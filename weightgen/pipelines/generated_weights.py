@@ -116,7 +116,7 @@ class GeneratedWeights:
             overwrite: whether an existing folder may be replaced.
 
         Raises:
-            InputError: the pipeline was called without answers, a package is missing, or the format cannot hold this network.
+            InputError: `onnx` or `numpy` without answers, a package is missing, or the format cannot hold this network.
         """
         from weightgen.pipelines.exports import export_weights
 
@@ -125,6 +125,16 @@ class GeneratedWeights:
     def _check_decoded(self) -> None:
         if not self.weights.shape[-1]:
             raise InputError("there are latents only (output_type='latent'): take .decoded() first")
+
+    @property
+    def decoded_weights(self) -> Tensor:
+        """The weights (B, K, P).
+
+        Raises:
+            InputError: there are latents only.
+        """
+        self._check_decoded()
+        return self.weights
 
     def state_dict(self, prompt: int = 0, sample: int = 0) -> dict[str, Tensor]:
         """The parameters of the base network by name, for `network.load_state_dict`."""

@@ -85,6 +85,24 @@ def draw_curves(
         axis.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
+def draw_points(points: Mapping[str, tuple[float, float]], path: StrPath, xlabel: str, title: str) -> None:
+    """Draw accuracies against something else, one named point for each row.
+
+    Args:
+        points: label → (place, accuracy).
+        path: the PNG.
+        xlabel: what the places are.
+        title: of the figure.
+    """
+    with saved_figure(path) as axis:
+        for number, (label, (x, y)) in enumerate(points.items()):
+            look = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8]}
+            axis.plot(x, 100 * y, linestyle="none", label=label, markersize=9, **look)
+        axis.set(xlabel=xlabel, ylabel="accuracy (%)", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
 def _draw_curve(
     axis: Any, number: int, count: int, label: str, curve: Mapping[str, Mapping[str, Any]]
 ) -> Any:

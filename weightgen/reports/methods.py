@@ -16,6 +16,7 @@ RETRIEVED = {
     "neighbours_average": "average of the nearest questions' weights",
     "nearest_question": "the nearest question's weights",
     "noisy_neighbour": "the nearest question's weights plus noise",
+    "mean_weights": "mean of the adapted weights",
 }
 UNCONDITIONAL = {
     "multitask": "Uncond. Multitask",
@@ -30,7 +31,6 @@ FLOORS = {
     "encoder": "encoder as base model",
     "encoder_with_question": "encoder, question in the answers' statements",
     **UNCONDITIONAL,
-    "mean_weights": "mean of the adapted weights",
     "few_shot_maml": "few-shot MNet-MAML (ceiling)",
 }
 FEW_SHOT = {

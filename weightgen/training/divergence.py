@@ -14,6 +14,7 @@ from weightgen.errors import InputError
 from weightgen.nn.across_processes import alone
 from weightgen.protocols import Outcome
 from weightgen.tasks import TaskBatch
+from weightgen.training.own_rows import own_rows
 from weightgen.training.runs import Run
 from weightgen.training.sharding import norm_of
 
@@ -151,8 +152,6 @@ def of_rows(run: Run, rows: Sequence[int]) -> str:
 @torch.no_grad()
 def _is_finite(run: Run, objective: Callable[[Any], Outcome], batch: Any, row: int) -> bool:
     """Whether a single row of the batch has a loss; it is computed without the other processes."""
-    from weightgen.training.shares import own_rows
-
     with alone():
         return bool(torch.isfinite(objective(own_rows(batch, row, _size(batch))).loss).all())
 

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from weightgen.errors import InputError
 from weightgen.nn.across_processes import Shares
 from weightgen.protocols import Outcome
-from weightgen.tasks import PADDING_LABEL, TaskBatch
+from weightgen.tasks import TaskBatch
 from weightgen.training.divergence import check_loss
+from weightgen.training.own_rows import own_rows, share_of
 from weightgen.training.runs import Run
 
 
@@ -113,34 +114,6 @@ def _sizes(batch: Any, number: int) -> list[int]:
             f"{number} processes or parts cannot share a batch of {sizes[0]}: write batch_size={number} or more"
         )
     return sizes
-
-
-def own_rows(batch: Any, process: int, processes: int) -> Any:
-    """The rows of a batch that one of several processes computes: process, process + processes, and so on.
-
-    Where none is left, it is the first one without its query set: all processes must take part in every step, and that row does
-    not count. Of tasks, a single row gets such a companion, because the order of the dimensions of one row in memory does not tell
-    that of more rows.
-    """
-
-    def of(part: Any, pair: bool = False) -> Any:
-        if part is None:
-            return None
-        size = len(part.embeds) if isinstance(part, TaskBatch) else len(part)
-        rows = share_of(size, process, processes, pair)
-        if isinstance(part, Tensor):
-            return part[rows]
-        own = tree_map(lambda value: value[rows], part)
-        own.query.labels[len(range(size)[process::processes]) :] = PADDING_LABEL
-        return own
-
-    return of(batch, True) if isinstance(batch, TaskBatch) else tuple(map(of, batch))
-
-
-def share_of(size: int, process: int, processes: int, pair: bool = False) -> list[int]:
-    """The numbers of the rows that one of several processes computes, see `own_rows`."""
-    rows = list(range(size)[process::processes]) or [0]
-    return rows * 2 if pair and len(rows) == 1 < size else rows
 
 
 class ByExample(TorchDispatchMode):

@@ -82,17 +82,14 @@ class ZooSource:
         return decoder, *encode_zoo(self.zoo if tasks is None else tasks.zoo, decoder)
 
 
-def load_source(
-    cfg: Any, device: torch.device | str, *splits: str, encoder: str | None = None, **options: Any
-) -> tuple[Any, ...]:
+def load_source(cfg: Any, device: torch.device | str, *splits: str) -> tuple[Any, ...]:
     """Open adapted weights and the splits of their data set; without `dataset`, those of the zoo itself.
 
     Args:
-        cfg: settings with adapted, dataset, features, seed and trust_remote_code.
+        cfg: settings with adapted, dataset, features, seed and trust_remote_code; with text_encoder, questions are needed, and it embeds
+            the texts of a zoo.
         device: where tensors lie.
         *splits: their names.
-        encoder: embeds the texts of a zoo, where they are needed: a folder or name, see `text_encoder`.
-        **options: of `load_tasks`.
 
     Returns:
         `AdaptedTasks` or `ZooSource`, and `MetaVQATasks` or `ZooTasks` of each split.
@@ -100,8 +97,10 @@ def load_source(
     Raises:
         InputError: no zoo, or a setting that needs tasks where there are none.
     """
+    encoder = getattr(cfg, "text_encoder", None)
     if cfg.dataset is not None:
-        tasks = load_tasks(cfg.dataset, *splits, features=cfg.features, device=device, **options)
+        how = {"features": cfg.features, "device": device, "questions": encoder is not None}
+        tasks = load_tasks(cfg.dataset, *splits, **how)
         return AdaptedTasks.load(cfg.adapted, device, cfg.trust_remote_code), *tasks
     for name in ("function_weight", "support", "features", "examples"):
         if getattr(cfg, name, None):
