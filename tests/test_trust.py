@@ -109,7 +109,7 @@ def test_code_in_the_folder_of_a_clip_does_not_run(model, tmp_path):
         ("encoder/encoder.json", {"clip": {"model": "../../../elsewhere"}}, "names the CLIP"),
         ("encoder/encoder.json", {"clip": {"model": "/etc"}}, "names the CLIP"),
         ("encoder/encoder.json", {"class": "weightgen.cli.main"}, "no class of weightgen's"),
-        ("encoder/encoder.json", {"class": "weightgen.cli.Path"}, "no class of weightgen's"),
+        ("encoder/encoder.json", {"class": "weightgen.cli.commands.Path"}, "no class of weightgen's"),
         ("prior/scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "do not belong together"),
         ("prior/scheduler/scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps must be"),
         (

@@ -13,6 +13,7 @@ from weightgen.cli import main as command_line
 from weightgen.hypernets import HNet, SharedWeights
 from weightgen.pipelines.familiarity import Familiarity
 from weightgen.reports.evaluation import evaluation_text, familiarity_rows
+from weightgen.reports.scorers import sampled
 from weightgen.reports.splits import load_splits
 from weightgen.storage.files import write_json
 from weightgen.storage.hub import class_path
@@ -123,14 +124,13 @@ def test_parts_of_the_validation_split_are_not_scored_again(folder, tmp_path):
 
 def test_one_model_and_split_have_one_number(root, folder, tmp_path):
     """The evaluator, the table of methods and the command line."""
-    recipe, study = loaded(root, "evaluate"), loaded(root, "studies/score_methods")
+    recipe = loaded(root, "evaluate")
     few = {"seeds": [7], "scales": [1.5], "curve": [1.0], "shots": [1], "lrs": [0.1]}
     recipe.main(recipe.Config(**settings(folder, tmp_path / "report.json", **few)))
     report = json.loads((tmp_path / "report.json").read_text())
 
-    cfg = study.Config(runs=str(folder / "runs"), seed=7, num_inference_steps=STEPS)
     tasks = load_splits(str(folder / "data"))
-    score = study.sampled(cfg, "hyperldm_100", tasks)
+    score = sampled(folder / "runs/hyperldm_100", tasks, seed=7, num_inference_steps=STEPS)
 
     for split in ("test", "unseen_classes"):
         found = report["splits"][split]["hyperldm"]["1.5"]
