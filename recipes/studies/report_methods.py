@@ -59,7 +59,8 @@ def write_tables(cfg: Config, found: SeedScores) -> None:
     zero |= {label: found.row(row) for label, row in by_share(cfg, ZERO_SHOT | RETRIEVED).items()}
     write_table(cfg, found, "table1", "Zero-shot (the paper's table 1): accuracy.", splits, zero)
     known = "all" if most == 100 else f"{most} % of the"
-    title = f"Few-shot, 50 gradient steps: accuracy; conditional methods know {known} questions."
+    steps = found.scores[0]["rows"]["few_shot_maml"]["chosen"].split(" steps")[0]
+    title = f"Few-shot, {steps} gradient steps: accuracy; conditional methods know {known} questions."
     few = {label: found.row(row) for row, label in FEW_SHOT.items()}
     write_table(cfg, found, "table4", title, splits, few)
     inferred = by_share(cfg, INFERENCE)

@@ -121,7 +121,7 @@ def test_scores_that_lack_a_model_are_made_anew(reproduce, tmp_path):
 def save_scores(runs, seeds, shares=(10, 100)):
     """Scores that differ by one hundredth from seed to seed."""
     for seed in range(seeds):
-        value = {"test": 0.5 + seed / 100, "novel_composition": 0.25}
+        value = {"test": 0.5 + seed / 100, "novel_composition": 0.25, "chosen": "20 steps of 0.3"}
         curve = {
             "scale 0.0, temperature 1.0": 0.25,
             "scale 1.5, temperature 1.0": 0.5 + seed / 100,
@@ -172,3 +172,4 @@ def test_one_seed_has_no_deviation(report_methods, tmp_path):
         report_methods.main(report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 1, shares))
         text = (tmp_path / "out/table4.md").read_text()
         assert "| chance | 50.0 | 25.0 |" in text and f"conditional methods know {known}." in text
+        assert text.startswith("Few-shot, 20 gradient steps")
