@@ -4,7 +4,8 @@
 
 `reproduce.py` calls it. Writes, as JSON with the value of every seed and as a table or a picture: table1 (zero-shot, by share of the
 questions), table4 (few-shot), task_inference (HyperCLIP, the paper's figure 3), figure5a (accuracy against guidance scale) and figure5b
-(accuracy against share of the questions), both on test tasks. Nava, Kobayashi et al., 2023. A few seconds.
+(accuracy against share of the questions), both on test tasks; and chosen.json, the setting that validation tasks chose for each method,
+with their accuracy for every setting. Nava, Kobayashi et al., 2023. A few seconds.
 """
 
 from collections.abc import Mapping
@@ -17,14 +18,7 @@ from weightgen.reports.figures import draw_curves
 from weightgen.reports.methods import FEW_SHOT, FLOORS, INFERENCE, RANKS, RETRIEVED, ZERO_SHOT
 from weightgen.reports.seeds import SeedScores
 from weightgen.reports.splits import scored_split
-from weightgen.reports.tables import (
-    markdown_table,
-    over_seeds,
-    percent,
-    spread,
-    title_of,
-    write_report,
-)
+from weightgen.reports.tables import markdown_table, over_seeds, percent, spread, title_of, write_report
 from weightgen.storage.files import write_json
 
 PLAIN = ", temperature 1.0"  # figure 5a shows these samples
@@ -111,6 +105,7 @@ def name_of(key: str) -> str:
 
 def main(cfg: Config) -> None:
     found = SeedScores(cfg.runs, cfg.seeds)
+    write_json(Path(cfg.output) / "chosen.json", {**found.facts, "rows": found.chosen()})
     write_tables(cfg, found)
     write_figures(cfg, found)
 

@@ -128,7 +128,7 @@ def save_scores(runs, seeds, shares=(10, 100)):
             "scale 0.0, temperature 0.5": 0.9,
         }
         rows = {name: value for name in (*methods.FLOORS, *methods.FEW_SHOT)}
-        rows["few_shot_maml"] = {**value, "chosen": "20 steps of 0.3"}
+        rows["few_shot_maml"] = {**value, "chosen": "20 steps of 0.3", "tried": {"20 steps of 0.3": 0.4}}
         rows |= {
             f"{name}_{share}": {**value, "curve": curve}
             for name in methods.ZERO_SHOT | methods.RETRIEVED
@@ -146,7 +146,10 @@ def test_tables_and_figures_hold_the_same_numbers(report_methods, tmp_path):
     cfg = report_methods.Config(str(tmp_path / "runs"), str(tmp_path / "out"), 3, [10, 100])
     report_methods.main(cfg)
     read = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
-    assert set(read) == {"table1", "table4", "task_inference", "figure5a", "figure5b"}
+    assert set(read) == {"table1", "table4", "task_inference", "figure5a", "figure5b", "chosen"}
+    assert [seed["tried"] for seed in read["chosen"]["rows"]["few_shot_maml"]] == 3 * [
+        {"20 steps of 0.3": 0.4}
+    ]
     for facts in read.values():
         assert (facts["seeds"], facts["seconds"]) == (3, 270)
         for name in ("floor", "ceiling", "chance"):

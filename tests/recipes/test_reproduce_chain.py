@@ -48,7 +48,12 @@ def test_from_data_to_tables(root, tmp_path, monkeypatch, setting):
 
     found = {path.name for path in (tmp_path / "output").iterdir()}
     tables = {f"{name}.{kind}" for name in ("table1", "table4", "task_inference") for kind in ("json", "md")}
-    assert found == {*tables, "origin.json", *(f"figure5{a}.{b}" for a in "ab" for b in ("json", "png"))}
+    assert found == {
+        *tables,
+        "origin.json",
+        "chosen.json",
+        *(f"figure5{a}.{b}" for a in "ab" for b in ("json", "png")),
+    }
     rows = json.loads((tmp_path / "output/table1.json").read_text())["rows"]
     assert len(rows) == 8 + 8 + 4
     for row in rows.values():

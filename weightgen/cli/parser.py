@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import weightgen.cli.commands as commands
 from weightgen import __version__
 from weightgen.errors import InputError
 
-ABOUT = "The command line: weights from a prompt or from pictures, their use, scores, a page, descriptions of files."
+ABOUT = "Write the weights of small networks from a question or from pictures, use them, score them, and see what files hold."
 HYPERTRANSFORMER = "omniglot-8ch-1shot"
 _path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
+
+
+Kinds: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,7 +28,35 @@ def parser() -> argparse.ArgumentParser:
     top = _Parser(prog="weightgen", description=ABOUT)
     top.add_argument("--version", action="version", version=f"weightgen {__version__}")
     kinds = top.add_subparsers(title="commands", required=True)
+    for add in (
+        _add_sample,
+        _add_write,
+        _add_predict,
+        _add_evaluate,
+        _add_app,
+        _add_zoo,
+        _add_info,
+        _add_completion,
+    ):
+        add(kinds)
+    return top
 
+
+def _add_trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust-remote-code", action="store_true", help="import classes that are not weightgen's"
+    )
+
+
+def _add_sampling(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--guidance-scale", type=float, default=1.5, help="0 ignores the question (default: 1.5)"
+    )
+    command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
+    command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+
+
+def _add_sample(kinds: Kinds) -> None:
     sample = kinds.add_parser("sample", help="sample the weights of classifiers from a question")
     sample.add_argument("prompt", help='the question, such as "What color is the star?"')
     sample.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline, or photos")
@@ -55,7 +86,11 @@ def parser() -> argparse.ArgumentParser:
         help="with --format onnx: take pixels in place of image features",
     )
     sample.set_defaults(run=commands.sample)
+    _add_trust(sample)
+    _add_sampling(sample)
 
+
+def _add_write(kinds: Kinds) -> None:
     write = kinds.add_parser("write", help="write a CNN from a folder of pictures, in one pass")
     write.add_argument(
         "folder",
@@ -69,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     write.add_argument("--output", required=True, type=_path, help="safetensors file to write")
     write.set_defaults(run=commands.write)
 
+
+def _add_predict(kinds: Kinds) -> None:
     predict = kinds.add_parser("predict", help="classify images, with sampled weights or a written CNN")
     predict.add_argument(
         "weights", type=_path, help="file that `weightgen sample` or `weightgen write` wrote"
@@ -79,7 +116,10 @@ def parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--sample", type=int, help="use this sample alone (default: average over all)")
     predict.set_defaults(run=commands.predict)
+    _add_trust(predict)
 
+
+def _add_evaluate(kinds: Kinds) -> None:
     evaluate = kinds.add_parser("evaluate", help="score sampled classifiers on the tasks of a data set")
     evaluate.add_argument("--model", required=True, type=_path, help="folder of a saved pipeline, or photos")
     evaluate.add_argument(
@@ -91,6 +131,11 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--output", required=True, type=_path, help="JSON file to write")
     evaluate.set_defaults(run=commands.evaluate)
+    _add_trust(evaluate)
+    _add_sampling(evaluate)
+
+
+def _add_app(kinds: Kinds) -> None:
     app = kinds.add_parser("app", help="open a page to try a model in the browser")
     app.add_argument(
         "--model", default="photos", type=_path, help="folder of a saved pipeline (default: photos)"
@@ -104,7 +149,10 @@ def parser() -> argparse.ArgumentParser:
         help=f"output of recipes/train_hypertransformer.py, for the tab of drawn characters (default: {HYPERTRANSFORMER})",
     )  # fmt: skip
     app.set_defaults(run=commands.app)
+    _add_trust(app)
 
+
+def _add_zoo(kinds: Kinds) -> None:
     zoo = kinds.add_parser("zoo", help="many trained networks, to learn from")
     imported = zoo.add_subparsers(title="commands", required=True).add_parser(
         "import", help="make a zoo of a folder of state dictionaries (safetensors) or PEFT adapters"
@@ -123,28 +171,21 @@ def parser() -> argparse.ArgumentParser:
         help="permute the hidden units of MLPs and CNNs, and turn the factors of LoRA products, to be like those of the first network",
     )
     imported.set_defaults(run=commands.import_zoo)
+    _add_trust(imported)
 
-    for command in (sample, predict, evaluate, app, imported):
-        command.add_argument(
-            "--trust-remote-code", action="store_true", help="import classes that are not weightgen's"
-        )
-    for command in (sample, evaluate):
-        command.add_argument(
-            "--guidance-scale", type=float, default=1.5, help="0 ignores the question (default: 1.5)"
-        )
-        command.add_argument("--steps", type=int, default=20, help="denoising steps (default: 20)")
-        command.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
 
+def _add_info(kinds: Kinds) -> None:
     info = kinds.add_parser(
         "info", help="describe a pipeline, a Meta-VQA data set, a zoo or a file of weights"
     )
     info.add_argument("path", type=_path)
     info.set_defaults(run=commands.info)
 
+
+def _add_completion(kinds: Kinds) -> None:
     completion = kinds.add_parser("completion", help="print what a shell needs to complete this command")
     completion.add_argument("shell", choices=["bash", "zsh", "tcsh"])
     completion.set_defaults(run=_completion)
-    return top
 
 
 def _completion(args: argparse.Namespace) -> None:

@@ -31,7 +31,7 @@ FLOORS = {
     "encoder": "encoder as base model",
     "encoder_with_question": "encoder, question in the answers' statements",
     **UNCONDITIONAL,
-    "few_shot_maml": "few-shot MNet-MAML (ceiling)",
+    "few_shot_maml": "few-shot MNet-MAML (the paper's ceiling)",
 }
 FEW_SHOT = {
     "chance": "chance",

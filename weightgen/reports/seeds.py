@@ -48,3 +48,12 @@ class SeedScores:
     def row(self, name: str) -> dict[str, dict[str, Any]]:
         """Accuracy of one method by split."""
         return self.spreads("rows", name, self.splits)
+
+    def chosen(self) -> dict[str, list[dict[str, Any]]]:
+        """What validation tasks chose for each method, of every seed: "chosen", and "tried" (setting → accuracy on validation tasks)."""
+        rows = self.scores[0]["rows"]
+        return {
+            name: [{key: score["rows"][name][key] for key in ("chosen", "tried")} for score in self.scores]
+            for name in rows
+            if "tried" in rows[name]
+        }
