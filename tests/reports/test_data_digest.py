@@ -1,9 +1,8 @@
 """The digest that tells one data set from another, and ignores how its features were computed."""
 
+from tests.recipes.small import save_data
 from weightgen.reports.splits import dataset_digest
 from weightgen.storage.files import read_json, write_json
-
-from tests.recipes.small import save_data
 
 
 def test_a_data_set_stays_itself_when_its_features_are_computed_in_other_batches(tmp_path):
