@@ -57,6 +57,7 @@ docs-test: $(READY)
 
 # Tables and figures of results/scenes but those of the earlier Scenes, from nothing; goes on where it was stopped.
 SCENES = runs/scenes-data
+OF_TOKENS = runs/scenes-tokens/seed0
 scenes-results: $(READY)
 	test -d $(SCENES) || $(VENV)/bin/python data/scenes/prepare.py --output-dir $(SCENES)
 	for name in scenes scenes_tokens; do $(VENV)/bin/python recipes/embed.py --config recipes/configs/embed/$$name.yaml \
@@ -64,6 +65,11 @@ scenes-results: $(READY)
 	$(VENV)/bin/python recipes/studies/scale_meanings.py dataset=$(SCENES)/dataset output=results/scenes/meanings
 	for name in tokens clip; do $(VENV)/bin/python recipes/reproduce.py dataset=$(SCENES)/dataset features=$$name "shares=[100]" \
 	    runs=runs/scenes-$$name output=results/scenes/$$(echo $$name | sed s/clip/pooled/) || exit; done
+	$(VENV)/bin/python recipes/studies/compose_prompts.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
+	    output=results/scenes/composition
+	$(VENV)/bin/python recipes/studies/examine_generator.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
+	    adapted=$(OF_TOKENS)/adapted conditional=$(OF_TOKENS)/cond_multitask_100 split=held_out_meanings guidance_scale=1.0 \
+	    "samples=[1,4]" "steps=[0,20]" "shots=[1]" shot_steps=20 output=results/scenes/examined.json
 
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
