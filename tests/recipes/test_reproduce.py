@@ -67,7 +67,9 @@ def test_runs_lie_in_a_folder_named_as_the_results(reproduce, tmp_path, monkeypa
     assert f"dataset={tmp_path / 'data'}" in found["maml"].command  # the recipes run in another folder
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("scenes", "scenes"), ("photos", "photos"), ("plain", "paper")])
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("scenes", "scenes"), ("photos", "photos"), ("plain", "paper")]
+)
 def test_scenes_and_photos_are_told_from_other_data(reproduce, data, tmp_path, capsys, kind, setting):
     """The same command on other data trains the paper's sizes."""
     reproduce.main(config(reproduce, tmp_path, dataset=data[kind], dry=True, seeds=2))
