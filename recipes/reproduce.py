@@ -4,9 +4,9 @@
 
 Can be stopped and started again: finished stages are reused. On Scenes and Photos small settings are trained (`configs/*/scenes*.yaml`, on
 features of whole pictures or on image tokens, and `configs/*/photos*.yaml`), on any other data set, so on a real Meta-VQA, the paper's
-(`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the commands. What is written into `output`, after every seed, is described in
-`studies/report_methods.py`. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes 15 minutes for each seed on one CPU
-thread, with image tokens and without.
+(`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the commands. What is written into `output`, after every seed,
+is described in `studies/report_methods.py`. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes and on Photos 15 to 20
+minutes for each seed on one CPU thread.
 """
 
 from dataclasses import dataclass, field

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from weightgen.errors import InputError
 from weightgen.nn import large
 
-
 CONSTANT = 1e-6
 """Smallest standard deviation; a dimension that varies no more than that counts as constant."""
 
