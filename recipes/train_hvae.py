@@ -78,7 +78,7 @@ def main(cfg: Config) -> None:
         return adapted.score(hvae(hvae.encode(targets).mean), validation)
 
     before = adapted.score(targets, validation)
-    best = training.Best(hvae, validate(), adapted.score_name)
+    best = training.Best(run, hvae, validate(), adapted.score_name)
     training.resume(run, optimizer, hvae=hvae, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     warned = None

@@ -83,7 +83,7 @@ def main(cfg: Config) -> None:
         encoder.train()
         return found
 
-    best = training.Best(encoder, -1.0, "top_10")
+    best = training.Best(run, encoder, -1.0, "top_10")
     training.resume(run, optimizer, encoder=encoder, best=best)
     for step in training.step_numbers(run, cfg.steps):
         # No question comes twice in a batch.

@@ -78,14 +78,15 @@ def main(cfg: Config) -> None:
     denoiser = training.build_part(cfg, "denoiser", **sizes).to(run.device)
     conditions.fit(denoiser)
     model = nn.ModuleDict({"denoiser": denoiser, "hypernet": hypernet})
-    average = training.ema(model, cfg.ema_decay)
-    prior = DiffusionPrior(average.module["denoiser"], training.build_part(cfg, "scheduler")).to(run.device)
+    prior = DiffusionPrior(denoiser, training.build_part(cfg, "scheduler")).to(run.device)
     prior.latents.fit(latents.everything())
+    objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
+    average = training.Average(model, cfg.ema_decay, run.folder)
+    prior.denoiser = average.module["denoiser"]  # the pipeline samples with it
     tower = train.store.load_encoder(run.device, cfg.trust_remote_code) if cfg.dataset else train.encoder
     parts = (tower, prior, average.module["hypernet"], network)
     told = {"template": train.template, "guidable": guidable, "support": encoder}
     pipe = WeightPipeline(*parts, familiarity=Familiarity.of(train.embeds, train.meanings), **told)
-    objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer, average)
@@ -99,7 +100,7 @@ def main(cfg: Config) -> None:
             return -training.held_out_loss(prior, adapted, hypernet, cfg.hvae, validation)
         return max(map(accuracy, cfg.validate_scales))
 
-    best = training.Best(average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
+    best = training.Best(run, average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
     training.resume(run, optimizer, model=model, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):

@@ -96,7 +96,7 @@ def main(cfg: Config) -> None:
         hypernet.train()
         return scores.macro
 
-    best = training.Best(hypernet, validate())
+    best = training.Best(run, hypernet, validate())
     training.resume(run, optimizer, hypernet=hypernet, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):

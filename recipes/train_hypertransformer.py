@@ -84,7 +84,7 @@ def main(cfg: Config) -> None:
     validation = Episodes(arrays, arrays.classes(cfg.validation_split), **common, **how)
     hypernet = new_model(cfg, arrays).to(run.device)
     check_support(train.batch(0, run.device).support, hypernet.network)
-    average = training.ema(hypernet, cfg.ema_decay)
+    average = training.Average(hypernet, cfg.ema_decay, run.folder)
     objective, judged = (EpisodicLoss(model, cfg.transductive) for model in (hypernet, average.module))
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, betas=(0.9, cfg.beta2), fused=True)
     prepared, optimizer = training.prepare(run, objective, optimizer)

@@ -51,7 +51,7 @@ def main(cfg: Config) -> None:
     network, shared = training.load_run(cfg.start, run.device)
     weights = shared(train.embeds[:1])[0]
     hypernet = SupportHNet.for_network(network, **cfg.hypernet).init_weights(weights).to(run.device)
-    average = training.ema(hypernet, cfg.ema_decay)
+    average = training.Average(hypernet, cfg.ema_decay, run.folder)
     writer: Any = average.module
     objective = SupportSetLoss(network, hypernet, cfg.max_shots, cfg.temperature)
     optimizer = torch.optim.Adam(hypernet.parameters(), lr=cfg.lr, fused=True)
@@ -64,7 +64,7 @@ def main(cfg: Config) -> None:
 
         return evaluate(network, validation, written).macro
 
-    best = training.Best(writer)
+    best = training.Best(run, writer)
     training.resume(run, optimizer, hypernet=hypernet, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.batch_size, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):

@@ -5,8 +5,9 @@ from torch.testing import assert_close
 
 from weightgen import InputError, Standardizer
 from weightgen.storage.files import read_metadata, write_tensors
+from weightgen.training.averages import Average
 from weightgen.training.checkpoint import load_checkpoint, save_checkpoint
-from weightgen.training.loop import Best, Mean, ema, seed_step
+from weightgen.training.loop import Mean, seed_step
 from weightgen.training.schedules import warmup_cosine
 
 OPTIMIZERS = {
@@ -27,7 +28,7 @@ class Run:
         torch.manual_seed(0)
         self.network = nn.Sequential(nn.Linear(4, 8), nn.Dropout(), nn.Linear(8, 1), Standardizer(1))
         self.network[3].fit(torch.randn(5, 1))
-        self.average = ema(self.network, decay=0.9)
+        self.average = Average(self.network, decay=0.9)
         self.optimizer = OPTIMIZERS[optimizer](list(self.network.parameters()))
         self.modules = {"network": self.network, "average": self.average}
 
@@ -127,22 +128,6 @@ def test_a_bit_that_flips_is_seen(tmp_path):
         load_checkpoint(path, run.modules, run.optimizer)
 
 
-def test_the_best_state_is_kept_and_ties_go_to_the_earlier(tmp_path):
-    network = nn.Linear(1, 1)
-    best = Best(network, 0.5)
-    for step, score in ((1, 0.5), (2, 0.75), (3, 0.75), (4, 0.1)):
-        nn.init.constant_(network.weight, float(step))
-        best.update(step, score, more=step)
-    save_checkpoint(tmp_path / "c.safetensors", {"best": best}, None, 4)
-    other = Best(network, 0.0)
-    load_checkpoint(tmp_path / "c.safetensors", {"best": other})
-    assert other.restore() == {"step": 2, "validation_accuracy": 0.75, "more": 2}
-    assert network.weight.item() == 2
-    start = Best(network, 1.0)
-    start.update(1, 1.0)
-    assert start.facts["step"] == 0
-
-
 def test_means_begin_anew_when_they_are_taken():
     mean = Mean(["loss"])
     for value in (1.0, 2.0, 6.0):
@@ -172,20 +157,3 @@ def test_the_schedule_rises_and_falls():
     assert factors[10:] == sorted(factors[10:], reverse=True)
     assert warmup_cosine(0, steps=0) == 1.0
     assert warmup_cosine(200, steps=110) == 0.0
-
-
-def test_ema_forgets_its_start_and_then_is_slow():
-    network = nn.Sequential(nn.Linear(1, 1, bias=False), Standardizer(1))
-    weight = network[0].weight
-    averaged = ema(network, decay=0.75)
-    kept = None
-    for update in range(60):
-        nn.init.constant_(weight, float(update))
-        network[1].count.fill_(update)
-        averaged.update_parameters(network)
-        decay = min(0.75, (1 + update) / (10 + update))
-        kept = float(update) if kept is None else decay * kept + (1 - decay) * update
-    assert_close(averaged.module[0].weight.item(), kept)
-    assert averaged.module[1].count == 59
-    assert not averaged.module[0].weight.requires_grad
-    assert weight.requires_grad

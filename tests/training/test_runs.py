@@ -15,7 +15,7 @@ from torch import nn
 
 from weightgen import InputError, training
 from weightgen.networks import MLP
-from weightgen.storage.files import read_json, read_tensors
+from weightgen.storage.files import read_json, read_metadata, read_tensors
 from weightgen.tasks import TaskBatchSampler
 from weightgen.training import checkpoint, loop, runs
 from weightgen.training.interrupts import Stopped
@@ -35,9 +35,9 @@ def main(cfg):
     """A recipe with all its parts: randomness, an average, the best state, a log."""
     run = training.start_run(cfg, reads=("data",), may_change=("steps",))
     network = MLP(3, [4], 1)
-    average = training.ema(network, 0.9)
+    average = training.Average(network, 0.9, run.folder)
     optimizer = torch.optim.Adam(network.parameters(), lr=cfg.lr)
-    best = training.Best(average.module)
+    best = training.Best(run, average.module)
     training.resume(run, optimizer, network=network, average=average, best=best)
     for step, rows in training.steps(run, TaskBatchSampler([1] * 5, cfg.batch_size, cfg.steps, cfg.seed)):
         loss = network(torch.randn(4, 3) * sum(rows)).square().mean()
@@ -118,6 +118,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(cfg, tmp_path, at_step, step, how, ca
         "run.json",
         "metrics.jsonl",
         "checkpoint-00000007.safetensors",
+        "best-00000002.safetensors",
     }
 
 
@@ -171,8 +172,9 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(cfg, tmp_pa
         main(cfg)
     at_step(5, lambda: None)
     names = sorted(path.name for path in (tmp_path / "out.unfinished").glob("*.safetensors"))
-    assert names == ["checkpoint-00000002.safetensors", "checkpoint-00000004.safetensors"]
-    newest = tmp_path / "out.unfinished" / names[-1]
+    checkpoints = [name for name in names if name.startswith("checkpoint")]
+    assert checkpoints == ["checkpoint-00000002.safetensors", "checkpoint-00000004.safetensors"]
+    newest = tmp_path / "out.unfinished" / checkpoints[-1]
     content = bytearray(newest.read_bytes())
     content[-3] ^= 4
     newest.write_bytes(content)
@@ -180,6 +182,36 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(cfg, tmp_pa
     error = capsys.readouterr().err
     assert "00000004.safetensors is damaged" in error and "goes on after step 2" in error
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "out"))
+
+
+def test_a_damaged_best_state_is_reported_and_the_checkpoint_before_is_used(cfg, tmp_path, at_step, capsys):
+    cfg = replace(cfg, seed=1)
+    main(replace(cfg, output=str(tmp_path / "whole")))
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        main(cfg)
+    at_step(5, lambda: None)
+    before, newest = sorted((tmp_path / "out.unfinished").glob("checkpoint-*"))
+    steps = [checkpoint.read_record(path)["facts"]["best"]["step"] for path in (before, newest)]
+    assert steps[0] < steps[1], "the best state has changed between the checkpoints"
+    (tmp_path / f"out.unfinished/best-{steps[1]:08d}.safetensors").write_bytes(b"damaged")
+    main(cfg)
+    error = capsys.readouterr().err
+    assert f"best-{steps[1]:08d}.safetensors is truncated" in error and "goes on after step 2" in error
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "out"))
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused(cfg, tmp_path, at_step):
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        main(cfg)
+    at_step(5, lambda: None)
+    for path in (tmp_path / "out.unfinished").glob("checkpoint-*"):
+        record = json.loads(read_metadata(path)["checkpoint"])["record"]
+        tensors = read_tensors(path) | {"best/0.weight": torch.ones(1)}
+        checkpoint.write_collected(path, tensors, record)
+    with pytest.raises(InputError, match="of an earlier version.*or remove .*out.unfinished"):
+        main(cfg)
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(cfg, tmp_path):
@@ -359,4 +391,6 @@ def test_modules_are_loaded_by_the_class_that_is_saved(cfg, tmp_path):
 
 
 def test_an_average_is_a_part_like_any_other():
-    assert nn.Module.state_dict(training.ema(nn.Linear(1, 1)))  # AveragedModel counts its updates in a buffer
+    assert nn.Module.state_dict(
+        training.Average(nn.Linear(1, 1))
+    )  # AveragedModel counts its updates in a buffer

@@ -209,11 +209,31 @@ def _safetensors(path: StrPath) -> Iterator[Any]:
 def read_tensors(path: StrPath) -> dict[str, Tensor]:
     """Read every tensor of a safetensors file, on the CPU.
 
+    The file is mapped into memory while one of them is there, and what is used of it counts as memory of the process.
+
     Raises:
         InputError: the file is missing, truncated or of another format.
     """
     with _safetensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}
+
+
+def read_names(path: StrPath) -> list[str]:
+    """The names of the tensors of a safetensors file, sorted; see `read_tensors`."""
+    with _safetensors(path) as file:
+        return sorted(file.keys())
+
+
+def read_tensor(path: StrPath, name: str) -> Tensor:
+    """Read one tensor of a safetensors file, on the CPU; see `read_tensors`.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format, or has no such tensor.
+    """
+    with _safetensors(path) as file:
+        if name not in file.keys():
+            raise InputError(f"{path} has no tensor {name!r}")
+        return file.get_tensor(name)
 
 
 def read_rows(path: StrPath, name: str, rows: Sequence[int] | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 run = training.start_run(cfg, reads=("dataset",))
 ...
-best = training.Best(hypernet, validate())
+best = training.Best(run, hypernet, validate())
 training.resume(run, optimizer, hypernet=hypernet, best=best)
 for step, rows in training.steps(run, sampler, train):
 loss = training.outcome(run, objective, train.batch(rows)).loss
@@ -21,6 +21,8 @@ with one_line_errors(), needs("train"):
     from omegaconf import MISSING
 
 from weightgen.training.adapted import AdaptedTasks, AdaptedWriter
+from weightgen.training.averages import Average
+from weightgen.training.best import Best
 from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
 from weightgen.training.components import build, build_part, options, pick, spec
@@ -28,10 +30,8 @@ from weightgen.training.config import parse
 from weightgen.training.divergence import check_tasks_finite
 from weightgen.training.log import log_metrics, read_metrics
 from weightgen.training.loop import (
-    Best,
     Mean,
     due,
-    ema,
     seed_step,
     step_numbers,
     steps,
@@ -48,8 +48,8 @@ from weightgen.training.shares import outcome
 from weightgen.training.sources import held_out_loss, load_source
 
 __all__ = [
-    "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
-    "check_same", "check_tasks_finite", "due", "ema", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
+    "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Average", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
+    "check_same", "check_tasks_finite", "due", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
     "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "prepare", "read_facts", "read_metrics",
     "resume", "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",

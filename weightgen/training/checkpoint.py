@@ -5,21 +5,28 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_metadata, read_tensors, write_json, write_tensors
+from weightgen.storage.files import (
+    StrPath,
+    read_metadata,
+    read_names,
+    read_tensor,
+    write_json,
+    write_tensors,
+)
 from weightgen.training.divergence import Health
 from weightgen.training.log import trim_metrics
 from weightgen.training.runs import METRICS, RUN, Run, record
-from weightgen.training.sharding import like, whole
+from weightgen.training.sharding import like, piece, whole
 
 
 class Stateful(Protocol):
@@ -28,6 +35,17 @@ class Stateful(Protocol):
     def state_dict(self) -> Mapping[str, Tensor]: ...
 
     def load_state_dict(self, state: dict[str, Tensor]) -> Any: ...
+
+
+@runtime_checkable
+class KeptInFiles(Protocol):
+    """A part whose state lies in files beside the checkpoints, which say in its `facts` which file is theirs."""
+
+    module: nn.Module
+
+    def check(self, facts: Mapping[str, Any]) -> None: ...
+
+    def keep(self, facts: list[Mapping[str, Any]]) -> None: ...
 
 
 def save_checkpoint(
@@ -41,18 +59,15 @@ def save_checkpoint(
         optimizer: its state is stored as tensors and JSON.
         step: steps done.
     """
-    _write(path, *_collected(parts, optimizer, step))
+    write_collected(path, *collected(parts, optimizer, step))
 
 
-def _collected(
+def collected(
     parts: Mapping[str, Stateful], optimizer: Optimizer | None, step: int
 ) -> tuple[dict[str, Tensor], str]:
     """The tensors of a checkpoint, put together of the pieces of all processes, which must all call this; and the rest as JSON."""
-    tensors = {
-        f"{name}/{key}": whole(value)
-        for name, part in parts.items()
-        for key, value in part.state_dict().items()
-    }
+    own, shared = _own_tensors(parts)
+    tensors = {name: whole(value) for name, value in own.items()}
     scalars: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
         for index, values in optimizer.state_dict()["state"].items():
@@ -63,14 +78,34 @@ def _collected(
     facts = {name: part.facts for name, part in parts.items() if hasattr(part, "facts")}
     names = _names(parts, optimizer)
     record = json.dumps(
-        {"step": step, "facts": facts, "scalars": scalars, "parameters": names}, allow_nan=False
+        {"step": step, "facts": facts, "scalars": scalars, "parameters": names, "shared": shared},
+        allow_nan=False,
     )
     return tensors, record
 
 
-def _write(path: StrPath, tensors: dict[str, Tensor], record: str) -> None:
+def _own_tensors(parts: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of all parts by part/name; those that lie in the memory of another one are not among them, but name that one."""
+    own: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    places: dict[tuple[Any, ...], str] = {}
+    for part_name, part in parts.items():
+        for key, value in part.state_dict().items():
+            name, place = f"{part_name}/{key}", (piece(value).data_ptr(), value.shape, value.dtype)
+            if value.numel() and place in places:
+                shared[name] = places[place]
+            else:
+                own[name] = value
+                places[place] = name
+    return own, shared
+
+
+def write_collected(path: StrPath, tensors: dict[str, Tensor], record: str) -> None:
+    """Write what `collected` found, with a checksum."""
     # One entry: safetensors does not keep the order of several, and equal checkpoints are to have equal bytes.
-    metadata = {"checkpoint": json.dumps({"record": record, "sha256": _digest(tensors, record)})}
+    metadata = {
+        "checkpoint": json.dumps({"record": record, "sha256": _digest(sorted(tensors.items()), record)})
+    }
     write_tensors(path, tensors, metadata=metadata)
 
 
@@ -83,39 +118,90 @@ def load_checkpoint(path: StrPath, parts: Mapping[str, Stateful], optimizer: Opt
     Raises:
         InputError: the file is missing, damaged, no checkpoint, or one of another model.
     """
-    tensors, stored = read_tensors(path), read_metadata(path).get("checkpoint")
+    record = read_record(path)
+    _check_parts(path, parts, record["facts"])
+    return _put_back(path, record, parts, optimizer)
+
+
+def _put_back(
+    path: StrPath, record: Mapping[str, Any], parts: Mapping[str, Stateful], optimizer: Optimizer | None
+) -> int:
+    """What `load_checkpoint` does with a checkpoint that is whole."""
+    places = {name: name for name in read_names(path)} | record.get("shared", {})
+    try:
+        for name, part in parts.items():
+            _put_back_part(path, part, _below(places, f"{name}/"))
+            if name in record["facts"]:
+                part.facts = record["facts"][name]  # type: ignore[attr-defined]
+        if optimizer is not None:
+            _check_order(record["parameters"], _names(parts, optimizer))
+            states = dict(_optimizer_states(path, record["scalars"], optimizer, places))
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": states, "param_groups": groups})
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise InputError(f"{path} is a checkpoint of another model: {str(error):.200}") from error
+    return int(record["step"])
+
+
+def _put_back_part(path: StrPath, part: Stateful, places: Mapping[str, str]) -> None:
+    """Give a part its tensors, a module one after another, so that no more than one is in memory beside it.
+
+    Args:
+        path: the file.
+        part: the part.
+        places: the name in the file of each tensor of the part.
+    """
+    present = part.state_dict()
+    if not isinstance(part, nn.Module):
+        part.load_state_dict(
+            {key: like(read_tensor(path, place), present.get(key)) for key, place in places.items()}
+        )
+        return
+    if unlike := present.keys() ^ places.keys():
+        raise RuntimeError(f"the tensor {min(unlike)!r} is in one of them alone")
+    for key, place in places.items():
+        part.load_state_dict({key: like(read_tensor(path, place), present[key])}, strict=False)
+
+
+def read_record(path: StrPath) -> dict[str, Any]:
+    """What a checkpoint says beside its tensors, all of which are compared with its checksum.
+
+    Raises:
+        InputError: the file is missing, damaged or no checkpoint.
+    """
+    stored = read_metadata(path).get("checkpoint")
     if stored is None:
         raise InputError(f"{path} holds tensors, but is not a checkpoint of a training run")
     try:
         text, digest = (json.loads(stored)[key] for key in ("record", "sha256"))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: it does not say what it holds") from error
-    if digest != _digest(tensors, text):
+    if digest != _digest(((name, read_tensor(path, name)) for name in read_names(path)), text):
         raise InputError(f"{path} is damaged: its checksum is wrong")
-    record = json.loads(text)
-    try:
-        for name, part in parts.items():
-            present = part.state_dict()
-            state = {key: like(value, present.get(key)) for key, value in _below(tensors, f"{name}/").items()}
-            part.load_state_dict(state)
-            if name in record["facts"]:
-                part.facts = record["facts"][name]  # type: ignore[attr-defined]
-        if optimizer is not None:
-            _check_order(record["parameters"], _names(parts, optimizer))
-            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            states = {
-                int(index): scalars
-                | {
-                    key: like(value, trained[int(index)])
-                    for key, value in _below(tensors, f"optimizer/{index}/").items()
-                }
-                for index, scalars in record["scalars"].items()
-            }
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": states, "param_groups": groups})
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is a checkpoint of another model: {str(error):.200}") from error
-    return int(record["step"])
+    record: dict[str, Any] = json.loads(text)
+    return record
+
+
+def _check_parts(path: StrPath, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint whose parts in files are damaged, before anything is taken from it."""
+    for name, part in parts.items():
+        if isinstance(part, KeptInFiles):
+            if name not in facts:
+                raise InputError(f"{path} is a checkpoint of another model: it has no {name}")
+            part.check(facts[name])
+
+
+def _optimizer_states(
+    path: StrPath, scalars: Mapping[str, dict[str, Any]], optimizer: Optimizer, places: Mapping[str, str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """What the optimiser knows of each of its parameters. Copies: else all of the file would stay in memory."""
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, numbers in scalars.items():
+        stored = {
+            key: like(read_tensor(path, place).clone(), trained[int(index)])
+            for key, place in _below(places, f"optimizer/{index}/").items()
+        }
+        yield int(index), numbers | stored
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -128,11 +214,21 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def write_checkpoint(run: Run) -> None:
     """Write the checkpoint of the steps done, and remove those that are too many; the main process does it for all."""
-    collected = _collected(run.parts, run.optimizer, run.done)
+    found = collected(run.parts, run.optimizer, run.done)
     if run.accelerator.is_main_process:
-        _write(run.folder / f"checkpoint-{run.done:08d}.safetensors", *collected)
+        write_collected(run.folder / f"checkpoint-{run.done:08d}.safetensors", *found)
         for old in checkpoints(run.folder)[run.keep_checkpoints :]:
             old.unlink()
+        _keep_files(run)
+
+
+def _keep_files(run: Run) -> None:
+    """Remove files beside the checkpoints that none of them needs."""
+    stored = [read_metadata(path).get("checkpoint") for path in checkpoints(run.folder)]
+    facts = [json.loads(json.loads(text)["record"])["facts"] for text in stored if text]
+    for name, part in run.parts.items():
+        if isinstance(part, KeptInFiles):
+            part.keep([known[name] for known in facts if name in known])
 
 
 def resume(run: Run, optimizer: Optimizer | None = None, **parts: Any) -> None:
@@ -164,19 +260,33 @@ def _read_newest(run: Run) -> None:
     """Go on from the newest checkpoint that is whole; damaged ones are reported."""
     for path in checkpoints(run.folder):
         try:
-            run.done = load_checkpoint(path, run.parts, run.optimizer)
+            record = read_record(path)
+            _check_version(run, path)
+            _check_parts(path, run.parts, record["facts"])
         except InputError as error:
-            if "another model" in str(error):
+            if " is a checkpoint of " in str(error):
                 raise
-            print(f"warning: {error}; the one before it is used", file=sys.stderr)
+            print(f"warning: {error}; the checkpoint before it is used", file=sys.stderr)
         else:
+            run.done = _put_back(path, record, run.parts, run.optimizer)
             return
+
+
+def _check_version(run: Run, path: Path) -> None:
+    """Refuse a checkpoint that holds what lies in files beside it now."""
+    for name, part in run.parts.items():
+        if isinstance(part, KeptInFiles) and any(known.startswith(f"{name}/") for known in read_names(path)):
+            raise InputError(
+                f"{path} is a checkpoint of an earlier version: go on with that version, or remove {run.folder} to begin anew"
+            )
 
 
 def _check_room(run: Run) -> None:
     """Refuse to begin where the checkpoints will not fit: parameters, and twice as much for an optimiser such as Adam."""
-    states = [value for part in run.parts.values() for value in part.state_dict().values()]
     trained = run.optimizer.param_groups if run.optimizer is not None else []
+    beside = [part.module for part in run.parts.values() if isinstance(part, KeptInFiles)]
+    kept = [value for part in beside for value in part.state_dict().values()]
+    states = [*kept, *_own_tensors(run.parts)[0].values()]
     size = sum(value.nbytes for value in states) + 2 * sum(p.nbytes for g in trained for p in g["params"])
     needed, free = size * (run.keep_checkpoints + 1), shutil.disk_usage(run.folder).free
     if needed > free:
@@ -186,9 +296,10 @@ def _check_room(run: Run) -> None:
         )
 
 
-def _digest(tensors: Mapping[str, Tensor], record: str) -> str:
+def _digest(tensors: Iterable[tuple[str, Tensor]], record: str) -> str:
+    """A checksum of tensors, in the order of their names, and of the record."""
     found = hashlib.sha256(record.encode())
-    for name, value in sorted(tensors.items()):
+    for name, value in tensors:
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
@@ -209,5 +320,6 @@ def _check_order(before: list[str], now: list[str]) -> None:
             raise ValueError(f"parameter {index} of the optimizer was {old} and is {new}")
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+def _below(places: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """The entries whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): place for name, place in places.items() if name.startswith(prefix)}

@@ -57,9 +57,9 @@ def slow_writes() -> None:
 
 
 def wait_for_partial(output: Path, process: int, count: int) -> None:
-    """Wait until the checkpoint of this number is being written, or the process ends."""
+    """Wait until the checkpoint or best state of this number is being written, or the process ends."""
     seen: set[str] = set()
     while len(seen) < count and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         folder = unfinished(output)
-        seen |= {path.name for path in folder.glob(".checkpoint-*.00000000.partial")}
+        seen |= {path.name for path in folder.glob(".*-*.00000000.partial")}
         time.sleep(0.005)

@@ -1,11 +1,10 @@
-"""The parts of a training loop: the numbers of its steps, one update, the best state. For recipes only.
+"""The parts of a training loop: the numbers of its steps, one update, means. For recipes only.
 
 A run can stop after any step and go on bit for bit as if it had not: whatever changes is in the checkpoint,
 or is a function of the step, as the batch (`weightgen.tasks.TaskBatchSampler`), the learning rate
 (`learning_rate`) and the randomness (`seed_step`) are.
 """
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from weightgen.errors import InputError
 from weightgen.tasks import TaskBatchSampler
+from weightgen.training.averages import Average
 from weightgen.training.checkpoint import write_checkpoint
 from weightgen.training.divergence import Health, watch_loss, watch_weights
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
 from weightgen.training.runs import Run
-from weightgen.training.sharding import finish_gradients, piece
+from weightgen.training.sharding import finish_gradients
 
 
 def step_numbers(run: Run, steps: int) -> Iterator[int]:
@@ -45,6 +44,9 @@ def step_numbers(run: Run, steps: int) -> Iterator[int]:
             stopped = interrupts.any(run.accelerator)
             if stopped or run.done % run.checkpoint_every == 0 or run.done == steps:
                 write_checkpoint(run)
+            for part in run.parts.values():
+                if isinstance(part, Average):
+                    part.release()
             if stopped and run.done < steps:
                 interrupts.stop(
                     f"{run.output}: stopped after step {run.done} of {steps}; the same command goes on from there"
@@ -106,51 +108,6 @@ def update(
     watch_weights(run, run.health)
 
 
-class Best:
-    """The state of a module at its best score so far; ties go to the earlier state.
-
-    Args:
-        module: the module whose state is kept.
-        score: the score of its present state; higher is better.
-        name: of the score, in the facts.
-
-    Attributes:
-        facts: the step, the score, and what else `update` was told of the best state.
-    """
-
-    def __init__(self, module: nn.Module, score: float = 0.0, name: str = "validation_accuracy") -> None:
-        self.module = module
-        self.name = name
-        self.facts: dict[str, Any] = {"step": 0, name: score}
-        self._kept = copy.deepcopy(module.state_dict())
-
-    def update(self, step: int, score: float, **facts: Any) -> None:
-        """Keep the module's present state, after `step` steps, if its score is the best so far."""
-        if score > self.facts[self.name]:
-            self.facts = {"step": step, self.name: score, **facts}
-            for key, value in self.module.state_dict().items():
-                self._kept[key].copy_(value)  # in place: a large module is not held three times
-
-    def restore(self) -> dict[str, Any]:
-        """Put the best state back into the module, and return its facts."""
-        self.module.load_state_dict(self._kept)
-        return self.facts
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """The kept state, for checkpoints; the facts are stored beside it."""
-        return self._kept
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over a kept state.
-
-        Raises:
-            RuntimeError: it is of another module.
-        """
-        if state.keys() != self._kept.keys():
-            raise RuntimeError("the best state is of another module")
-        self._kept = {name: value.to(self._kept[name].device) for name, value in state.items()}
-
-
 class Mean:
     """Means of scalars since the last time that they were taken.
 
@@ -188,20 +145,3 @@ def seed_step(seed: int, step: int) -> None:
     if seed < 0:
         raise InputError(f"expected a seed from 0 up, got {seed}")
     torch.manual_seed(int(np.random.SeedSequence([seed, step, 0]).generate_state(1, np.uint64)[0]))
-
-
-def ema(module: nn.Module, decay: float = 0.9999) -> AveragedModel:
-    """An exponential moving average: call `update_parameters(module)` after each step, then use `.module`.
-
-    The decay starts low, as (1 + n) / (10 + n) after n updates, so that a short run does not average in its
-    start. Buffers are copied.
-    """
-
-    def average(kept: Any, new: Any, updates: Tensor | int) -> None:
-        share = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        torch._foreach_lerp_(
-            [*map(piece, kept)], [*map(piece, new)], 1 - share
-        )  # in one pass: what it takes is memory traffic
-
-    averaged = AveragedModel(module, multi_avg_fn=average)
-    return averaged.requires_grad_(False)

@@ -10,6 +10,8 @@ from torch import nn
 
 from weightgen.storage.files import write_json, written_beside
 from weightgen.storage.hub import class_path
+from weightgen.training.best import Best
+from weightgen.training.checkpoint import checkpoints
 from weightgen.training.runs import METRICS, RUN, Run, record
 from weightgen.training.sharding import put_together
 from weightgen.training.trackers import close_trackers
@@ -30,7 +32,7 @@ def save_run(
         facts: what to say of it; the classes of the modules are added.
         name: of the file with the facts.
         fill: writes more into the folder that it is given.
-        go_on: whether the newest checkpoint stays, so that the run can go on with more steps.
+        go_on: whether the newest checkpoint stays, with the best state, so that the run can go on with more steps.
         **modules: what was trained, and what it needs, each saved in a folder of its name.
     """
 
@@ -70,8 +72,9 @@ def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> Non
             folder.mkdir()
             fill(folder)
             log = [run.folder / METRICS]
-            kept = sorted(run.folder.glob("checkpoint-*.safetensors"))[-1:] if go_on else []
-            for file in (*log, *kept):
+            kept = checkpoints(run.folder)[:1] if go_on else []
+            best = [part.path(part.facts) for part in run.parts.values() if isinstance(part, Best)]
+            for file in (*log, *kept, *(best if go_on else [])):
                 if file.is_file():
                     shutil.copyfile(file, folder / file.name)
             write_json(folder / RUN, record(run))

@@ -1,6 +1,6 @@
 """A training run: where it begins or goes on, and how its output appears. For recipes only.
 
-    OUTPUT.unfinished/   run.json (recipe, settings, digests of what it reads), checkpoints, metrics.jsonl, a lock
+    OUTPUT.unfinished/   run.json (recipe, settings, digests of what it reads), checkpoints, the best state, metrics.jsonl, a lock
     OUTPUT/              appears at the end, whole: what was trained, the facts, run.json and metrics.jsonl
 
 A run that finds its own unfinished folder goes on there; one that finds that of other settings is refused.
@@ -202,7 +202,8 @@ def _prepare(run: Run, cfg: RunConfig, may_change: tuple[str, ...]) -> None:
                 raise
             _empty(folder)
     elif output.exists() and not cfg.overwrite:  # it goes on with more steps
-        for file in (*output.glob("checkpoint-*.safetensors"), output / METRICS, output / RUN):
+        stored = [file for kind in ("checkpoint", "best") for file in output.glob(f"{kind}-*.safetensors")]
+        for file in (*stored, output / METRICS, output / RUN):
             if file.is_file():
                 shutil.copyfile(file, folder / file.name)
     if [*folder.glob("checkpoint-*")]:
