@@ -68,7 +68,10 @@ def test_a_loaded_prior_samples_alike_and_gives_the_scheduler_of_diffusers_to_wh
     assert loaded.trained_with("num_train_timesteps") == 350
     asked = loaded.scheduler
     assert type(asked) is DDIMScheduler and loaded.scheduler is asked
-    assert {**asked.config, "_use_default_values": []} == {**prior.scheduler.config, "_use_default_values": []}
+    assert {**asked.config, "_use_default_values": []} == {
+        **prior.scheduler.config,
+        "_use_default_values": [],
+    }
     loaded.save_pretrained(tmp_path / "again")
     for path in (tmp_path / "prior").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(tmp_path / "prior")).read_bytes()

@@ -18,7 +18,13 @@ from weightgen.errors import InputError, check_range
 from weightgen.nn.standardizer import Standardizer
 from weightgen.priors.ddim import DDIM
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler, of_diffusers, save_scheduler
+from weightgen.priors.schedulers import (
+    check_scheduler,
+    keep_positional,
+    load_scheduler,
+    of_diffusers,
+    save_scheduler,
+)
 from weightgen.priors.trial import check_steps, takes_generator
 from weightgen.protocols import Denoiser, TrainedDenoiser
 from weightgen.storage.files import read_shapes, read_tensors, write_tensors
