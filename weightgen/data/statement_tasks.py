@@ -5,6 +5,7 @@ Notation: B tasks, C answers, L tokens of a statement.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
@@ -33,9 +34,7 @@ class StatementTasks:
     def __init__(
         self, tasks: MetaVQATasks, tokenize: Callable[[list[str]], Tensor], template: str | None = "{}"
     ) -> None:
-        self.tasks = tasks
-        self.questions, self.embeds = tasks.questions, tasks.embeds
-        self.sizes, self.meanings = tasks.sizes, tasks.meanings
+        self._take(tasks)
         texts = [
             answer_texts(template or own, answers)
             for own, answers in zip(tasks.templates, tasks.answers, strict=True)
@@ -47,6 +46,18 @@ class StatementTasks:
 
     def __len__(self) -> int:
         return len(self.tasks)
+
+    def subset(self, tasks: Sequence[int]) -> StatementTasks:
+        """Some of the tasks, by their numbers, in the given order."""
+        other = copy.copy(self)
+        other._take(self.tasks.subset(tasks))
+        other._tokens = self._tokens[list(tasks)]
+        return other
+
+    def _take(self, tasks: MetaVQATasks) -> None:
+        self.tasks = tasks
+        self.questions, self.embeds = tasks.questions, tasks.embeds
+        self.sizes, self.meanings = tasks.sizes, tasks.meanings
 
     def batch(self, tasks: Sequence[int] | Tensor | None = None, examples: int | None = None) -> TaskBatch:
         """As `MetaVQATasks.batch`, with `tokens` (B, C, L) and `answer_mask` (B, C) as context."""
