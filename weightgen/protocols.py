@@ -65,6 +65,16 @@ class TaskHypernetwork(Hypernetwork, Protocol):
         ...
 
 
+class WeightScore(Protocol):
+    """A loss on what weights of a zoo do, of the user's own: weights (B, P) of tasks with numbers (B,) in the zoo → losses (B,).
+
+    A class is built as Kind(zoo, **options). The zoo says names and shapes of the parameters (`zoo.space`), the text of each task
+    (`zoo.tasks()`), and its weights (`zoo.at(draws, tasks)`). It must be differentiable with respect to the weights.
+    """
+
+    def __call__(self, weights: Tensor, tasks: Tensor) -> Tensor: ...
+
+
 class LatentHypernetwork(Hypernetwork, Protocol):
     """A hypernetwork whose condition is a latent (*, Z): `HNet`, `HVAE`, `HVAEDecoder`.
 

@@ -24,6 +24,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "denoiser": ("weightgen.priors.",),
     "scheduler": ("diffusers.", "weightgen.priors."),
     "encoder": ("weightgen.encoders.",),
+    "score": ("weightgen.objectives.", "weightgen.reports."),
 }
 
 # Names of earlier versions, for "did you mean".
@@ -138,7 +139,7 @@ def build(
 
 
 def build_part(cfg: Any, name: str, **extra: Any) -> Any:
-    """Build the component in the setting `name` of `cfg`, whose name is its kind: network, hypernet, denoiser, scheduler or encoder."""
+    """Build the component in the setting `name` of `cfg`, whose name is its kind: a key of `HOMES`."""
     return build(getattr(cfg, name), name, trust_remote_code=cfg.trust_remote_code, **extra)
 
 

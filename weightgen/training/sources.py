@@ -5,6 +5,7 @@ Notation: T tasks, P weights, Z latent.
 
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -16,12 +17,15 @@ from weightgen.data.zoo.encoding import encode_zoo
 from weightgen.data.zoo.tasks import ZooTasks, zoo_tasks
 from weightgen.encoders.load import load_encoder
 from weightgen.errors import InputError
+from weightgen.evaluation import task_streams
 from weightgen.networks.named_parameters import NamedParameters
 from weightgen.nn.standardizer import Standardizer
 from weightgen.objectives import LatentDiffusionLoss
-from weightgen.protocols import Encoder
+from weightgen.objectives.function_loss import checked_scores
+from weightgen.protocols import Encoder, WeightScore
 from weightgen.storage.shipped import SHIPPED
 from weightgen.training.adapted import AdaptedTasks
+from weightgen.training.components import build_part
 from weightgen.training.saved import load_module
 from weightgen.weights import FunctionalNetwork
 
@@ -33,6 +37,7 @@ class ZooSource:
         zoo: of all its tasks.
         tasks: those that train.
         trust_remote_code: whether classes may be others than weightgen's.
+        scorer: a loss on what weights do, of the user's own.
 
     Attributes:
         zoo: of the tasks that train.
@@ -40,8 +45,11 @@ class ZooSource:
 
     score_name = "minus_validation_loss"
 
-    def __init__(self, zoo: Zoo, tasks: ZooTasks, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, zoo: Zoo, tasks: ZooTasks, trust_remote_code: bool = False, scorer: WeightScore | None = None
+    ) -> None:
         self.whole, self.zoo, self.trust_remote_code = zoo, tasks.zoo, trust_remote_code
+        self.scorer = scorer
 
     @cached_property
     def network(self) -> FunctionalNetwork:
@@ -63,8 +71,19 @@ class ZooSource:
         return tasks.zoo.rows(draw=0)[:]
 
     def score(self, weights: Tensor, tasks: ZooTasks) -> float:
-        """Minus the mean squared difference of weights (T, P) from those of the tasks, each layer in its standard deviations."""
+        """Minus the loss of weights (T, P) that the scorer gives.
+
+        Without one, minus their mean squared difference from those of the tasks, each layer in its standard deviations.
+        """
+        if self.scorer is not None and tasks.numbers is not None:
+            with torch.no_grad():
+                return -checked_scores(self.scorer, weights, tasks.numbers).mean().item()
         return -(self.scale(weights) - self.scale(self.targets(tasks))).square().mean().item()
+
+    def zero_shot(self, pipe: Any, tasks: ZooTasks, given: Any, **sampling: Any) -> float:
+        """The score of weights that a pipeline samples for the texts of tasks; the mean over the samples of a task."""
+        weights, _ = pipe.sample(tasks.embeds, generator=task_streams(len(tasks)), **sampling)
+        return fmean(self.score(weights[:, k], tasks) for k in range(weights.shape[1]))
 
     def posterior(self, hvae: str | None, tasks: ZooTasks | None = None) -> tuple[Any, Tensor, Tensor]:
         """What decodes latents, and mean and standard deviation (R, T, Z) of those of the tasks, by default those that train.
@@ -97,20 +116,24 @@ def load_source(cfg: Any, device: torch.device | str, *splits: str) -> tuple[Any
     Raises:
         InputError: no zoo, or a setting that needs tasks where there are none.
     """
-    encoder = getattr(cfg, "text_encoder", None)
+    encoder, score = getattr(cfg, "text_encoder", None), getattr(cfg, "score", None)
     if cfg.dataset is not None:
+        if score:
+            raise InputError("score is for a zoo without tasks, and dataset has tasks: leave one of them out")
         how = {"features": cfg.features, "device": device, "questions": encoder is not None}
         tasks = load_tasks(cfg.dataset, *splits, **how)
         return AdaptedTasks.load(cfg.adapted, device, cfg.trust_remote_code), *tasks
     for name in ("function_weight", "support", "features", "examples"):
-        if getattr(cfg, name, None):
+        if getattr(cfg, name, None) and not (name == "function_weight" and score):
+            instead = ", or score=..., a class that scores weights" if name == "function_weight" else ""
             raise InputError(
-                f"{name} needs tasks, on which weights are run: give dataset=..., or leave it out"
+                f"{name} needs tasks, on which weights are run: give dataset=...{instead}, or leave it out"
             )
     zoo = Zoo.load(cfg.adapted, device)
+    scorer = build_part(cfg, "score", zoo=zoo).to(device).requires_grad_(False) if score else None
     tower = None if encoder is None else text_encoder(encoder, device, cfg.trust_remote_code)
-    train, *others = zoo_tasks(zoo, *splits, encoder=tower, seed=cfg.seed)
-    return ZooSource(zoo, train, cfg.trust_remote_code), train, *others
+    train, *others = zoo_tasks(zoo, *splits, encoder=tower, seed=cfg.seed, scored=scorer is not None)
+    return ZooSource(zoo, train, cfg.trust_remote_code, scorer), train, *others
 
 
 def text_encoder(name: str, device: torch.device | str, trust_remote_code: bool = False) -> Encoder:
