@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results photos-results meta-vqa-check bench clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -70,6 +70,15 @@ scenes-results: $(READY)
 	$(VENV)/bin/python recipes/studies/examine_generator.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
 	    adapted=$(OF_TOKENS)/adapted conditional=$(OF_TOKENS)/cond_multitask_100 split=held_out_meanings guidance_scale=1.0 \
 	    "samples=[1,4]" "steps=[0,20]" "shots=[1]" shot_steps=20 output=results/scenes/examined.json
+
+# Tables and figures of results/photos, from the features that come with the package; goes on where it was stopped.
+PHOTOS = runs/photos-data
+photos-results: $(READY)
+	test -d $(PHOTOS) || $(VENV)/bin/python data/photos/prepare.py --shipped --output-dir $(PHOTOS)
+	$(VENV)/bin/python recipes/reproduce.py dataset=$(PHOTOS)/dataset "shares=[100]" runs=runs/photos-methods output=results/photos/methods
+	for seed in 0 1 2; do $(VENV)/bin/python recipes/demo.py demo=photos training_seed=$$seed output=runs/photos$$seed || exit; done
+	$(VENV)/bin/python recipes/studies/average_reports.py output=results/photos/table \
+	    "reports=[runs/photos0/report.json,runs/photos1/report.json,runs/photos2/report.json]"
 
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
