@@ -66,12 +66,12 @@ def main(cfg: Config) -> None:
     adapted, train, validation = training.load_source(cfg, run.device, "train", "validation")
     network, (hypernet, mean, std) = adapted.network, adapted.posterior(cfg.hvae)
     training.check_tasks_finite(mean, train, "latents")
-    encoder, supports, asked_with = None, None, [(validation.embeds, None)]
+    encoder, supports, asked = None, None, [(validation.embeds, None)]
     if cfg.support:
         encoder = training.load_module(cfg.support, "hypernet", run.device)
         shown = embed_shots(encoder, validation, cfg.validate_shots, cfg.seed)
         supports = one_pass_weights(encoder, train, cfg.support_draws, seed=cfg.seed, embed=True)
-        asked_with += [(None, shown), (validation.embeds, shown)]
+        asked += [(None, shown), (validation.embeds, shown)]
     conditions = TaskConditions.of(train.embeds, cfg.question_fraction, supports, cfg.seed)
     latents = LatentTasks(mean, std, conditions, cfg.posterior_noise)
     sizes = {"latent_dim": mean.shape[-1], **conditions.dims}
@@ -91,14 +91,11 @@ def main(cfg: Config) -> None:
     optimizer = torch.optim.Adam(trained, lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer, average)
 
-    def accuracy(scale: float) -> float:
-        how = {"guidance_scale": scale, **cfg.sampling}
-        return fmean(zero_shot(pipe, validation, *given, **how).macro for given in asked_with)
-
     def score() -> float:
         if cfg.dataset is None:
             return -training.held_out_loss(prior, adapted, hypernet, cfg.hvae, validation)
-        return max(map(accuracy, cfg.validate_scales))
+        ways = [{"guidance_scale": scale, **cfg.sampling} for scale in cfg.validate_scales]
+        return max(fmean(zero_shot(pipe, validation, *given, **how).macro for given in asked) for how in ways)
 
     best = training.Best(run, average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
     training.resume(run, optimizer, model=model, average=average, best=best)
