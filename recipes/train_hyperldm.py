@@ -65,12 +65,12 @@ def main(cfg: Config) -> None:
     adapted, train, validation = training.load_source(cfg, run.device, "train", "validation")
     network, (hypernet, mean, std) = adapted.network, adapted.posterior(cfg.hvae)
     training.check_tasks_finite(mean, train, "latents")
-    encoder, supports, asked_with = None, None, [(validation.embeds, None)]
+    encoder, supports, asked = None, None, [(validation.embeds, None)]
     if cfg.support:
         encoder = training.load_module(cfg.support, "hypernet", run.device)
         shown = embed_shots(encoder, validation, cfg.validate_shots, cfg.seed)
         supports = one_pass_weights(encoder, train, cfg.support_draws, seed=cfg.seed, embed=True)
-        asked_with += [(None, shown), (validation.embeds, shown)]
+        asked += [(None, shown), (validation.embeds, shown)]
     conditions = TaskConditions.of(train.embeds, cfg.question_fraction, supports, cfg.seed)
     latents = LatentTasks(mean, std, conditions, cfg.posterior_noise)
     sizes = {"latent_dim": mean.shape[-1], **conditions.dims}

@@ -17,7 +17,7 @@ from weightgen import InputError, training
 from weightgen.networks import MLP
 from weightgen.storage.files import read_json, read_metadata, read_tensors
 from weightgen.tasks import TaskBatchSampler
-from weightgen.training import checkpoint, loop, runs
+from weightgen.training import checkpoint, loop, resuming, runs
 from weightgen.training.interrupts import Stopped
 from weightgen.training.kills import end, start
 
@@ -220,7 +220,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(cfg, tmp_path):
 
     def run():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        write = checkpoint.write_checkpoint
+        write = resuming.write_checkpoint
 
         def limited(run):
             if run.done == 4:

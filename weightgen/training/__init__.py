@@ -23,7 +23,6 @@ with one_line_errors(), needs("train"):
 from weightgen.training.adapted import AdaptedTasks, AdaptedWriter
 from weightgen.training.averages import Average
 from weightgen.training.best import Best
-from weightgen.training.checkpoint import resume
 from weightgen.training.commands import run
 from weightgen.training.components import build, build_part, options, pick, spec
 from weightgen.training.config import parse
@@ -39,6 +38,7 @@ from weightgen.training.loop import (
 )
 from weightgen.training.memory import keep_memory
 from weightgen.training.outputs import finish, save_run, snapshot
+from weightgen.training.resuming import resume
 from weightgen.training.runs import start_run, unfinished
 from weightgen.training.saved import check_same, load_module, load_run, read_facts
 from weightgen.training.schedules import learning_rate, warmup_cosine

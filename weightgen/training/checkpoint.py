@@ -3,8 +3,6 @@
 import hashlib
 import json
 import re
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -20,12 +18,8 @@ from weightgen.storage.files import (
     read_metadata,
     read_names,
     read_tensor,
-    write_json,
     write_tensors,
 )
-from weightgen.training.divergence import Health
-from weightgen.training.log import trim_metrics
-from weightgen.training.runs import METRICS, RUN, Run, record
 from weightgen.training.sharding import like, piece, whole
 
 
@@ -66,7 +60,7 @@ def collected(
     parts: Mapping[str, Stateful], optimizer: Optimizer | None, step: int
 ) -> tuple[dict[str, Tensor], str]:
     """The tensors of a checkpoint, put together of the pieces of all processes, which must all call this; and the rest as JSON."""
-    own, shared = _own_tensors(parts)
+    own, shared = own_tensors(parts)
     tensors = {name: whole(value) for name, value in own.items()}
     scalars: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
@@ -84,7 +78,7 @@ def collected(
     return tensors, record
 
 
-def _own_tensors(parts: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def own_tensors(parts: Mapping[str, Stateful]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of all parts by part/name; those that lie in the memory of another one are not among them, but name that one."""
     own: dict[str, Tensor] = {}
     shared: dict[str, str] = {}
@@ -119,11 +113,11 @@ def load_checkpoint(path: StrPath, parts: Mapping[str, Stateful], optimizer: Opt
         InputError: the file is missing, damaged, no checkpoint, or one of another model.
     """
     record = read_record(path)
-    _check_parts(path, parts, record["facts"])
-    return _put_back(path, record, parts, optimizer)
+    check_parts(path, parts, record["facts"])
+    return put_back(path, record, parts, optimizer)
 
 
-def _put_back(
+def put_back(
     path: StrPath, record: Mapping[str, Any], parts: Mapping[str, Stateful], optimizer: Optimizer | None
 ) -> int:
     """What `load_checkpoint` does with a checkpoint that is whole."""
@@ -182,7 +176,7 @@ def read_record(path: StrPath) -> dict[str, Any]:
     return record
 
 
-def _check_parts(path: StrPath, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
+def check_parts(path: StrPath, parts: Mapping[str, Stateful], facts: Mapping[str, Any]) -> None:
     """Refuse a checkpoint whose parts in files are damaged, before anything is taken from it."""
     for name, part in parts.items():
         if isinstance(part, KeptInFiles):
@@ -210,90 +204,6 @@ def checkpoints(folder: Path) -> list[Path]:
         (re.fullmatch(r"checkpoint-(\d+)\.safetensors", path.name), path) for path in folder.glob("*")
     ]
     return [path for _, path in sorted(((int(m[1]), p) for m, p in numbered if m), reverse=True)]
-
-
-def write_checkpoint(run: Run) -> None:
-    """Write the checkpoint of the steps done, and remove those that are too many; the main process does it for all."""
-    found = collected(run.parts, run.optimizer, run.done)
-    if run.accelerator.is_main_process:
-        write_collected(run.folder / f"checkpoint-{run.done:08d}.safetensors", *found)
-        for old in checkpoints(run.folder)[run.keep_checkpoints :]:
-            old.unlink()
-        _keep_files(run)
-
-
-def _keep_files(run: Run) -> None:
-    """Remove files beside the checkpoints that none of them needs."""
-    stored = [read_metadata(path).get("checkpoint") for path in checkpoints(run.folder)]
-    facts = [json.loads(json.loads(text)["record"])["facts"] for text in stored if text]
-    for name, part in run.parts.items():
-        if isinstance(part, KeptInFiles):
-            part.keep([known[name] for known in facts if name in known])
-
-
-def resume(run: Run, optimizer: Optimizer | None = None, **parts: Any) -> None:
-    """Say what changes in a run, and go on from its newest checkpoint if there is one.
-
-    Args:
-        run: the run.
-        optimizer: its optimiser.
-        **parts: modules, averages and `Best` by name: all that has to be stored for the run to go on.
-
-    Raises:
-        InputError: a checkpoint of another model, or too little room on the disk.
-    """
-    run.health = Health(optimizer)
-    run.parts, run.optimizer = parts | {"health": run.health}, optimizer
-    _check_room(run)
-    _read_newest(run)
-    if run.phases[-1]["from_step"] is None:
-        run.phases[-1]["from_step"] = run.done
-    if run.accelerator.is_main_process:
-        write_json(run.folder / RUN, record(run))
-        trim_metrics(run.folder / METRICS, run.done)
-        if run.done:
-            print(f"{run.name}: goes on after step {run.done}", file=sys.stderr)
-    run.accelerator.wait_for_everyone()
-
-
-def _read_newest(run: Run) -> None:
-    """Go on from the newest checkpoint that is whole; damaged ones are reported."""
-    for path in checkpoints(run.folder):
-        try:
-            record = read_record(path)
-            _check_version(run, path)
-            _check_parts(path, run.parts, record["facts"])
-        except InputError as error:
-            if " is a checkpoint of " in str(error):
-                raise
-            print(f"warning: {error}; the checkpoint before it is used", file=sys.stderr)
-        else:
-            run.done = _put_back(path, record, run.parts, run.optimizer)
-            return
-
-
-def _check_version(run: Run, path: Path) -> None:
-    """Refuse a checkpoint that holds what lies in files beside it now."""
-    for name, part in run.parts.items():
-        if isinstance(part, KeptInFiles) and any(known.startswith(f"{name}/") for known in read_names(path)):
-            raise InputError(
-                f"{path} is a checkpoint of an earlier version: go on with that version, or remove {run.folder} to begin anew"
-            )
-
-
-def _check_room(run: Run) -> None:
-    """Refuse to begin where the checkpoints will not fit: parameters, and twice as much for an optimiser such as Adam."""
-    trained = run.optimizer.param_groups if run.optimizer is not None else []
-    beside = [part.module for part in run.parts.values() if isinstance(part, KeptInFiles)]
-    kept = [value for part in beside for value in part.state_dict().values()]
-    states = [*kept, *_own_tensors(run.parts)[0].values()]
-    size = sum(value.nbytes for value in states) + 2 * sum(p.nbytes for g in trained for p in g["params"])
-    needed, free = size * (run.keep_checkpoints + 1), shutil.disk_usage(run.folder).free
-    if needed > free:
-        raise InputError(
-            f"{run.folder} needs about {needed / 1e9:.1f} GB for checkpoints, and {free / 1e9:.1f} GB are free: "
-            "make room, choose another output, or write keep_checkpoints=1"
-        )
 
 
 def _digest(tensors: Iterable[tuple[str, Tensor]], record: str) -> str:

@@ -16,10 +16,10 @@ from torch.optim import Optimizer
 from weightgen.errors import InputError
 from weightgen.tasks import TaskBatchSampler
 from weightgen.training.averages import Average
-from weightgen.training.checkpoint import write_checkpoint
 from weightgen.training.divergence import Health, watch_loss, watch_weights
 from weightgen.training.interrupts import Interrupts
 from weightgen.training.progress import Progress
+from weightgen.training.resuming import write_checkpoint
 from weightgen.training.runs import Run
 from weightgen.training.sharding import finish_gradients
 

@@ -150,7 +150,9 @@ def test_what_is_not_one(saved, tmp_path):
     facts = json.loads((saved / "meta_vqa.json").read_text())
     del facts["files"]  # as before checksums were noted
     (tmp_path / "other" / "meta_vqa.json").write_text(json.dumps(facts))
-    assert "split 'train' is not the one that meta_vqa.json describes" in refusal(tmp_path / "other")
+    assert "names other splits" in refusal(tmp_path / "other")
+    (tmp_path / "other" / "meta_vqa.json").write_text(json.dumps(facts | {"splits": {"train": {"tasks": 1}}}))
+    assert "column 'a' is int64; expected an Arrow stream" in refusal(tmp_path / "other")
     with pytest.raises(InputError, match="no folder"):
         describe_meta_vqa(tmp_path / "nowhere")
 

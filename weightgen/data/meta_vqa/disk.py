@@ -120,7 +120,8 @@ def load_meta_vqa(path: str | Path) -> DatasetDict:
         from datasets import DatasetDict
 
     facts = _facts(path)
-    check_files(Path(path), facts)
+    expected = _features().arrow_schema
+    check_files(Path(path), facts, dict(zip(expected.names, expected.types, strict=True)))
     try:
         splits = DatasetDict.load_from_disk(str(path))
         for split in splits.values():

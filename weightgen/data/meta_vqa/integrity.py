@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from weightgen.errors import InputError, check_sizes
+from weightgen.storage.columns import arrow_bytes
 from weightgen.storage.files import read_object
+from weightgen.storage.limits import check_bytes
 
+SPLITS = "dataset_dict.json"  # names the splits for `datasets`
 STATE = "state.json"  # names the Arrow files of a split
 
 
@@ -35,29 +38,38 @@ def check_facts(facts: dict[str, Any], path: Path) -> None:
         raise InputError(f"{path} is damaged: expected objects as files and rules")
 
 
-def check_files(folder: Path, facts: dict[str, Any]) -> None:
+def check_files(folder: Path, facts: dict[str, Any], types: dict[str, Any]) -> None:
     """Refuse a data set that names files outside of its splits, or whose Arrow files have other checksums than were noted.
 
     Args:
         folder: of the data set.
         facts: which hold checksums if they were written by this version.
+        types: the Arrow type of each column.
 
     Raises:
-        InputError: naming the file.
+        InputError: naming the file; or what is compressed unpacks to more than the limit.
     """
+    files: list[Path] = []
     for name in facts["splits"]:
         if Path(name).name != name or name in (".", ".."):
             raise InputError(f"{folder} names the split {name!r}: expected the name of a folder in it")
-        _check_state(folder / name)
+        files += _check_state(folder / name)
     if "files" in facts and file_digests(folder) != facts["files"]:
         raise InputError(
             f"{folder} is damaged: the checksum of an Arrow file is not the one noted when it was written; prepare it anew"
         )
+    if (folder / SPLITS).is_file() and read_object(folder / SPLITS).get("splits") != [*facts["splits"]]:
+        raise InputError(f"{folder / SPLITS} names other splits than {folder} describes; prepare it anew")
+    unpacked = 0
+    for file in files:
+        unpacked += arrow_bytes(file, types)
+        check_bytes(unpacked, str(folder))
 
 
-def _check_state(split: Path) -> None:
+def _check_state(split: Path) -> list[Path]:
+    """The Arrow files that a split names and that are there, as often as it names them."""
     if not (split / STATE).is_file():
-        return  # `datasets` says what is missing
+        return []  # `datasets` says what is missing
     files = read_object(split / STATE).get("_data_files")
     names = (
         [each.get("filename") if isinstance(each, dict) else None for each in files]
@@ -67,6 +79,7 @@ def _check_state(split: Path) -> None:
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
             raise InputError(f"{split / STATE} names the file {name!r}: expected one in its folder")
+    return [split / name for name in names if isinstance(name, str) and (split / name).is_file()]
 
 
 def _digest(path: Path) -> str:

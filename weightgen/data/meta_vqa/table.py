@@ -15,6 +15,7 @@ from typing import Any
 from weightgen.data.meta_vqa.rules import Row
 from weightgen.data.meta_vqa.source_files import SourceFile, read_source
 from weightgen.errors import InputError, needs
+from weightgen.storage.columns import check_parquet
 from weightgen.storage.limits import check_bytes
 
 __all__ = ["VqaTable"]
@@ -145,13 +146,18 @@ def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
 
     try:
         # Texts stay the numbers of different texts: a small file can repeat a long one.
-        there = pq.ParquetFile(pa.BufferReader(data)).schema_arrow.names
-        texts = [name for name in (*COLUMNS, *OPTIONAL) if name in there]
-        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
-        columns = _columns(file.schema_arrow.names, path)
-        row = 0
+        schema = pq.ParquetFile(pa.BufferReader(data)).schema_arrow
+        columns = _columns(schema.names, path)
+        for name in columns:
+            if pa.types.is_nested(schema.field(name).type):
+                raise InputError(f"{path}: column {name!r} holds {schema.field(name).type}, expected texts")
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=columns)
+        check_parquet(data, file.metadata, columns, BATCH, str(path), repeated=False)
+        row, total = 0, 0
         for batch in file.iter_batches(BATCH, columns=columns):
             check_bytes(_text_bytes(batch), f"rows {row:,} to {row + len(batch):,} of {path}")
+            total += _text_bytes(batch) // 4  # as a file of plain text
+            check_bytes(total, f"{path} up to row {row + len(batch):,}")
             for values in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
                 yield f"row {row}", columns, values
                 row += 1

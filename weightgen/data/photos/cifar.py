@@ -19,11 +19,16 @@ from PIL import Image
 
 from weightgen.data.photos.knowledge import CLASSES
 from weightgen.errors import InputError, needs
+from weightgen.storage.columns import check_parquet
+from weightgen.storage.images import read_image
+from weightgen.storage.limits import check_file
 
 __all__ = ["PARTS", "Photo", "read_parquet", "read_torchvision"]
 
 PARTS = ("train", "test")
 COLUMNS = ("img", "fine_label")
+MOST_PIXELS = 2**20  # of a photo; CIFAR-100's have 1,024
+BATCH = 64  # rows of a Parquet file that are in memory at once
 
 
 class Photo(NamedTuple):
@@ -100,13 +105,18 @@ def _parquet_rows(path: Path) -> Iterator[tuple[Image.Image, int]]:
         import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        check_file(path, "a Parquet file of cifar100")
+        content = pa.memory_map(str(path)).read_buffer()
+        file = pq.ParquetFile(pa.BufferReader(content))
         names = file.schema_arrow.names
         missing = [column for column in COLUMNS if column not in names]
         if missing:
             raise InputError(f"{path}: expected columns {' and '.join(COLUMNS)}, got {', '.join(names)}")
+        if pa.types.is_nested(file.schema_arrow.field("fine_label").type):
+            raise InputError(f"{path}: expected numbers in fine_label")
         _check_classes(path, file.schema_arrow.metadata)
-        for batch in file.iter_batches(columns=list(COLUMNS)):
+        check_parquet(content, file.metadata, COLUMNS, BATCH, str(path), repeated=True)
+        for batch in file.iter_batches(BATCH, columns=list(COLUMNS)):
             for img, label in zip(*(batch.column(name).to_pylist() for name in COLUMNS), strict=True):
                 yield _decoded(path, img), _label(path, label)
     except (pa.ArrowException, OSError) as error:
@@ -134,6 +144,6 @@ def _label(path: Path, label: Any) -> int:
 
 def _decoded(path: Path, img: Any) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(img["bytes"])).convert("RGB")
-    except (TypeError, KeyError, OSError) as error:
+        return read_image(io.BytesIO(img["bytes"]), max_pixels=MOST_PIXELS)
+    except (TypeError, KeyError, InputError) as error:
         raise InputError(f"{path}: img is no image with {{bytes}}: {error}") from error

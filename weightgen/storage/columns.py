@@ -1,0 +1,201 @@
+"""What Arrow and Parquet files unpack to, as their headers say, before anything is unpacked.
+
+A reader allocates what a header says, and fails where the content has another size: so the headers of all blocks bound its memory.
+
+References:
+    Arrow: Message.fbs of the columnar format, and "Encapsulated message format". Parquet: parquet.thrift, in the compact protocol.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from weightgen.errors import InputError, needs
+from weightgen.storage.limits import check_bytes
+
+DELTA_BYTE_ARRAY = 7  # texts that share their beginnings with the text before
+NUMBER = 8  # bytes of the largest number: what a value takes whose block says nothing of it
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_TRUE, _FALSE, _BYTE, _DOUBLE, _TEXT, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+
+
+def arrow_bytes(path: Path, types: dict[str, Any]) -> int:
+    """Bytes that the compressed parts of an Arrow stream unpack to.
+
+    Args:
+        path: the file.
+        types: the type of each column; some types repeat values without taking bytes for them.
+
+    Raises:
+        InputError: it is no Arrow stream, or has other columns.
+    """
+    with needs("train"):
+        import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as file:
+            schema = pa.ipc.open_stream(file).schema
+            if (found := dict(zip(schema.names, schema.types, strict=True))) != types:
+                other = sorted(name for name in found | types if found.get(name) != types.get(name))
+                raise ValueError(f"column {other[0]!r} is {found.get(other[0], 'missing')}")
+            file.seek(0)
+            messages = pa.ipc.MessageReader.open_stream(file)
+            return sum(_message_bytes(message.metadata, message.body) for message in messages)
+    except (pa.ArrowException, OSError, struct.error, IndexError, ValueError) as error:
+        raise InputError(
+            f"{path} is damaged: {' '.join(str(error).split())}; expected an Arrow stream"
+        ) from error
+
+
+def _message_bytes(metadata: Any, body: Any) -> int:
+    header = memoryview(metadata).cast("B")
+    message = _offset(header, 0)
+    kind = _field(header, message, 1)
+    if kind is None or header[kind] not in (_DICTIONARY_BATCH, _RECORD_BATCH):
+        return 0
+    batch = _pointer(header, message, 2)
+    if header[kind] == _DICTIONARY_BATCH:
+        batch = _pointer(header, batch, 1)
+    if _field(header, batch, 3) is None:  # not compressed
+        return 0
+    buffers, content, total = _pointer(header, batch, 2), memoryview(body).cast("B"), 0
+    for index in range(struct.unpack_from("<I", header, buffers)[0]):
+        start, length = struct.unpack_from("<qq", header, buffers + 4 + 16 * index)
+        if length:
+            if start < 0:
+                raise ValueError("a block before the first")
+            total += max(0, struct.unpack_from("<q", content, start)[0])  # -1 where it is not compressed
+    return total
+
+
+def _offset(header: memoryview, place: int) -> int:
+    return place + int(struct.unpack_from("<I", header, place)[0])
+
+
+def _field(header: memoryview, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffers table lies, if it has it."""
+    entries = table - struct.unpack_from("<i", header, table)[0]
+    if entries < 0:
+        raise ValueError("a table without fields")
+    if 4 + 2 * number >= struct.unpack_from("<H", header, entries)[0]:
+        return None
+    found = struct.unpack_from("<H", header, entries + 4 + 2 * number)[0]
+    return table + found if found else None
+
+
+def _pointer(header: memoryview, table: int, number: int) -> int:
+    """Where the table or vector lies that a field points at."""
+    place = _field(header, table, number)
+    if place is None:
+        raise ValueError(f"field {number} is missing")
+    return _offset(header, place)
+
+
+def check_parquet(
+    data: Any, metadata: Any, columns: Sequence[str], rows: int, what: str, repeated: bool
+) -> None:
+    """Refuse a Parquet file whose columns unpack to more than the limit.
+
+    Args:
+        data: the file as bytes, or something like bytes.
+        metadata: what pyarrow read of it.
+        columns: those that will be read, which must not be nested in lists.
+        rows: how many are read at once.
+        what: the file, for messages.
+        repeated: whether a value that comes in many rows is unpacked for each of them; texts that share beginnings always are.
+
+    Raises:
+        InputError: they unpack to more, or a page is damaged.
+    """
+    content, total = memoryview(data).cast("B"), 0
+    try:
+        for group in range(metadata.num_row_groups):
+            for number in range(metadata.num_columns):
+                chunk = metadata.row_group(group).column(number)
+                if chunk.path_in_schema.split(".")[0] not in columns:
+                    continue
+                for size, values, encoding in _pages(content, chunk):
+                    total += size + NUMBER * values
+                    check_bytes(total, what)
+                    if repeated or encoding == DELTA_BYTE_ARRAY:
+                        check_bytes(rows * size, f"{what} (pages of {size / 1e6:,.0f} MB in column {chunk.path_in_schema!r})")  # fmt: skip
+    except (struct.error, IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{what}: a page is damaged: {error}; expected a Parquet file") from error
+
+
+def _pages(content: memoryview, chunk: Any) -> Iterator[tuple[int, int, int]]:
+    """Of each page of a part of a column: the bytes that it unpacks to, its values, and their encoding."""
+    place = chunk.data_page_offset
+    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < place:
+        place = chunk.dictionary_page_offset
+    end = place + chunk.total_compressed_size
+    if not 0 <= place <= end <= len(content):
+        raise ValueError("it lies outside of the file")
+    seen = 0
+    while place < end and seen < chunk.num_values:
+        header, place = _struct(content, place)
+        size, packed = header[2], header[3]
+        if size < 0 or packed < 0:
+            raise ValueError("a negative size")
+        numbers = header.get(5) or header.get(8) or header.get(7) or {}
+        values = numbers.get(1, 0)
+        yield size, max(0, values), numbers.get(4 if 8 in header else 2, 0)
+        seen += values if header[1] != 2 else 0  # the values of a dictionary do not count
+        place += packed
+
+
+def _struct(content: memoryview, place: int) -> tuple[dict[int, Any], int]:
+    """The integers and structs of a struct in Thrift's compact protocol by their numbers, and where it ends."""
+    found: dict[int, Any] = {}
+    number = 0
+    while (head := content[place]) & 15:
+        place += 1
+        if head >> 4:
+            number += head >> 4
+        else:
+            number, place = _integer(content, place)
+        found[number], place = _value(content, place, head & 15)
+    return found, place + 1
+
+
+def _value(content: memoryview, place: int, kind: int) -> tuple[Any, int]:
+    if kind in (_TRUE, _FALSE):
+        return kind == _TRUE, place
+    if kind == _STRUCT:
+        return _struct(content, place)
+    if kind in (_BYTE, _DOUBLE):
+        return None, place + (1 if kind == _BYTE else 8)
+    if kind == _TEXT:
+        length, place = _varint(content, place)
+        return None, place + length
+    if kind in (_LIST, _SET):
+        head = content[place]
+        length, place = (head >> 4, place + 1) if head >> 4 < 15 else _varint(content, place + 1)
+        for _ in range(length):
+            # A truth value takes a byte in a list.
+            _, place = _value(content, place, _BYTE if head & 15 in (_TRUE, _FALSE) else head & 15)
+        return None, place
+    if kind == _MAP:
+        raise ValueError("a map in the header of a page")
+    return _integer(content, place)
+
+
+def _varint(content: memoryview, place: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = content[place]
+        place += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, place
+    raise ValueError("a number without end")
+
+
+def _integer(content: memoryview, place: int) -> tuple[int, int]:
+    value, place = _varint(content, place)
+    return (value >> 1) ^ -(value & 1), place
