@@ -94,7 +94,7 @@ def main(cfg: Config) -> None:
     def score() -> float:
         if cfg.dataset is None and cfg.score is None:
             return -training.held_out_loss(prior, adapted, hypernet, cfg.hvae, validation)
-        how = (pipe, validation, asked_with)
+        how = (pipe, validation, asked)
         return max(adapted.zero_shot(*how, guidance_scale=s, **cfg.sampling) for s in cfg.validate_scales)
 
     best = training.Best(run, average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
