@@ -111,6 +111,8 @@ def test_what_cannot_be_generated_is_told(own):
         InputError, match="no parameter of Own fits 'haed.*': its parameters are body.0.weight"
     ):
         FunctionalNetwork(own, "haed.*")
+    with pytest.raises(InputError, match="expected patterns of names"):
+        FunctionalNetwork(Own(), include=[["body.*"]])
     with pytest.raises(InputError, match="leave no parameter of Own"):
         FunctionalNetwork(own, "head.*", "head.*")
     with pytest.raises(InputError, match="layer 'body.1' .BatchNorm1d. keeps running statistics"):

@@ -33,6 +33,8 @@ class WeightSpace:
     def __post_init__(self) -> None:
         # JSON has lists only: after this, a space that was saved and loaded equals the original.
         pairs = tuple((str(name), tuple(int(n) for n in shape)) for name, shape in self.shapes)
+        if len({name for name, _ in pairs}) < len(pairs) or any(n < 0 for _, shape in pairs for n in shape):
+            raise InputError("expected parameters of different names, with shapes of numbers from 0 up")
         object.__setattr__(self, "shapes", pairs)
 
     @classmethod
@@ -76,7 +78,7 @@ class WeightSpace:
         """
         try:
             return cls(tuple((name, tuple(shape)) for name, shape in pairs))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"expected a list of [name, shape] pairs, got {pairs!r:.80}") from error
 
     def to_json(self) -> list[list[Any]]:
@@ -129,7 +131,10 @@ class WeightSpace:
 
 
 def _as_patterns(patterns: Sequence[str] | str) -> list[str]:
-    return [patterns] if isinstance(patterns, str) else list(patterns)
+    found = [patterns] if isinstance(patterns, str) else list(patterns)
+    if wrong := [pattern for pattern in found if not isinstance(pattern, str)]:
+        raise InputError(f'expected patterns of names such as "head.*", got {wrong[0]!r:.60}')
+    return found
 
 
 def _chosen(module: nn.Module, include: list[str], exclude: list[str]) -> dict[str, nn.Parameter]:

@@ -7,12 +7,11 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -163,13 +162,30 @@ def read_json(path: StrPath) -> Any:
     try:
         if kind_of(path) not in ("file", None):
             raise InputError(f"{path} is no file; expected a JSON file")
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # Windows puts a byte-order mark first
+        return parse_json(Path(path).read_text(encoding="utf-8-sig"))  # Windows puts a byte-order mark first
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a JSON file") from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
+
+
+def parse_json(text: str) -> Any:
+    """Parse strict JSON: no NaN, no infinity, and no halves of characters, which no file could be written with.
+
+    Raises:
+        ValueError: it is something else.
+        RecursionError: it is nested too deeply.
+    """
+    found = json.loads(text, parse_constant=_no_number)
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"it holds {name}")
 
 
 def read_object(path: StrPath) -> dict[str, Any]:
@@ -186,13 +202,17 @@ def read_object(path: StrPath) -> dict[str, Any]:
 
 def write_json(path: StrPath, obj: Any, overwrite: bool = True) -> None:
     """Write `obj` as strict JSON (no NaN or infinity), indented."""
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:  # of numbers and texts that come from files of others
+        raise InputError(f"cannot write {path}: {error}") from error
     with written_beside(path, overwrite) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_bytes(text + b"\n")
 
 
 @contextmanager
-def _safetensors(path: StrPath) -> Iterator[Any]:
+def opened_tensors(path: StrPath) -> Iterator[Any]:
+    """An open safetensors file, whose errors are one line: see `read_tensors`."""
     try:
         if kind_of(path) != "file":
             raise InputError(f"no file {path}; expected a safetensors file")
@@ -200,7 +220,7 @@ def _safetensors(path: StrPath) -> Iterator[Any]:
             raise InputError(f"cannot read {path}: Permission denied")
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is truncated or not a safetensors file: {error}") from error
@@ -214,40 +234,8 @@ def read_tensors(path: StrPath) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, truncated or of another format.
     """
-    with _safetensors(path) as file:
+    with opened_tensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}
-
-
-def read_names(path: StrPath) -> list[str]:
-    """The names of the tensors of a safetensors file, sorted; see `read_tensors`."""
-    with _safetensors(path) as file:
-        return sorted(file.keys())
-
-
-def read_tensor(path: StrPath, name: str) -> Tensor:
-    """Read one tensor of a safetensors file, on the CPU; see `read_tensors`.
-
-    Raises:
-        InputError: the file is missing, truncated or of another format, or has no such tensor.
-    """
-    with _safetensors(path) as file:
-        if name not in file.keys():
-            raise InputError(f"{path} has no tensor {name!r}")
-        return file.get_tensor(name)
-
-
-def read_rows(path: StrPath, name: str, rows: Sequence[int] | None = None) -> Tensor:
-    """Read some rows of one tensor (M, *) of a safetensors file, or all: of the rest nothing is read.
-
-    Raises:
-        InputError: the file is missing, truncated or of another format, or has no such tensor.
-    """
-    with _safetensors(path) as file:
-        if name not in file.keys():
-            raise InputError(f"{path} has no tensor {name!r}")
-        part = file.get_slice(name)
-        # A copy: a view of the file would keep all of it in memory that is touched.
-        return part[:].clone() if rows is None else torch.stack([part[row] for row in rows])
 
 
 def read_shapes(path: StrPath) -> dict[str, tuple[tuple[int, ...], bool]]:
@@ -257,7 +245,7 @@ def read_shapes(path: StrPath) -> dict[str, tuple[tuple[int, ...], bool]]:
         InputError: the file is missing, truncated or of another format, or has numbers of 8 bits.
     """
     found = {}
-    with _safetensors(path) as file:
+    with opened_tensors(path) as file:
         for name in file.keys():
             part = file.get_slice(name)
             if part.get_dtype() not in _FLOATS | _INTEGERS:
@@ -274,7 +262,7 @@ def read_metadata(path: StrPath) -> dict[str, str]:
     Raises:
         InputError: the file is missing, truncated or of another format.
     """
-    with _safetensors(path) as file:
+    with opened_tensors(path) as file:
         return dict(file.metadata() or {})
 
 

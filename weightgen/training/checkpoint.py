@@ -16,10 +16,9 @@ from weightgen.errors import InputError
 from weightgen.storage.files import (
     StrPath,
     read_metadata,
-    read_names,
-    read_tensor,
     write_tensors,
 )
+from weightgen.storage.parts import read_names, read_tensor
 from weightgen.training.sharding import like, piece, whole
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from torch.optim import Optimizer
 
 from weightgen.errors import InputError
-from weightgen.storage.files import read_metadata, read_names, write_json
+from weightgen.storage.files import read_metadata, write_json
+from weightgen.storage.parts import read_names
 from weightgen.training.checkpoint import (
     KeptInFiles,
     check_parts,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from weightgen.errors import InputError
+from weightgen.storage.files import parse_json
 from weightgen.storage.limits import check_file
 
 SPLITS = ("train", "validation", "test")
@@ -43,7 +43,7 @@ def read_descriptions(path: Path) -> list[Description]:
         if path.suffix.lower() == ".csv":
             rows: list[Any] = list(csv.DictReader(text.splitlines()))
         else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [parse_json(line) for line in text.splitlines() if line.strip()]
     except (OSError, UnicodeError, ValueError, csv.Error, RecursionError) as error:
         raise InputError(
             f"cannot read the descriptions in {path}: {' '.join(str(error).split()):.150}"

@@ -18,11 +18,13 @@ import torch
 
 from weightgen.errors import InputError
 from weightgen.storage.files import StrPath, kind_of, read_object, write_json
+from weightgen.storage.limits import check_bytes
 from weightgen.weights import WeightSpace
 
 INDEX, TASKS = "zoo.json", "tasks.json"
 FORMAT = {"format": "weightgen-zoo", "version": 1}
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
+TYPES = {"float32": "F32", "float16": "F16"}  # in the header of a shard
 
 
 @dataclass
@@ -83,23 +85,40 @@ def read_index(folder: StrPath) -> Index:
         raise InputError(f"{path} is not of format {FORMAT['format']} version {FORMAT['version']}")
     try:
         shards = [
-            Shard(str(s["file"]), int(s["rows"]), int(s["bytes"]), str(s["sha256"])) for s in record["shards"]
+            Shard(str(s["file"]), _whole(s["rows"]), _whole(s["bytes"]), str(s["sha256"]))
+            for s in record["shards"]
         ]
         found = Index(
             WeightSpace.from_json(record["space"]),
-            int(record["tasks"]),
-            int(record["draws"]),
+            _whole(record["tasks"]),
+            _whole(record["draws"]),
             str(record["dtype"]),
             shards,
             dict(record["facts"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: {str(error):.100}") from error
+    if not 0 < max(found.tasks, found.draws) <= found.rows:
+        raise InputError(
+            f"{path} is damaged: it has {found.rows} networks, {found.tasks} tasks and {found.draws} draws"
+        )
+    check_bytes(8 * found.tasks * found.draws, f"the table of tasks and draws of {folder}")
     if found.dtype not in DTYPES:
         raise InputError(f"{path} has numbers of type {found.dtype!r}: expected {' or '.join(DTYPES)}")
     for shard in shards:
         check_shard(Path(folder), shard)
     return found
+
+
+def _whole(value: Any) -> int:
+    """A number of things.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise ValueError(f"expected a whole number, got {value!r:.40}")
+    return value
 
 
 def check_shard(folder: Path, shard: Shard) -> None:

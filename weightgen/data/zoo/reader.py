@@ -14,9 +14,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from weightgen.data.zoo.index import DTYPES, TASKS, Index, check_shard, digest_of, read_index
+from weightgen.data.zoo.index import DTYPES, TASKS, TYPES, Index, check_shard, digest_of, read_index
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_json, read_rows, read_shapes
+from weightgen.storage.files import StrPath, read_json, read_shapes
+from weightgen.storage.parts import read_rows, read_type
 from weightgen.weights import WeightSpace
 
 
@@ -38,12 +39,14 @@ class Zoo:
 
     def __init__(self, folder: Path, index: Index, device: torch.device | str = "cpu") -> None:
         self.folder, self.index, self.device = folder, index, device
-        expected = (index.space.size, True)
         for shard in index.shards:
             check_shard(folder, shard)
-            shape, floating = read_shapes(folder / shard.file).get("weights", ((), False))
-            if (*shape[1:], floating) != expected or shape[0] != shard.rows:
-                raise InputError(f"{folder / shard.file} does not hold {shard.rows} x {expected[0]} weights")
+            file, size = folder / shard.file, (shard.rows, index.space.size)
+            found = read_shapes(file)
+            if found.get("weights") != (size, True) or read_type(file, "weights") != TYPES[index.dtype]:
+                raise InputError(f"{file} does not hold {size[0]} x {size[1]} weights of type {index.dtype}")
+            if any(found.get(name) != ((shard.rows,), False) for name in ("task", "draw")):
+                raise InputError(f"{file} does not say the task and the draw of {shard.rows} networks")
         self._starts = torch.tensor([0, *(shard.rows for shard in index.shards)]).cumsum(0)
         self.numbers, self.counts = self._places()
 
@@ -110,7 +113,10 @@ class Zoo:
         found = read_json(path)
         whole = isinstance(found, list) and len(found) == self.index.tasks
         if not whole or not all(
-            isinstance(task, dict) and isinstance(task.get("text"), str) for task in found
+            isinstance(task, dict)
+            and all(isinstance(task.get(key, ""), str) for key in ("text", "split"))
+            and "text" in task
+            for task in found
         ):
             raise InputError(f"{path} is damaged: expected a text for each of {self.index.tasks} tasks")
         return found

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from weightgen.errors import InputError
 from weightgen.storage.files import kind_of, read_object, read_tensors
+from weightgen.storage.limits import check_bytes
 
 CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 SAME = (
@@ -62,6 +63,11 @@ def find_networks(folder: Path, trust_remote_code: bool = False) -> list[Network
         raise InputError(
             f"{folder} has {state}: a zoo needs at least two, of which there is something to learn"
         )
+    for network in found:
+        if not network.name.isprintable():  # also what is not UTF-8
+            raise InputError(f"{network.name[:80]!a} is a name that cannot be written down: rename the file")
+        if kind_of(network.file) == "file":
+            check_bytes(network.file.stat().st_size, str(network.file))
     for other in found[1:]:
         _compare(found[0], other)
     return sorted(found)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from weightgen.data.zoo.index import DTYPES, TASKS, Index, Shard, digest_of
 from weightgen.errors import InputError
-from weightgen.storage.files import StrPath, read_rows, write_json, write_tensors, written_beside
+from weightgen.storage.files import StrPath, write_json, write_tensors, written_beside
+from weightgen.storage.parts import read_rows
 from weightgen.weights import WeightSpace
 
 SHARD = 2**27
