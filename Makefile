@@ -4,7 +4,7 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results meta-vqa-check bench bench-growth clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -74,6 +74,10 @@ BENCH_OUTPUT ?= results/bench/$(or $(DEVICE),cpu).json
 bench: $(READY)
 	OMP_NUM_THREADS=1 DEVICE=$(or $(DEVICE),cpu) ROUNDS=$(ROUNDS) $(VENV)/bin/python -m pytest -m bench --benchmark-quiet \
 	    --benchmark-json=$(BENCH_OUTPUT) $(addprefix tests/benchmarks/,$(or $(FILES),.))
+
+# Cost and memory against tasks, weights and samples.
+bench-growth: $(READY)
+	OMP_NUM_THREADS=1 DEVICE=$(or $(DEVICE),cpu) $(VENV)/bin/python -m tests.benchmarks.growth results/bench/growth
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

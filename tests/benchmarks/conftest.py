@@ -9,6 +9,7 @@ import torch
 
 from tests.benchmarks.measure import DEVICE, Machine, Row, cpu_seconds
 from tests.benchmarks.table import table_text
+from weightgen.storage.files import read_json
 from weightgen.training import keep_memory
 
 
@@ -58,7 +59,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
-    """Leave what the table needs, and write the table beside the JSON."""
+    """Leave what the table needs, keep the rows of stages that were not measured now, and write the table beside the JSON."""
     rows = [
         each["extra_info"] | {"stage": Path(each["fullname"]).name.partition(".py")[0]} for each in benchmarks
     ]
@@ -66,5 +67,10 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     output_json.clear()
     output_json.update({"machine": facts, "rows": rows})
     path = config.getoption("benchmark_json")
-    if path is not None:
-        Path(path.name).with_suffix(".md").write_text(table_text(output_json), encoding="utf-8")
+    if path is None:
+        return
+    if Path(path).is_file():
+        measured = {row["stage"] for row in rows}
+        kept = [row for row in read_json(path)["rows"] if row["stage"] not in measured]
+        output_json["rows"] = sorted(kept + rows, key=lambda row: row["stage"])
+    Path(path).with_suffix(".md").write_text(table_text(output_json), encoding="utf-8")

@@ -17,8 +17,8 @@ def table_text(report):
     head = (
         "# How fast the stages are\n\n"
         f"`make bench` on {facts['cpu']} ({facts['capability']}), {facts['cores']} cores, {facts['threads']} thread, {facts['device']}; "
-        f"torch {facts['torch']}, Python {facts['python']}. In the same run a product of 1024 x 1024 matrices reached {facts['gflops']} "
-        f"GFLOP/s and a copy {facts['gigabytes_per_second']} GB/s, read and write counted.\n\n"
+        f"torch {facts['torch']}, Python {facts['python']}. A product of 1024 x 1024 matrices reached {facts['gflops']} "
+        f"GFLOP/s in this run, and a copy {facts['gigabytes_per_second']} GB/s, read and write counted.\n\n"
         f"All times are {clock}: medians of rounds in which ours, the released procedure and the limit took turns; in brackets the least "
         "and the most. The released procedure is rebuilt from its description in `tests/benchmarks/released.py`. The limit is what "
         "the arithmetic and the memory of the stage need at the rates of this machine, or a run that is named in the remarks.\n\n"
