@@ -4,7 +4,8 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results photos-results meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results photos-results meta-vqa-check bench \
+	bench-growth clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -83,9 +84,16 @@ photos-results: $(READY)
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
-# Needs no data and no training; BENCH passes settings on: make bench BENCH="repeats=10 threads=4"
+# Speed of every stage; needs no data and no training. Half an hour on an idle core. DEVICE=cuda measures a GPU, FILES="test_sampling.py" one
+# stage, ROUNDS=1 is a trial; BENCH_OUTPUT is the report's JSON, and the table lies beside it.
+BENCH_OUTPUT ?= results/bench/$(or $(DEVICE),cpu).json
 bench: $(READY)
-	for name in adaptation episodes sampling; do $(VENV)/bin/python recipes/benchmarks/$$name.py $(BENCH) || exit; done
+	OMP_NUM_THREADS=1 DEVICE=$(or $(DEVICE),cpu) ROUNDS=$(ROUNDS) $(VENV)/bin/python -m pytest -m bench --benchmark-quiet \
+	    --benchmark-json=$(BENCH_OUTPUT) $(addprefix tests/benchmarks/,$(or $(FILES),.))
+
+# Cost and memory against tasks, weights and samples.
+bench-growth: $(READY)
+	OMP_NUM_THREADS=1 DEVICE=$(or $(DEVICE),cpu) $(VENV)/bin/python -m tests.benchmarks.growth results/bench/growth
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache
