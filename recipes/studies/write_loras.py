@@ -30,7 +30,7 @@ class Config:
     features: str = "clip"
     rank: int = 4
     input_noise: float = 0.3
-    steps: int = 400
+    steps: int = 200
     batch_size: int = 32
     examples: int = 12  # of each set of a task
     lr: float = 1e-3

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.metrics import count_correct, whole_pictures
+from weightgen.protocols import TaskSource
 from weightgen.tasks import PADDING_LABEL, TaskBatch, batches
 from weightgen.weights import FunctionalNetwork
 
@@ -46,7 +47,7 @@ class Scores(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    network: FunctionalNetwork, tasks: MetaVQATasks, weights_of: WeightsOf, batch_size: int = 64
+    network: FunctionalNetwork, tasks: TaskSource, weights_of: WeightsOf, batch_size: int = 64
 ) -> Scores:
     """Score the networks with the weights that `weights_of` gives, on the query sets of a split.
 
@@ -161,7 +162,7 @@ def check_labels(batch: TaskBatch, rows: Sequence[int]) -> None:
         raise InputError(f"task {rows[int(empty[0])]} has no query examples: leave it out of the split")
 
 
-def _scores(tasks: MetaVQATasks, logits_of: Callable[[TaskBatch, Tensor], Tensor], batch_size: int) -> Scores:
+def _scores(tasks: TaskSource, logits_of: Callable[[TaskBatch, Tensor], Tensor], batch_size: int) -> Scores:
     """Scores of logits (B, N, C) or (B, K, N, C), in batches of tasks of similar size."""
     accuracy, examples = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for rows in batches(tasks.sizes, batch_size):
