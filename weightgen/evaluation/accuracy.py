@@ -143,14 +143,21 @@ def check_tasks_finite(values: Tensor, rows: Sequence[int] | Tensor, name: str) 
         )
 
 
-def check_labels(batch: TaskBatch, rows: Sequence[int]) -> None:
+def check_labels(batch: TaskBatch, rows: Sequence[int], classes: int = 0) -> None:
     """Refuse tasks whose query set is empty or has labels that are not numbers of answers.
+
+    Args:
+        batch: B tasks.
+        rows: their numbers.
+        classes: C, where the context has no `answer_mask` that says how many answers a task has.
 
     Raises:
         InputError: naming the first such task.
     """
     labels = batch.query.labels
-    count = batch.context["answer_mask"].sum(dim=1, keepdim=True)
+    count = torch.full_like(labels[:, :1], classes)
+    if "answer_mask" in batch.context:
+        count = batch.context["answer_mask"].sum(dim=1, keepdim=True)
     wrong = (labels != PADDING_LABEL) & ((labels < 0) | (labels >= count))
     if bool(wrong.any()):
         task, place = wrong.nonzero()[0].tolist()
@@ -167,8 +174,11 @@ def _scores(tasks: TaskSource, logits_of: Callable[[TaskBatch, Tensor], Tensor],
     accuracy, examples = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for rows in batches(tasks.sizes, batch_size):
         batch = tasks.batch(rows)
-        check_labels(batch, rows)
+        if masked := "answer_mask" in batch.context:
+            check_labels(batch, rows)
         logits, labels = logits_of(batch, torch.tensor(rows)), batch.query.labels
+        if not masked:
+            check_labels(batch, rows, logits.shape[-1])
         check_tasks_finite(logits, rows, "logits")
         if logits.ndim == 4:
             labels = labels[:, None].expand(logits.shape[:-1])
