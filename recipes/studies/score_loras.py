@@ -35,7 +35,7 @@ class Config:
     features: str = "clip"
     rank: int = 4
     neighbours: list[int] = field(default_factory=lambda: [1, 2, 5, 10, 20])
-    scales: list[float] = field(default_factory=lambda: [0.5, 1.0, 1.5])
+    scales: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0, 3.0])
     seed: int = 0
 
 
