@@ -32,7 +32,7 @@ class Config:
     output: str = training.MISSING  # JSON file
     sheet: str | None = None  # PNG file
     zoos: list[str] = field(default_factory=lambda: ["common", "own"])
-    scales: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0])
+    scales: list[float] = field(default_factory=lambda: [1.0, 1.5, 2.0, 3.0])
     shown: int = 8  # captions of the sheet
     seed: int = 0
 
@@ -76,9 +76,9 @@ def main(cfg: Config) -> None:
     rows = {row: ranked_first(clip, images, texts) for row, images in every.items()}
     facts = {name: {key: zoo[key] for key in ("scale", "tried", "variance")} for name, zoo in zoos.items()}
     if cfg.sheet:
-        shown = [row for row in every if not row.startswith("mean")]
+        shown = [row for row in every if not row.startswith(("mean", "5 "))]
         lines = [(texts[n], [every[row][n] for row in shown]) for n in range(min(cfg.shown, len(texts)))]
-        drawing_sheet(cfg.sheet, [row.replace(" start", "") for row in shown], lines)
+        drawing_sheet(cfg.sheet, [row.replace(", ", "\n") for row in shown], lines)
     Path(cfg.output).parent.mkdir(parents=True, exist_ok=True)
     write_json(cfg.output, {"rows": rows, "captions": len(texts), "zoos": facts})
 

@@ -18,7 +18,7 @@ from weightgen.reports.contact_sheet import INK, PAPER, _font
 from weightgen.storage.files import StrPath, written_beside
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
-CELL, GAP, LABEL, HEAD = 96, 8, 250, 34
+CELL, GAP, LABEL, HEAD = 96, 8, 290, 44
 
 
 @torch.no_grad()
@@ -50,7 +50,7 @@ def drawing_sheet(
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, name in enumerate(columns):
-        draw.text((LABEL + number * (CELL + GAP), 10), name, fill=INK, font=_font(12, bold=True))
+        draw.multiline_text((LABEL + number * (CELL + GAP), 8), name, fill=INK, font=_font(12, bold=True))
     for number, (prompt, images) in enumerate(rows):
         y = HEAD + number * (CELL + GAP)
         draw.text((12, y + CELL // 2 - 8), prompt, fill=INK, font=_font(12))
