@@ -25,6 +25,7 @@ from weightgen.tasks import TaskBatchSampler
 @dataclass
 class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone
+    tasks: dict[str, Any] | None = None  # class of your own tasks, in place of a data set
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     features: str | None = None  # name of the features, where the data set has several
     hypernet: dict[str, Any] = training.spec("weightgen.hypernets.HVAE")
@@ -64,7 +65,7 @@ def main(cfg: Config) -> None:
     adapted, train, validation = training.load_source(cfg, run.device, "train", "validation")
     zoo, network = adapted.zoo, adapted.network
     hvae = training.build_part(cfg, "hypernet", space=network.space).to(run.device)
-    hvae.fit(zoo.rows(), per_layer=cfg.dataset is None)
+    hvae.fit(zoo.rows(), per_layer=not adapted.has_tasks)
     objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight, adapted.scorer)
     optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer)
@@ -95,7 +96,7 @@ def main(cfg: Config) -> None:
                 print(f"\n{warned}", file=sys.stderr)
     facts = {
         **best.restore(),
-        "adapted_accuracy" if cfg.dataset else "adapted_score": before,
+        "adapted_accuracy" if adapted.has_tasks else "adapted_score": before,
         "steps": cfg.steps,
         "seed": cfg.seed,
     }

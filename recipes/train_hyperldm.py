@@ -28,6 +28,7 @@ from weightgen.tasks import TaskBatchSampler
 @dataclass
 class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone (docs/zoo.md)
+    tasks: dict[str, Any] | None = None  # class of your own tasks, in place of a data set
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
     hvae: str | None = None  # run of train_hvae
@@ -92,12 +93,12 @@ def main(cfg: Config) -> None:
     objective, optimizer = training.prepare(run, objective, optimizer, average)
 
     def score() -> float:
-        if cfg.dataset is None and cfg.score is None:
+        if not adapted.has_tasks and cfg.score is None:
             return -training.held_out_loss(prior, adapted, hypernet, cfg.hvae, validation)
         how = (pipe, validation, asked)
         return max(adapted.zero_shot(*how, guidance_scale=s, **cfg.sampling) for s in cfg.validate_scales)
 
-    best = training.Best(run, average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
+    best = training.Best(run, average.module, 0.0 if adapted.has_tasks else score(), adapted.score_name)
     training.resume(run, optimizer, model=model, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):

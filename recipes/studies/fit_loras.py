@@ -20,7 +20,7 @@ from weightgen.adaptation import fine_tune
 from weightgen.evaluation.step_sizes import try_step_sizes
 from weightgen.hypernets import SharedWeights
 from weightgen.objectives import AdaptationLoss
-from weightgen.reports.loras import LoraStudy, fresh_starts, one_of_each, open_study, save_adapter
+from weightgen.reports.loras import LoraStudy, fresh_starts, open_study, save_adapter
 from weightgen.storage.files import check_new, write_json, written_beside
 from weightgen.tasks import TaskBatchSampler, batches
 
@@ -62,7 +62,7 @@ def main(cfg: Config) -> None:
     check_new(output)
     study = open_study(cfg.dataset, cfg.features, ("train", "validation"), Path(cfg.tower), cfg.rank)
     network, start = study.network, trained_start(cfg, study)
-    parts = {name: part.subset(one_of_each(part.meanings)[: cfg.most]) for name, part in study.tasks.items()}
+    parts = study.one_of_each(cfg.most).tasks
 
     def starts(embeds: Tensor) -> Tensor:
         return start.expand(len(embeds), -1) if cfg.common_start else fresh_starts(network, len(embeds))

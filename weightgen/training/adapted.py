@@ -101,6 +101,7 @@ class AdaptedTasks:
     trust_remote_code: bool = False
     score_name: ClassVar[str] = "validation_accuracy"
     scorer: ClassVar[None] = None  # tasks have a loss of their own
+    has_tasks: ClassVar[bool] = True
 
     @classmethod
     def load(

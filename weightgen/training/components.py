@@ -24,6 +24,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "denoiser": ("weightgen.priors.",),
     "scheduler": ("diffusers.", "weightgen.priors."),
     "encoder": ("weightgen.encoders.",),
+    "tasks": ("weightgen.data.",),
     "score": ("weightgen.objectives.", "weightgen.reports."),
 }
 
@@ -178,6 +179,8 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
         return all(hasattr(target, method) for method in ("encode_images", "encode_texts")) or issubclass(
             target, nn.Module
         )
+    if kind == "tasks":
+        return all(hasattr(target, method) for method in ("__len__", "__getitem__"))
     return issubclass(target, nn.Module) or (kind is None and issubclass(target, _scheduler()))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weightgen.data import LatentTasks, TaskConditions, load_tasks
+from weightgen.data import LatentTasks, TaskConditions, TaskList, load_tasks
 from weightgen.data.zoo import Zoo
 from weightgen.data.zoo.encoding import encode_zoo
 from weightgen.data.zoo.tasks import ZooTasks, zoo_tasks
@@ -43,7 +43,7 @@ class ZooSource:
         zoo: of the tasks that train.
     """
 
-    score_name = "minus_validation_loss"
+    score_name, has_tasks = "minus_validation_loss", False
 
     def __init__(
         self, zoo: Zoo, tasks: ZooTasks, trust_remote_code: bool = False, scorer: WeightScore | None = None
@@ -101,33 +101,63 @@ class ZooSource:
         return decoder, *encode_zoo(self.zoo if tasks is None else tasks.zoo, decoder)
 
 
-def load_source(cfg: Any, device: torch.device | str, *splits: str) -> tuple[Any, ...]:
-    """Open adapted weights and the splits of their data set; without `dataset`, those of the zoo itself.
+def open_tasks(cfg: Any, device: torch.device | str, *splits: str, questions: bool = False) -> list[Any]:
+    """The splits of a Meta-VQA data set, or of tasks of the user's own.
 
     Args:
-        cfg: settings with adapted, dataset, features, seed and trust_remote_code; with text_encoder, questions are needed, and it embeds
-            the texts of a zoo.
+        cfg: settings with dataset and features, and tasks: a class that is built as Kind(split=..., **options), has a length, and whose
+            items are single tasks (`TaskBatch`); with trust_remote_code.
+        device: where tensors lie.
+        *splits: their names.
+        questions: whether each task of a data set must have a question.
+
+    Returns:
+        `MetaVQATasks`, or `TaskList`s.
+
+    Raises:
+        InputError: neither of them, or both, or see `load_tasks` and `TaskList`.
+    """
+    own = getattr(cfg, "tasks", None)
+    if (cfg.dataset is None) == (own is None):
+        raise InputError(
+            "expected one of dataset=..., a Meta-VQA folder, and tasks=..., a class of your own tasks"
+        )
+    if own is None:
+        return list(
+            load_tasks(cfg.dataset, *splits, features=cfg.features, device=device, questions=questions)
+        )
+    return [TaskList(build_part(cfg, "tasks", split=split)).to(device) for split in splits]
+
+
+def load_source(cfg: Any, device: torch.device | str, *splits: str) -> tuple[Any, ...]:
+    """Open adapted weights and the splits of their data set; without `dataset` and `tasks`, those of the zoo itself.
+
+    Args:
+        cfg: settings with adapted, dataset, tasks, features, seed and trust_remote_code; with text_encoder, questions are needed, and it
+            embeds the texts of a zoo.
         device: where tensors lie.
         *splits: their names.
 
     Returns:
-        `AdaptedTasks` or `ZooSource`, and `MetaVQATasks` or `ZooTasks` of each split.
+        `AdaptedTasks` or `ZooSource`, and `MetaVQATasks`, `TaskList` or `ZooTasks` of each split.
 
     Raises:
         InputError: no zoo, or a setting that needs tasks where there are none.
     """
     encoder, score = getattr(cfg, "text_encoder", None), getattr(cfg, "score", None)
-    if cfg.dataset is not None:
+    own = getattr(cfg, "tasks", None)
+    if cfg.dataset is not None or own is not None:
         if score:
-            raise InputError("score is for a zoo without tasks, and dataset has tasks: leave one of them out")
-        how = {"features": cfg.features, "device": device, "questions": encoder is not None}
-        tasks = load_tasks(cfg.dataset, *splits, **how)
+            raise InputError("score is for a zoo without tasks, and here are tasks: leave one of them out")
+        tasks = open_tasks(cfg, device, *splits, questions=encoder is not None)
+        if own is not None and encoder is not None:
+            tasks[0].encoder = text_encoder(encoder, device, cfg.trust_remote_code)
         return AdaptedTasks.load(cfg.adapted, device, cfg.trust_remote_code), *tasks
     for name in ("function_weight", "support", "features", "examples"):
         if getattr(cfg, name, None) and not (name == "function_weight" and score):
             instead = ", or score=..., a class that scores weights" if name == "function_weight" else ""
             raise InputError(
-                f"{name} needs tasks, on which weights are run: give dataset=...{instead}, or leave it out"
+                f"{name} needs tasks, on which weights are run: give dataset=... or tasks=...{instead}, or leave it out"
             )
     zoo = Zoo.load(cfg.adapted, device)
     scorer = build_part(cfg, "score", zoo=zoo).to(device).requires_grad_(False) if score else None
