@@ -4,7 +4,8 @@ PIP_FLAGS = --disable-pip-version-check --constraint constraints.txt
 VENV = .venv
 READY = $(VENV)/.ready
 
-.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results meta-vqa-check bench clean
+.PHONY: demo demo-scenes test test-slow fuzz kill-test lint package-check app-test docs docs-test scenes-results photos-results meta-vqa-check bench \
+	bench-growth clean
 
 # A prompt counts only when given to make itself: some shells keep an unrelated PROMPT in the environment.
 given = $(if $(filter command,$(origin $(1))),"$(2)=$$$(1)")
@@ -57,6 +58,7 @@ docs-test: $(READY)
 
 # Tables and figures of results/scenes but those of the earlier Scenes, from nothing; goes on where it was stopped.
 SCENES = runs/scenes-data
+OF_TOKENS = runs/scenes-tokens/seed0
 scenes-results: $(READY)
 	test -d $(SCENES) || $(VENV)/bin/python data/scenes/prepare.py --output-dir $(SCENES)
 	for name in scenes scenes_tokens; do $(VENV)/bin/python recipes/embed.py --config recipes/configs/embed/$$name.yaml \
@@ -64,13 +66,34 @@ scenes-results: $(READY)
 	$(VENV)/bin/python recipes/studies/scale_meanings.py dataset=$(SCENES)/dataset output=results/scenes/meanings
 	for name in tokens clip; do $(VENV)/bin/python recipes/reproduce.py dataset=$(SCENES)/dataset features=$$name "shares=[100]" \
 	    runs=runs/scenes-$$name output=results/scenes/$$(echo $$name | sed s/clip/pooled/) || exit; done
+	$(VENV)/bin/python recipes/studies/compose_prompts.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
+	    output=results/scenes/composition
+	$(VENV)/bin/python recipes/studies/examine_generator.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
+	    adapted=$(OF_TOKENS)/adapted conditional=$(OF_TOKENS)/cond_multitask_100 split=held_out_meanings guidance_scale=1.0 \
+	    "samples=[1,4]" "steps=[0,20]" "shots=[1]" shot_steps=20 output=results/scenes/examined.json
+
+# Tables and figures of results/photos, from the features that come with the package; goes on where it was stopped.
+PHOTOS = runs/photos-data
+photos-results: $(READY)
+	test -d $(PHOTOS) || $(VENV)/bin/python data/photos/prepare.py --shipped --output-dir $(PHOTOS)
+	$(VENV)/bin/python recipes/reproduce.py dataset=$(PHOTOS)/dataset "shares=[100]" runs=runs/photos-methods output=results/photos/methods
+	for seed in 0 1 2; do $(VENV)/bin/python recipes/demo.py demo=photos training_seed=$$seed output=runs/photos$$seed || exit; done
+	$(VENV)/bin/python recipes/studies/average_reports.py output=results/photos/table \
+	    "reports=[runs/photos0/report.json,runs/photos1/report.json,runs/photos2/report.json]"
 
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
-# Needs no data and no training; BENCH passes settings on: make bench BENCH="repeats=10 threads=4"
+# Speed of every stage; needs no data and no training. Half an hour on an idle core. DEVICE=cuda measures a GPU, FILES="test_sampling.py" one
+# stage, ROUNDS=1 is a trial; BENCH_OUTPUT is the report's JSON, and the table lies beside it.
+BENCH_OUTPUT ?= results/bench/$(or $(DEVICE),cpu).json
 bench: $(READY)
-	for name in adaptation episodes sampling; do $(VENV)/bin/python recipes/benchmarks/$$name.py $(BENCH) || exit; done
+	OMP_NUM_THREADS=1 DEVICE=$(or $(DEVICE),cpu) ROUNDS=$(ROUNDS) $(VENV)/bin/python -m pytest -m bench --benchmark-quiet \
+	    --benchmark-json=$(BENCH_OUTPUT) $(addprefix tests/benchmarks/,$(or $(FILES),.))
+
+# Cost and memory against tasks, weights and samples.
+bench-growth: $(READY)
+	OMP_NUM_THREADS=1 DEVICE=$(or $(DEVICE),cpu) $(VENV)/bin/python -m tests.benchmarks.growth results/bench/growth
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from weightgen import InputError, training
 from weightgen.adaptation import adapt, check_adapted, check_inner_variable, initial_points
-from weightgen.data import load_tasks
 from weightgen.evaluation import evaluate
 from weightgen.evaluation.step_sizes import Trial, try_step_sizes
 from weightgen.shots import resplit
@@ -28,7 +27,8 @@ from weightgen.tasks import TaskBatch, batches
 
 @dataclass
 class Config(training.RunConfig):
-    dataset: str = training.MISSING  # Meta-VQA folder
+    dataset: str | None = None  # Meta-VQA folder
+    tasks: dict[str, Any] | None = None  # class of your own tasks, in place of a data set (docs/extending.md)
     start: str = training.MISSING  # run of train_hypernet
     support: str | None = None  # run of train_support, for weights in one pass
     features: str | None = None  # name of the features, where the data set has several
@@ -61,8 +61,7 @@ def main(cfg: Config) -> None:
     if cfg.support and cfg.inner_variable == "latents":
         raise InputError("a SupportHNet writes weights, no latents: leave out inner_variable, or support")
     run = training.start_run(cfg, reads=("dataset", "start", "support"))
-    where = {"features": cfg.features, "device": run.device}
-    train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
+    train, validation = training.open_tasks(cfg, run.device, "train", "validation")
     network, hypernet = training.load_run(cfg.start, run.device, cfg.trust_remote_code)
     check_inner_variable(hypernet, cfg.inner_variable)
     writer = training.load_module(cfg.support, "hypernet", run.device) if cfg.support else None

@@ -2,11 +2,11 @@
 
     python recipes/reproduce.py dataset=runs/demo-scenes/scenes/dataset features=tokens output=results/scenes/tokens seeds=3
 
-Can be stopped and started again: finished stages are reused. On Scenes the small settings are trained (`configs/*/scenes*.yaml`, on
-features of whole pictures, or on image tokens), on any other data set, so on a real Meta-VQA, the paper's (`configs/*/paper*.yaml`);
-`setting=` overrules that. `dry=true` only lists the commands. What is written into `output`, after every seed, is described in
-`studies/report_methods.py`. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes 15 minutes for each seed on one CPU
-thread, with image tokens and without.
+Can be stopped and started again: finished stages are reused. On Scenes and Photos small settings are trained (`configs/*/scenes*.yaml`, on
+features of whole pictures or on image tokens, and `configs/*/photos*.yaml`), on any other data set, so on a real Meta-VQA, the paper's
+(`configs/*/paper*.yaml`); `setting=` overrules that. `dry=true` only lists the commands. What is written into `output`, after every seed,
+is described in `studies/report_methods.py`. Nava, Kobayashi et al., 2023: tables 1 and 4, figures 3 and 5. On Scenes and on Photos 15 to 20
+minutes for each seed on one CPU thread.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from typing import Any
 from weightgen import training
 from weightgen.errors import InputError
 from weightgen.reports.paper import SETTINGS, paper_stages
-from weightgen.reports.splits import dataset_digest, load_splits
+from weightgen.reports.splits import Splits, dataset_digest, load_splits
 from weightgen.reports.stages import Stage, claim_folders, listed, run, run_stages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +45,14 @@ def stages(cfg: Config, setting: str, seed: int) -> dict[str, Stage]:
     return paper_stages(runs_of(cfg) / f"seed{seed}", source, setting, seed, cfg.shares)
 
 
+def fitting_setting(splits: Splits) -> str:
+    """The setting for a data set, told by the splits that only Scenes and only Photos have."""
+    store = splits["train"].store
+    if "held_out_meanings" in splits:
+        return "scenes_tokens" if store.dim("images") > store.dim("answers") else "scenes"
+    return "photos" if "unseen_classes" in splits else "paper"
+
+
 def check_data(cfg: Config) -> dict[str, Any]:
     """What tells this data set from others, and the setting that is trained on it.
 
@@ -52,9 +60,7 @@ def check_data(cfg: Config) -> dict[str, Any]:
         InputError: no features, a split that is missing, a task without a question, or an unknown setting.
     """
     splits = load_splits(cfg.dataset, cfg.features, train=True, needs=("train", "validation"), questions=True)
-    store = splits["train"].store
-    tokens = "_tokens" if store.dim("images") > store.dim("answers") else ""
-    setting = cfg.setting or (f"scenes{tokens}" if "held_out_meanings" in splits else "paper")
+    setting = cfg.setting or fitting_setting(splits)
     if setting not in SETTINGS:
         raise InputError(f"expected setting to be one of {', '.join(SETTINGS)}, got {setting!r}")
     return {"dataset": dataset_digest(cfg.dataset, cfg.features), "setting": setting}

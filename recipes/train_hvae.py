@@ -5,7 +5,7 @@
 The state with the best validation accuracy is saved: that of adapted weights of validation tasks after a pass through
 the autoencoder (on Photos 85 %, before the pass 87 %). 2 minutes on a CPU core.
 Without `dataset`, `adapted` is any zoo of weights, such as `weightgen zoo import` makes: the state with the least error of held-out
-weights is saved, and each layer has a scale of its own.
+weights is saved, or with the best `score` where that names a class, and each layer has a scale of its own.
 Nava, Kobayashi et al., 2023: section 3.2, appendix A.3 (2000 epochs, batch 32, Adam at 1e-4, gradient norm 1000).
 """
 
@@ -25,11 +25,13 @@ from weightgen.tasks import TaskBatchSampler
 @dataclass
 class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone
+    tasks: dict[str, Any] | None = None  # class of your own tasks, in place of a data set
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     features: str | None = None  # name of the features, where the data set has several
     hypernet: dict[str, Any] = training.spec("weightgen.hypernets.HVAE")
     kl_weight: float = 1.0
     function_weight: float = 0.0  # of a loss on what the decoded weights do; 0 in the paper
+    score: dict[str, Any] | None = None  # class of that loss, for a zoo without tasks
     steps: int = 56_000  # 2000 epochs of 870 tasks in batches of 32
     batch_size: int = 32
     examples: int | None = None  # of each set of a task, drawn anew in every step; by default all
@@ -63,8 +65,8 @@ def main(cfg: Config) -> None:
     adapted, train, validation = training.load_source(cfg, run.device, "train", "validation")
     zoo, network = adapted.zoo, adapted.network
     hvae = training.build_part(cfg, "hypernet", space=network.space).to(run.device)
-    hvae.fit(zoo.rows(), per_layer=cfg.dataset is None)
-    objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight)
+    hvae.fit(zoo.rows(), per_layer=not adapted.has_tasks)
+    objective = ELBOLoss(hvae, network, cfg.kl_weight, cfg.function_weight, adapted.scorer)
     optimizer = torch.optim.Adam(hvae.parameters(), lr=cfg.lr, fused=True)
     objective, optimizer = training.prepare(run, objective, optimizer)
     targets = adapted.targets(validation)
@@ -94,7 +96,7 @@ def main(cfg: Config) -> None:
                 print(f"\n{warned}", file=sys.stderr)
     facts = {
         **best.restore(),
-        "adapted_accuracy" if cfg.dataset else "adapted_score": before,
+        "adapted_accuracy" if adapted.has_tasks else "adapted_score": before,
         "steps": cfg.steps,
         "seed": cfg.seed,
     }

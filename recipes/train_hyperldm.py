@@ -11,7 +11,6 @@ Nava, Kobayashi et al., 2023: section 4.2, table 3 (Adam at 2.5e-4, batch 128, 6
 """
 
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -20,7 +19,6 @@ from torch import nn
 from weightgen import DiffusionPrior, InputError, WeightPipeline, training
 from weightgen.adaptation import one_pass_weights
 from weightgen.data import LatentTasks, TaskConditions
-from weightgen.evaluation import zero_shot
 from weightgen.evaluation.curves import embed_shots
 from weightgen.objectives import LatentDiffusionLoss
 from weightgen.pipelines.familiarity import Familiarity
@@ -30,6 +28,7 @@ from weightgen.tasks import TaskBatchSampler
 @dataclass
 class Config(training.TrainConfig):
     dataset: str | None = None  # Meta-VQA folder; without it, losses are of weights alone (docs/zoo.md)
+    tasks: dict[str, Any] | None = None  # class of your own tasks, in place of a data set
     adapted: str = training.MISSING  # run of adapt_tasks, or a zoo
     text_encoder: str = "photos"  # of the texts of a zoo without data set: a folder, or a name
     hvae: str | None = None  # run of train_hvae
@@ -40,6 +39,7 @@ class Config(training.TrainConfig):
     posterior_noise: float = 1.0  # 1 samples the HVAE's posterior, as the released code; 0 takes its mean
     drop_rate: float = 0.2
     function_weight: float = 0.0
+    score: dict[str, Any] | None = None  # class of a loss on what weights do, for a zoo without tasks
     function_tasks: int = 32  # tasks of a batch whose network is run
     examples: int | None = None  # of each set of a task, drawn anew in every step; by default all
     question_fraction: float = 1.0  # of the training tasks; the others are learned from without a question
@@ -80,7 +80,8 @@ def main(cfg: Config) -> None:
     model = nn.ModuleDict({"denoiser": denoiser, "hypernet": hypernet})
     prior = DiffusionPrior(denoiser, training.build_part(cfg, "scheduler")).to(run.device)
     prior.latents.fit(latents.everything())
-    objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, cfg.drop_rate, cfg.function_weight)
+    weighed = (cfg.drop_rate, cfg.function_weight, adapted.scorer)
+    objective = LatentDiffusionLoss(denoiser, prior, hypernet, network, *weighed)
     average = training.Average(model, cfg.ema_decay, run.folder)
     prior.denoiser = average.module["denoiser"]  # the pipeline samples with it
     tower = train.store.load_encoder(run.device, cfg.trust_remote_code) if cfg.dataset else train.encoder
@@ -92,12 +93,12 @@ def main(cfg: Config) -> None:
     objective, optimizer = training.prepare(run, objective, optimizer, average)
 
     def score() -> float:
-        if cfg.dataset is None:
+        if not adapted.has_tasks and cfg.score is None:
             return -training.held_out_loss(prior, adapted, hypernet, cfg.hvae, validation)
-        ways = [{"guidance_scale": scale, **cfg.sampling} for scale in cfg.validate_scales]
-        return max(fmean(zero_shot(pipe, validation, *given, **how).macro for given in asked) for how in ways)
+        how = (pipe, validation, asked)
+        return max(adapted.zero_shot(*how, guidance_scale=s, **cfg.sampling) for s in cfg.validate_scales)
 
-    best = training.Best(run, average.module, 0.0 if cfg.dataset else score(), adapted.score_name)
+    best = training.Best(run, average.module, 0.0 if adapted.has_tasks else score(), adapted.score_name)
     training.resume(run, optimizer, model=model, average=average, best=best)
     sampler = TaskBatchSampler(train.sizes, cfg.function_tasks, cfg.steps, cfg.seed)
     for step, rows in training.steps(run, sampler, train):

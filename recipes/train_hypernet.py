@@ -20,7 +20,6 @@ import torch
 
 from weightgen import training
 from weightgen.adaptation import fine_tune
-from weightgen.data import MetaVQATasks, load_tasks
 from weightgen.evaluation import evaluate
 from weightgen.hypernets import SharedWeights
 from weightgen.objectives import AdaptationLoss
@@ -30,7 +29,8 @@ from weightgen.weights import FunctionalNetwork
 
 @dataclass
 class Config(training.TrainConfig):
-    dataset: str = training.MISSING  # Meta-VQA folder
+    dataset: str | None = None  # Meta-VQA folder
+    tasks: dict[str, Any] | None = None  # class of your own tasks, in place of a data set (docs/extending.md)
     features: str | None = None  # name of the features, where the data set has several
     start: str | None = None  # an earlier run with SharedWeights, to begin at
     network: dict[str, Any] = training.spec("weightgen.networks.CLIPAdapter", hidden_dim=256)
@@ -57,13 +57,13 @@ class Config(training.TrainConfig):
     validate_every: int = 100
 
 
-def initial(cfg: Config, train: MetaVQATasks) -> tuple[FunctionalNetwork, Any]:
+def initial(cfg: Config, train: Any) -> tuple[FunctionalNetwork, Any]:
     """The base network and the hypernetwork, at the weights of an earlier run or at the network's own."""
     if cfg.start:
         network, shared = training.load_run(cfg.start, trust_remote_code=cfg.trust_remote_code)
         weights = shared(torch.zeros(1, train.embeds.shape[1]))[0]
     else:
-        module = training.build_part(cfg, "network", embed_dim=train.store.dim("images"))
+        module = training.build_part(cfg, "network", **train.network_options)
         network = FunctionalNetwork(module, cfg.include, cfg.exclude)
         weights = network.initial_weights
     sizes = {"space": network.space, "input_dim": train.embeds.shape[1]}
@@ -75,8 +75,7 @@ def initial(cfg: Config, train: MetaVQATasks) -> tuple[FunctionalNetwork, Any]:
 
 def main(cfg: Config) -> None:
     run = training.start_run(cfg, reads=("dataset", "start"))
-    where = {"features": cfg.features, "device": run.device}
-    train, validation = load_tasks(cfg.dataset, "train", "validation", **where)
+    train, validation = training.open_tasks(cfg, run.device, "train", "validation")
     train = train.subset(random_subset(len(train), cfg.question_fraction, cfg.seed))
     network, hypernet = initial(cfg, train)
     inner = {

@@ -1,8 +1,11 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.testing import assert_close
 
-from weightgen import Examples, gradient_descent
+from weightgen import CLIPAdapter, Examples, FunctionalNetwork, gradient_descent
+from weightgen.adaptation import adapt
+from weightgen.metrics import task_loss
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -162,3 +165,53 @@ def test_checkpointed_steps_draw_the_same_random_numbers():
         found.append((point, *torch.autograd.grad(point.square().sum(), start), torch.rand(1)))
     for plain, mine in zip(*found, strict=True):
         torch.testing.assert_close(mine, plain, **TOLERANCE)
+
+
+ADAPTERS = [{}, {"ntk": False}, {"bias": False}, {"normalize_inputs": False, "init": "authors"}]
+
+
+@pytest.mark.parametrize("settings", ADAPTERS)
+@pytest.mark.parametrize("steps", [3, torch.tensor([0, 5, 2])])
+def test_the_adapters_own_descent_is_gradient_descent(settings, steps):
+    """With padded examples and answers, from several starts; and the result leads back to the start, as in first-order MAML."""
+    torch.manual_seed(0)
+    network = FunctionalNetwork(CLIPAdapter(12, 5, **settings))
+    start = (network.initial_weights + 0.2 * torch.randn(3, network.space.size)).requires_grad_()
+    labels = torch.tensor([[0, 1, 2, 1], [2, 0, -100, -100], [1, 1, 0, -100]])
+    support = Examples(torch.randn(3, 4, 12) * (labels >= 0)[..., None], labels)
+    mask = torch.tensor([[True, True, True], [True, True, True], [True, True, False]])
+    context = {"answers": torch.randn(3, 3, 12) * mask[..., None], "answer_mask": mask}
+
+    def loss(weights, examples, extra):
+        return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
+
+    found = adapt(network, start, support, context, steps=steps, lr=0.1)
+    expected = gradient_descent(loss, start, support, context, steps=steps, lr=0.1, first_order=True)
+    assert (expected - start).abs().max() > 0.01
+    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    slopes = [torch.autograd.grad(each.square().sum(), start)[0] for each in (found, expected)]
+    assert_close(*slopes, atol=1e-4, rtol=1e-5)
+
+
+def test_only_a_whole_adapter_takes_its_own_descent(monkeypatch):
+    """A class that changes the forward pass, and one of whose parameters only some are generated, are left to `gradient_descent`."""
+
+    class Doubled(CLIPAdapter):
+        def forward(self, inputs, answers, answer_mask=None):
+            return 2 * super().forward(inputs, answers, answer_mask)
+
+    called = []
+    own = CLIPAdapter.descend
+    monkeypatch.setattr(CLIPAdapter, "descend", lambda *args, **how: called.append(args) or own(*args, **how))
+    support, context = (
+        Examples(torch.randn(1, 4, 6), torch.tensor([[0, 1, 1, 0]])),
+        {"answers": torch.randn(1, 2, 6)},
+    )
+    for network in (
+        FunctionalNetwork(Doubled(6, 3)),
+        FunctionalNetwork(CLIPAdapter(6, 3), exclude="hidden.*"),
+        FunctionalNetwork(CLIPAdapter(6, 3)),
+    ):
+        assert not called
+        adapt(network, network.initial_weights[None], support, context, steps=1, lr=0.1)
+    assert len(called) == 1

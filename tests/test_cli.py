@@ -16,6 +16,7 @@ from weightgen.data import load_tasks
 from weightgen.data.features.embed import names_to_embed
 from weightgen.data.features.writer import FeaturePlan, FeatureWriter
 from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
+from weightgen.encoders.packaged_towers import packaged_weights
 from weightgen.evaluation import zero_shot
 from weightgen.storage.files import read_metadata
 
@@ -392,3 +393,32 @@ def test_completion_in_bash(tmp_path, capsys):
 def test_completion_needs_shtab(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert "pip install shtab" in refused(capsys, "completion", "bash")
+
+
+HEAVY = (
+    "torch._dynamo",
+    "diffusers",
+    "transformers",
+    "torchvision",
+    "timm",
+    "open_clip",
+    "datasets",
+    "scipy",
+    "matplotlib",
+)
+
+
+def test_sampling_from_the_shipped_pipeline_loads_nothing_heavy_but_torch(root, tmp_path):
+    """Most of a command's time is its imports."""
+    if packaged_weights("sentence-transformers/all-MiniLM-L6-v2") is None:
+        pytest.skip("the extra weightgen[photos] is not installed")
+    words = [
+        "sample",
+        "What is it?",
+        "--model=photos",
+        "--answers=cat,dog",
+        f"--output={tmp_path / 'x.safetensors'}",
+    ]
+    code = f"import sys\nfrom weightgen.cli import main\nmain({words})\nprint(sorted({set(HEAVY)} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

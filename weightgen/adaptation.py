@@ -130,6 +130,14 @@ def adapt(
             f"adaptation starts at one point per task, (B, P) or (B, Z), got {tuple(start.shape)}"
         )
 
+    if first_order and decode is None and _can_descend(network, context):
+        counts = torch.as_tensor(steps, device=start.device).expand(len(start))
+        if not int(counts.max()):
+            return start
+        parts = network.space.unflatten(start.detach())
+        change = network.module.descend(parts, task_loss, *support, counts, lr, **context)  # type: ignore[operator]
+        return start + network.space.flatten(change)
+
     def loss(point: Tensor, examples: Examples, extra: dict[str, Tensor]) -> Tensor:
         weights = point if decode is None else decode(point)
         return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
@@ -137,6 +145,15 @@ def adapt(
     options: dict[str, Any] = {"steps": steps, "lr": lr, "first_order": first_order}
     options |= {"checkpoint_steps": checkpoint_steps, "rounds": rounds}
     return gradient_descent(loss, start, support, context, **options)
+
+
+def _can_descend(network: FunctionalNetwork, context: dict[str, Tensor]) -> bool:
+    """Whether the class of the network itself, no class that it inherits from, has a `descend`, and all parameters are generated."""
+    known = "descend" in vars(type(network.module)) and context.keys() <= {"answers", "answer_mask"}
+    names = {name for name, _ in network.module.named_parameters()}
+    return (
+        known and names == {name for name, _ in network.space.shapes} and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def check_inner_variable(hypernet: Hypernetwork, inner_variable: str) -> None:

@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from weightgen.tasks import Examples
+from weightgen.tasks import Examples, TaskBatch
 from weightgen.weights import WeightSpace
 
 
@@ -63,6 +63,38 @@ class TaskHypernetwork(Hypernetwork, Protocol):
     def init_weights(self, weights: Tensor) -> Self:
         """Begin at `weights`, with shape (P,)."""
         ...
+
+
+class TaskSource(Protocol):
+    """T tasks that are read in batches: `MetaVQATasks`, `StatementTasks`, `TaskList`, or a class of one's own.
+
+    Attributes:
+        questions: a text about each task; empty texts where there are none.
+        embeds: embeddings of the texts, with shape (T, E).
+        sizes: the number of examples of each task.
+    """
+
+    questions: list[str]
+    sizes: list[int]
+
+    @property
+    def embeds(self) -> Tensor: ...
+
+    def __len__(self) -> int: ...
+
+    def batch(self, tasks: Sequence[int] | Tensor | None = None, examples: int | None = None) -> TaskBatch:
+        """The tasks with these numbers (B,), by default all; with at most so many examples of each set, drawn at random, of each."""
+        ...
+
+
+class WeightScore(Protocol):
+    """A loss on what weights of a zoo do, of the user's own: weights (B, P) of tasks with numbers (B,) in the zoo → losses (B,).
+
+    A class is built as Kind(zoo, **options). The zoo says names and shapes of the parameters (`zoo.space`), the text of each task
+    (`zoo.tasks()`), and its weights (`zoo.at(draws, tasks)`). It must be differentiable with respect to the weights.
+    """
+
+    def __call__(self, weights: Tensor, tasks: Tensor) -> Tensor: ...
 
 
 class LatentHypernetwork(Hypernetwork, Protocol):

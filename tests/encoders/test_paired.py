@@ -185,3 +185,36 @@ def test_pixels_of_a_timm_tower_are_open_clips_to_the_bit(mode, interpolation):
     )
     for image in pictures():
         assert torch.equal(prepared.normalize(prepared(image)[None])[0], expected(image))
+
+
+def test_the_packaged_text_tower_without_transformers_is_that_of_transformers():
+    name = "sentence-transformers/all-MiniLM-L6-v2"
+    if (weights := packaged_towers.packaged_weights(name)) is None:
+        pytest.skip("the extra weightgen[photos] is not installed")
+    ours, theirs = TextTower.load(name), TextTower(weights.parent, name)
+    assert ours.digest == theirs.digest and ours.max_tokens == theirs.max_tokens
+    for texts in ([*TEXTS, "", "a long question " * 100], ["red"]):
+        assert_close(ours(texts), theirs(texts), atol=1e-6, rtol=1e-6)
+
+
+def test_a_packaged_image_tower_is_made_when_the_first_picture_comes(tmp_path, monkeypatch):
+    """It is the very tower that was saved, though it is made inside of `inference_mode`."""
+    if packaged_towers.packaged_weights("tf_efficientnet_lite0") is None:
+        pytest.skip("the extra weightgen[photos] is not installed")
+    image, text = ImageTower.load("tf_efficientnet_lite0", size=64), tiny_text_tower(tmp_path / "text")
+    alignment = Alignment(torch.zeros(1280), torch.randn(1280, 5), torch.zeros(16), torch.randn(16, 5))
+    PairedEncoder(image, TextTower.load(str(text)), alignment).save_pretrained(tmp_path / "saved")
+    made = []
+    load = ImageTower.load
+    monkeypatch.setattr(ImageTower, "load", lambda *args, **how: made.append(args) or load(*args, **how))
+    loaded = load_encoder(tmp_path / "saved")
+    loaded.to("cpu").encode_questions(TEXTS)
+    assert not made
+    assert_close(loaded.encode_images(pictures()), alignment.images(image(pictures())))
+    loaded.encode_images(pictures())
+    assert len(made) == 1 and not next(loaded.image_tower.model.parameters()).is_inference()
+    record = json.loads((tmp_path / "saved/encoder.json").read_text())
+    record["image_tower"]["preprocessing"]["size"] = 32
+    (tmp_path / "saved/encoder.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="made with another tf_efficientnet_lite0: its digest is"):
+        load_encoder(tmp_path / "saved").encode_images(pictures())

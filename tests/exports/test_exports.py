@@ -296,7 +296,7 @@ class Counting(nn.Module):
         return self.layer(inputs) if float(inputs.sum()) > 0 else self.layer(-inputs)
 
 
-def test_wrong_exports_are_one_line(out, tmp_path):
+def test_wrong_exports_are_one_line(out, tmp_path, capfd):
     with pytest.raises(InputError, match="format must be one of state_dict, peft, onnx, numpy, got 'tflite'"):
         out.save_pretrained(tmp_path / "x", "tflite")
     with pytest.raises(InputError, match="samples 0 to 1, got sample=2"):
@@ -309,6 +309,7 @@ def test_wrong_exports_are_one_line(out, tmp_path):
     with pytest.raises(InputError, match="ONNX cannot express Counting: ") as told:
         export_network(Counting(), tmp_path / "x", "onnx", (4,))
     assert "\n" not in str(told.value) and not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("format", ["state_dict", "numpy", "onnx"])

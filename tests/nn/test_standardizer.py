@@ -22,10 +22,17 @@ def test_one_std_for_all_keeps_proportions():
     torch.testing.assert_close(standardizer(values).std(0), values.std(0) / standardizer.std)
 
 
-def test_constant_dimensions_are_floored():
+def test_constant_dimensions_become_0_and_pass_no_gradient():
+    """Divided by its tiny deviation, a rounding error there would drown all else, and so would a gradient step."""
     values = torch.stack([torch.arange(4.0), torch.full((4,), 2.0)], dim=1)
-    done = Standardizer(2).fit(values, floor=0.01)(values + torch.tensor([0.0, 0.5]))
-    torch.testing.assert_close(done[:, 1], torch.full((4,), 50.0))
+    standardizer = Standardizer(2).fit(values)
+    new = (values + torch.tensor([0.0, 1e-4])).requires_grad_()
+    done = standardizer(new)
+    done.sum().backward()
+    assert torch.equal(done[:, 1], torch.zeros(4)) and torch.equal(new.grad[:, 1], torch.zeros(4))
+    torch.testing.assert_close(done[:, 0].std(correction=0), torch.tensor(1.0))
+    assert (new.grad[:, 0] > 0).all()
+    torch.testing.assert_close(standardizer.inverse(done)[:, 1], torch.full((4,), 2.0))
 
 
 @pytest.mark.parametrize("lead", [(), (3,), (2, 3)])

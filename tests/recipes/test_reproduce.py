@@ -30,6 +30,7 @@ def data(tmp_path_factory):
     kinds = {
         "plain": {},
         "scenes": {"splits": ("train", "validation", "held_out_meanings", "new_wordings")},
+        "photos": {"splits": ("train", "validation", "random_questions", "unseen_classes")},
         "without validation": {"splits": ("train", "test")},
         "without questions": {"question": " "},
         "seen by another encoder": {"encoder": "b"},
@@ -43,7 +44,7 @@ def config(reproduce, tmp_path, **words):
     return reproduce.Config(**{**paths, **words})
 
 
-@pytest.mark.parametrize("setting", ["scenes", "scenes_tokens", "paper"])
+@pytest.mark.parametrize("setting", ["scenes", "scenes_tokens", "photos", "paper"])
 def test_every_command_is_one_that_its_recipe_understands(reproduce, root, tmp_path, setting):
     chain = reproduce.stages(config(reproduce, tmp_path), setting, 1)
     for stage in chain.values():
@@ -66,8 +67,10 @@ def test_runs_lie_in_a_folder_named_as_the_results(reproduce, tmp_path, monkeypa
     assert f"dataset={tmp_path / 'data'}" in found["maml"].command  # the recipes run in another folder
 
 
-@pytest.mark.parametrize(("kind", "setting"), [("scenes", "scenes"), ("plain", "paper")])
-def test_scenes_are_told_from_other_data(reproduce, data, tmp_path, capsys, kind, setting):
+@pytest.mark.parametrize(
+    ("kind", "setting"), [("scenes", "scenes"), ("photos", "photos"), ("plain", "paper")]
+)
+def test_scenes_and_photos_are_told_from_other_data(reproduce, data, tmp_path, capsys, kind, setting):
     """The same command on other data trains the paper's sizes."""
     reproduce.main(config(reproduce, tmp_path, dataset=data[kind], dry=True, seeds=2))
     lines = capsys.readouterr().out.splitlines()

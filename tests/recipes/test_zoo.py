@@ -1,18 +1,21 @@
 """From a zoo of weights without tasks to a pipeline: losses of weights alone, and any encoder of texts."""
 
 import json
+import sys
 
 import pytest
 import torch
 
-from tests.recipes.small import loaded
+from tests.recipes.small import loaded, save_data
 from tests.tiny import tiny_clip
 from weightgen import InputError, WeightPipeline
+from weightgen.data.zoo import Zoo
 from weightgen.data.zoo.importing import import_zoo
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.pipelines.generated_weights import GeneratedWeights
 from weightgen.storage.files import read_json, write_tensors
 from weightgen.storage.hub import class_named, load_part
+from weightgen.training import load_source
 
 WORDS = [f"{color} {shape}" for color in ("red", "green", "blue") for shape in ("star", "moon")]
 HVAE = {"_component_": "weightgen.hypernets.HVAE", "latent_dim": 3, "hidden_dims": [8]}
@@ -129,3 +132,82 @@ def test_what_needs_tasks(folder, hvae, root, name, settings, reason):
         given = {"text_encoder": str(folder / "clip"), **given}
     with pytest.raises(InputError, match=reason):
         recipe.main(recipe.Config(output=str(folder / f"wrong_{reason[:4]}"), **given, **FEW))
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Distance(nn.Module):
+    def __init__(self, zoo, scale: float = 1.0, wrong: bool = False):
+        super().__init__()
+        self.zoo, self.scale, self.wrong = zoo, scale, wrong
+        self.seen = []
+
+    def forward(self, weights, tasks):
+        assert all(self.zoo.tasks()[task]["text"].startswith("the ") for task in tasks.tolist())
+        difference = weights[:, :4] - self.zoo.at(torch.zeros_like(tasks), tasks)[:, :4]
+        found = self.scale * difference.square().mean(dim=-1)
+        return found.mean() if self.wrong else found
+"""
+
+
+@pytest.fixture
+def score(folder, monkeypatch):
+    (folder / "own_score.py").write_text(OWN)
+    monkeypatch.syspath_prepend(str(folder))
+    yield {"_component_": "own_score.Distance", "scale": 2.0}
+    sys.modules.pop("own_score", None)
+
+
+def test_a_score_of_ones_own_is_trained_on(folder, root, score):
+    """The score sees the biases alone, which are tiny beside the other weights; it counts in the choice of the state, too."""
+    common = {"adapted": str(folder / "zoo"), "trust_remote_code": True, "function_weight": 1.0, **FEW}
+    recipe = loaded(root, "train_hvae")
+    output = folder / "scored_hvae"
+    recipe.main(recipe.Config(output=str(output), hypernet=HVAE, score=score, lr=0.01, **common))
+    facts = read_json(output / "training.json")
+    assert facts["minus_validation_loss"] < 0 == facts["adapted_score"]
+    recipe = loaded(root, "train_hyperldm")
+    cfg = recipe.Config(
+        output=str(folder / "scored"), hvae=str(output), denoiser=DENOISER, text_encoder=str(folder / "clip"), score=score,
+        scheduler={"_component_": "weightgen.priors.paper_schedule", "prediction_type": "sample"}, function_tasks=3,
+        sampling={"num_samples": 2, "num_inference_steps": 2}, **common,
+    )  # fmt: skip
+    recipe.main(cfg)
+    facts = read_json(folder / "scored/training.json")
+    pipe, zoo = WeightPipeline.from_pretrained(folder / "scored"), Zoo.load(folder / "zoo")
+    source, _, held_out = load_source(cfg, "cpu", "train", "validation")
+    expected = source.zero_shot(pipe, held_out, None, guidance_scale=1.5, **cfg.sampling)
+    assert facts["minus_validation_loss"] == pytest.approx(expected, rel=1e-4)
+    row = zoo.tasks()[int(held_out.numbers[0])]["text"]
+    assert row == held_out.questions[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"trust_remote_code": False}, "must be the class of a score, .*trust_remote_code=true"),
+        ({"wrong": True}, r"Distance returns \(\) for . weight vectors: expected one loss for each"),
+        ({"dataset": "data"}, "score is for a zoo without tasks"),
+        ({"scales": 2}, "has no argument 'scales'. Did you mean: 'scale'"),
+    ],
+)
+def test_a_wrong_score_is_told(folder, root, score, change, reason):
+    settings = {name: value for name, value in change.items() if name in ("trust_remote_code", "dataset")}
+    own = {name: value for name, value in change.items() if name not in settings}
+    given = {
+        "adapted": str(folder / "zoo"),
+        "trust_remote_code": True,
+        "function_weight": 1.0,
+        **FEW,
+    } | settings
+    recipe = loaded(root, "train_hvae")
+    if "dataset" in settings:
+        given["dataset"] = str(save_data(folder / "data"))
+    with pytest.raises((InputError, TypeError), match=reason):
+        recipe.main(
+            recipe.Config(
+                output=str(folder / f"wrong_{reason[:9]}"), hypernet=HVAE, score={**score, **own}, **given
+            )
+        )

@@ -3,11 +3,9 @@
 import socket
 import time
 
-import pytest
 import torch
 
-from weightgen.reports.benchmark import benchmark_text, random_tasks
-from weightgen.reports.timing import Pair, compare, machine, peak_bytes, time_in_turns, timed
+from weightgen.reports.timing import machine, peak_bytes, time_in_turns, timed
 
 CPU = torch.device("cpu")
 
@@ -29,31 +27,6 @@ def test_what_is_short_runs_several_times():
     assert timed(lambda: called.clear()).seconds > 0 and not called
 
 
-def test_a_row_of_a_report():
-    pair = Pair("a thing", "new", "old", lambda: torch.ones(2), lambda: torch.ones(2))
-    row = compare(pair, CPU, repeats=4, min_seconds=0.0)
-    ratio = row["times_as_fast"]
-    assert 0 < ratio["least"] <= ratio["median"] <= ratio["most"]
-    ratios = sorted(old / new for new, old in zip(row["seconds"]["new"], row["seconds"]["old"], strict=True))
-    assert (ratio["least"], ratio["most"]) == (ratios[0], ratios[-1]) and "peak_bytes" not in row
-
-
-def test_random_tasks_are_always_the_same():
-    one, other = (random_tasks(3, (4, 6), (2, 3), 8, CPU) for _ in range(2))
-    assert all(torch.equal(a.query.inputs, b.query.inputs) for a, b in zip(one, other, strict=True))
-    for task in one:
-        answers = task.context["answers"]
-        assert 4 <= len(task.support.labels) <= 6 and 2 <= len(answers) <= 3
-        assert answers.shape[1] == 8 and task.support.labels.max() < len(answers)
-
-
-def test_ways_that_give_other_numbers_are_not_compared():
-    pair = Pair("a thing", "new", "old", lambda: torch.ones(2), lambda: torch.tensor([1.0, 1.1]))
-    with pytest.raises(AssertionError, match="a thing"):
-        compare(pair, CPU, repeats=1, min_seconds=0.0)
-    assert not compare(pair._replace(same=False), CPU, repeats=1, min_seconds=0.0)["same_result"]
-
-
 def test_peak_memory_is_what_is_held_at_a_time():
     def one_after_the_other():
         for _ in range(3):
@@ -64,17 +37,9 @@ def test_peak_memory_is_what_is_held_at_a_time():
 
     assert peak_bytes(one_after_the_other, CPU) == 4000
     assert peak_bytes(together, CPU) == 12_000
-    pair = Pair("x", "new", "old", lambda: torch.ones(250), lambda: torch.ones(500)[:250], memory=True)
-    assert compare(pair, CPU, 1, 0.0)["peak_bytes"] == {"new": 1000, "old": 2000}
 
 
-def test_a_report_names_the_machine_but_not_by_its_name():
+def test_the_machine_is_described_but_not_named():
     facts = machine(CPU)
     assert facts["torch"] == torch.__version__ and facts["threads"] == 1 and facts["device"] == "cpu"
-    pair = Pair("a thing", "new", "old", lambda: torch.ones(2), lambda: torch.ones(2), memory=True)
-    row = {"size": "tiny", **compare(pair, CPU, 1, 0.0)}
-    report = {"title": "T", "settings": "c", "machine": facts, "repeats": 1, "seconds": 2.0, "rows": [row]}
-    text = benchmark_text(report)
-    assert text.startswith("# T\n") and f"torch {torch.__version__} on cpu, 1 thread(s)" in text
-    assert text.splitlines()[-1].startswith("| tiny | a thing | new | old | **")
-    assert socket.gethostname() not in text + str(facts)
+    assert socket.gethostname() not in str(facts)

@@ -11,6 +11,7 @@ from torch import nn
 from weightgen import InputError, WeightSpace
 from weightgen.hypernets import HVAE, HNet, ProtoNet, SharedWeights
 from weightgen.networks import MLP, CLIPAdapter, ConvNet
+from weightgen.priors import MLPDenoiser
 from weightgen.storage.files import write_tensors
 from weightgen.storage.hub import class_named, class_path, load_part
 
@@ -253,3 +254,16 @@ def test_a_class_of_somebody_else_with_the_mixin_alone(tmp_path):
 
     Own(3).save_pretrained(tmp_path)
     assert load_part(Own, tmp_path).layer.in_features == 3
+
+
+def test_loading_draws_no_random_number_more_than_making_it_once(tmp_path):
+    denoiser = MLPDenoiser(3, 4, hidden_dims=(16,), time_dim=8)
+    denoiser.save_pretrained(tmp_path / "saved")
+    torch.manual_seed(0)
+    MLPDenoiser(3, 4, hidden_dims=(16,), time_dim=8)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    loaded = MLPDenoiser.from_pretrained(tmp_path / "saved")
+    assert torch.equal(torch.rand(3), expected)
+    for name, value in denoiser.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)

@@ -32,7 +32,7 @@ def add_characters_tab(draughtsman: Draughtsman) -> None:
             with gr.Row():
                 add = gr.Button("Add example", size="sm", elem_id="add-drawing")
                 reset = gr.Button("Remove all", size="sm", elem_id="remove-drawings")
-            have = gr.Gallery(label="Examples", columns=6, height=180, object_fit="contain", interactive=False, buttons=[],
+            have = gr.Gallery(label="Examples", columns=6, height=300, object_fit="contain", interactive=False, buttons=[],
                               elem_id="drawings")  # fmt: skip
         with gr.Column(min_width=330):
             query = sketchpad("Draw a character to read", "draw-query")

@@ -84,6 +84,11 @@ class ImageTower:
         }
         return cls(model, name, settings, device=device, named=weights is None)
 
+    def to(self, device: str | torch.device) -> None:
+        """Move it, in place."""
+        self.model.to(device)
+        self.preprocess.to(device)
+
     def save(self, folder: StrPath) -> None:
         """Copy the tower into a new folder."""
         Path(folder).mkdir(parents=True)

@@ -25,11 +25,12 @@ from weightgen.encoders.clip_towers import folder_name
 from weightgen.encoders.image_maps import embeds_and_map
 from weightgen.encoders.image_module import ImageModule
 from weightgen.encoders.image_tower import ImageTower
+from weightgen.encoders.late_tower import LateTower, check_digest
 from weightgen.encoders.packaged_towers import PACKAGED
 from weightgen.encoders.text_tower import TextTower
 from weightgen.errors import InputError
 from weightgen.protocols import Encoder
-from weightgen.storage.files import StrPath, read_object, write_json, written_beside
+from weightgen.storage.files import StrPath, read_object, read_shapes, write_json, written_beside
 from weightgen.storage.hub import class_path
 
 ALIGNMENT = "alignment.safetensors"
@@ -51,7 +52,7 @@ class PairedEncoder(Encoder):
 
     def __init__(
         self,
-        image_tower: ImageTower,
+        image_tower: ImageTower | LateTower,
         text_tower: TextTower,
         alignment: Alignment,
         *,
@@ -64,7 +65,7 @@ class PairedEncoder(Encoder):
                 f"the alignment is for features of lengths {sizes}, the towers give {image_tower.dim} and {text_tower.dim}"
             )
         self.image_tower, self.text_tower = image_tower, text_tower
-        self.device = image_tower.preprocess.device
+        self.device = text_tower.device
         self.alignment = alignment.to(self.device)
         self.report = report or {}
         self.image_dim = self.text_dim = alignment.image_map.shape[1]
@@ -75,10 +76,8 @@ class PairedEncoder(Encoder):
     def to(self, device: str | torch.device) -> Self:
         """Move it, in place."""
         self.device = torch.device(device)
-        self.image_tower.model.to(device)
-        self.image_tower.preprocess.to(device)
-        self.text_tower.model.to(device)
-        self.text_tower.device = self.device
+        self.image_tower.to(device)
+        self.text_tower.to(device)
         self.alignment = self.alignment.to(device)
         return self
 
@@ -166,12 +165,13 @@ class PairedEncoder(Encoder):
         record = read_object(folder / "encoder.json")
         try:
             image, text = record["image_tower"], record["text_tower"]
+            image_tower: ImageTower | LateTower
             if "folder" in image:
                 image_tower = ImageTower.read(_inside(folder, image["folder"]), device)
             else:
                 _check_packaged(folder, image["model"])
-                how = {key: image["preprocessing"][key] for key in ("size", "resize_mode")}
-                image_tower = ImageTower.load(image["model"], **how, device=device)
+                dim = read_shapes(folder / ALIGNMENT)["image_mean"][0][0]
+                image_tower = LateTower(image, dim, folder, device)
             if "folder" in text:
                 text_tower = TextTower(
                     _inside(folder, text["folder"]), text["model"], device=device, named=False
@@ -180,11 +180,7 @@ class PairedEncoder(Encoder):
                 _check_packaged(folder, text["model"])
                 text_tower = TextTower.load(text["model"], device=device)
             for tower, saved in ((image_tower, image), (text_tower, text)):
-                if tower.digest != saved["digest"]:
-                    raise InputError(
-                        f"{folder} was made with another {saved['model']}: its digest is {str(saved['digest'])[:12]}, that of "
-                        f"the one here {tower.digest[:12]}"
-                    )
+                check_digest(tower, str(saved["digest"]), folder)
             name = record["name"]
         except (KeyError, TypeError) as error:
             raise InputError(
@@ -213,7 +209,7 @@ def _check_packaged(folder: Path, name: Any) -> None:
         )
 
 
-def _digest(image_tower: ImageTower, text_tower: TextTower, alignment: Alignment) -> str:
+def _digest(image_tower: ImageTower | LateTower, text_tower: TextTower, alignment: Alignment) -> str:
     digest = hashlib.sha256(f"{image_tower.digest} {text_tower.digest}".encode())
     for tensor in (alignment.image_mean, alignment.image_map, alignment.text_mean, alignment.text_map):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

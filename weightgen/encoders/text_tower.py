@@ -1,14 +1,15 @@
 """A text tower of transformers or sentence-transformers: texts to one vector each."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from weightgen.encoders.bert import TextModel, read_bert
 from weightgen.encoders.clip_checks import check_folder
 from weightgen.encoders.image_tower import digest_of
 from weightgen.encoders.packaged_towers import ADVICE, PACKAGED, packaged_weights
@@ -32,6 +33,7 @@ class TextTower:
         name: what to call it, on the Hub or in words.
         device: where it runs.
         named: whether `name` alone is enough to get the weights again.
+        read: reads model and tokenizer; by default what transformers can read.
 
     Attributes:
         dim: the length F of the vectors.
@@ -42,37 +44,26 @@ class TextTower:
     """
 
     def __init__(
-        self, folder: StrPath, name: str, *, device: str | torch.device = "cpu", named: bool = True
+        self,
+        folder: StrPath,
+        name: str,
+        *,
+        device: str | torch.device = "cpu",
+        named: bool = True,
+        read: Callable[[Path], TextModel] | None = None,
     ) -> None:
-        from transformers import AutoModel, AutoTokenizer
-
         self.folder, self.name, self.named = Path(folder), name, named
         self.device = torch.device(device)
         check_folder(self.folder)
         self.pooling, self.normalize = _pooling(self.folder)
-        try:
-            with _no_progress_bar():
-                model = AutoModel.from_pretrained(
-                    self.folder,
-                    local_files_only=True,
-                    use_safetensors=True,
-                    dtype=torch.float32,
-                    trust_remote_code=False,
-                )
-            tokenizer = AutoTokenizer.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # transformers raises many kinds
-            raise InputError(
-                f"{folder} holds no text tower that transformers can read: {' '.join(str(error).split())[:200]}"
-            ) from error
-        self.model: Any = model.to(self.device).eval().requires_grad_(False)
-        self.dim: int = model.config.hidden_size
-        length = self.max_tokens = _max_length(self.folder, model.config.max_position_embeddings)
-        # The tokenizer of the tokenizers library, set up once: unlike its wrapper it may be called from threads.
-        self._tokenizer = tokenizer.backend_tokenizer
+        made = (read or _read_any)(self.folder)
+        self.model, self._states, self._tokenizer = made.model.to(self.device), made.states, made.tokenizer
+        self.dim, length = made.dim, _max_length(self.folder, made.max_tokens)
+        self.max_tokens = length
         self._tokenizer.enable_truncation(length)
-        self._tokenizer.enable_padding(pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token)
+        self._tokenizer.enable_padding(
+            pad_id=self._tokenizer.token_to_id(made.padding), pad_token=made.padding
+        )
         settings = [self.pooling, self.normalize, self._tokenizer.to_str()]
         self.digest = digest_of(self.model, settings)
 
@@ -92,7 +83,9 @@ class TextTower:
             return cls(folder, folder.resolve().name, device=device, named=False)
         packaged = packaged_weights(name)
         if packaged is not None:
-            return cls(packaged.parent, name, device=device)
+            return cls(
+                packaged.parent, name, device=device, read=read_bert
+            )  # the file known by its digest is a BERT
         from huggingface_hub import snapshot_download
 
         try:
@@ -104,6 +97,11 @@ class TextTower:
                 f"the network once, or {remedy}"
             ) from error
         return cls(folder, name, device=device)
+
+    def to(self, device: str | torch.device) -> None:
+        """Move it, in place."""
+        self.device = torch.device(device)
+        self.model.to(device)
 
     def save(self, folder: StrPath) -> None:
         """Copy the tower's files into a new folder."""
@@ -121,8 +119,7 @@ class TextTower:
             encoded = self._tokenizer.encode_batch(list(texts[start : start + batch_size]))
             ids = torch.tensor([each.ids for each in encoded], device=self.device)
             mask = torch.tensor([each.attention_mask for each in encoded], device=self.device)
-            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
-            pieces.append(self._pooled(states, mask))
+            pieces.append(self._pooled(self._states(ids, mask), mask))
         return torch.cat(pieces)
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
@@ -132,6 +129,33 @@ class TextTower:
             weight = mask.unsqueeze(-1).to(states.dtype)
             vectors = (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
         return torch.nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
+
+
+def _read_any(folder: Path) -> TextModel:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        with _no_progress_bar():
+            model = AutoModel.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                trust_remote_code=False,
+            )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises many kinds
+        raise InputError(
+            f"{folder} holds no text tower that transformers can read: {' '.join(str(error).split())[:200]}"
+        ) from error
+    model.eval().requires_grad_(False)
+
+    def states(ids: Tensor, mask: Tensor) -> Tensor:
+        return model(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    # The tokenizer of the tokenizers library: unlike its wrapper it may be called from threads.
+    sizes = (model.config.hidden_size, model.config.max_position_embeddings)
+    return TextModel(model, states, tokenizer.backend_tokenizer, *sizes, tokenizer.pad_token)
 
 
 @contextmanager

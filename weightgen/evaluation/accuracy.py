@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.errors import InputError
 from weightgen.metrics import count_correct, whole_pictures
+from weightgen.protocols import TaskSource
 from weightgen.tasks import PADDING_LABEL, TaskBatch, batches
 from weightgen.weights import FunctionalNetwork
 
@@ -46,7 +47,7 @@ class Scores(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    network: FunctionalNetwork, tasks: MetaVQATasks, weights_of: WeightsOf, batch_size: int = 64
+    network: FunctionalNetwork, tasks: TaskSource, weights_of: WeightsOf, batch_size: int = 64
 ) -> Scores:
     """Score the networks with the weights that `weights_of` gives, on the query sets of a split.
 
@@ -142,14 +143,21 @@ def check_tasks_finite(values: Tensor, rows: Sequence[int] | Tensor, name: str) 
         )
 
 
-def check_labels(batch: TaskBatch, rows: Sequence[int]) -> None:
+def check_labels(batch: TaskBatch, rows: Sequence[int], classes: int = 0) -> None:
     """Refuse tasks whose query set is empty or has labels that are not numbers of answers.
+
+    Args:
+        batch: B tasks.
+        rows: their numbers.
+        classes: C, where the context has no `answer_mask` that says how many answers a task has.
 
     Raises:
         InputError: naming the first such task.
     """
     labels = batch.query.labels
-    count = batch.context["answer_mask"].sum(dim=1, keepdim=True)
+    count = torch.full_like(labels[:, :1], classes)
+    if "answer_mask" in batch.context:
+        count = batch.context["answer_mask"].sum(dim=1, keepdim=True)
     wrong = (labels != PADDING_LABEL) & ((labels < 0) | (labels >= count))
     if bool(wrong.any()):
         task, place = wrong.nonzero()[0].tolist()
@@ -161,13 +169,16 @@ def check_labels(batch: TaskBatch, rows: Sequence[int]) -> None:
         raise InputError(f"task {rows[int(empty[0])]} has no query examples: leave it out of the split")
 
 
-def _scores(tasks: MetaVQATasks, logits_of: Callable[[TaskBatch, Tensor], Tensor], batch_size: int) -> Scores:
+def _scores(tasks: TaskSource, logits_of: Callable[[TaskBatch, Tensor], Tensor], batch_size: int) -> Scores:
     """Scores of logits (B, N, C) or (B, K, N, C), in batches of tasks of similar size."""
     accuracy, examples = torch.zeros(len(tasks)), torch.zeros(len(tasks))
     for rows in batches(tasks.sizes, batch_size):
         batch = tasks.batch(rows)
-        check_labels(batch, rows)
+        if masked := "answer_mask" in batch.context:
+            check_labels(batch, rows)
         logits, labels = logits_of(batch, torch.tensor(rows)), batch.query.labels
+        if not masked:
+            check_labels(batch, rows, logits.shape[-1])
         check_tasks_finite(logits, rows, "logits")
         if logits.ndim == 4:
             labels = labels[:, None].expand(logits.shape[:-1])

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from weightgen.adaptation import adapt, initial_points
-from weightgen.data.meta_vqa.tasks import MetaVQATasks
 from weightgen.evaluation.accuracy import evaluate
 from weightgen.metrics import task_loss
+from weightgen.protocols import TaskSource
 from weightgen.tasks import TaskBatch
 from weightgen.weights import FunctionalNetwork
 
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
 def try_step_sizes(
     network: FunctionalNetwork,
     hypernet: Any,
-    tasks: MetaVQATasks,
+    tasks: TaskSource,
     steps: Sequence[int],
     lrs: Sequence[float],
     inner_variable: str = "weights",

@@ -5,11 +5,12 @@ Notation: K samples of a network, N examples, C classes.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +94,15 @@ def write_onnx(export: Export, folder: Path) -> dict[str, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what the exporter says of its own insides."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    before, unread = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        # Where it fails, it prints the whole graph.
+        with warnings.catch_warnings(), redirect_stdout(unread), redirect_stderr(unread):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(before)
 
 
 def _examples(export: Export, count: int) -> Tensor:

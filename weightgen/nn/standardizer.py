@@ -9,9 +9,15 @@ from torch import Tensor, nn
 from weightgen.errors import InputError
 from weightgen.nn import large
 
+CONSTANT = 1e-6
+"""Smallest standard deviation; a dimension that varies no more than that counts as constant."""
+
 
 class Standardizer(nn.Module):
     """Shift and scale vectors to mean 0 and standard deviation 1; refuses to work before `fit`.
+
+    A dimension that was constant in `fit` tells nothing and becomes 0: divided by its deviation, the rounding of a new value would
+    become large, and so would gradients.
 
     Args:
         dim: D, the length of a vector.
@@ -32,7 +38,6 @@ class Standardizer(nn.Module):
         self,
         values: large.Rows,
         scalar: bool = False,
-        floor: float = 1e-6,
         groups: Sequence[int] | None = None,
     ) -> Self:
         """Take the statistics of `values`, with shape (*, D).
@@ -43,7 +48,6 @@ class Standardizer(nn.Module):
                 HyperCLIP authors' code.
             groups: sizes of consecutive parts of a vector, each of which has one standard deviation, the root of its mean square; for
                 weight vectors, the layers.
-            floor: smallest standard deviation, so that a constant dimension is not divided by zero.
 
         Returns:
             This module.
@@ -66,14 +70,14 @@ class Standardizer(nn.Module):
         self.mean.copy_(mean)
         if groups is not None:
             std = torch.cat([p.square().mean().sqrt().expand_as(p) for p in std.split(list(groups))])
-        self.std.copy_((std.mean().expand_as(std) if scalar else std).clamp_min(floor))
+        self.std.copy_((std.mean().expand_as(std) if scalar else std).clamp_min(CONSTANT))
         self.count.fill_(len(rows))
         return self
 
     def forward(self, values: Tensor) -> Tensor:
-        """(values − mean) / std, for shape (*, D)."""
+        """(values − mean) / std, and 0 in constant dimensions, for shape (*, D)."""
         self._check(values, fitted=True)
-        return (values - self.mean) / self.std
+        return ((values - self.mean) / self.std).masked_fill(self.std <= CONSTANT, 0.0)
 
     def inverse(self, values: Tensor) -> Tensor:
         """The inverse of `forward`: values · std + mean, for shape (*, D)."""

@@ -10,10 +10,9 @@ from torch.distributions import Normal, kl_divergence
 
 from weightgen.errors import check_range
 from weightgen.hypernets import HVAE
-from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
-from weightgen.protocols import Outcome
-from weightgen.shots import resplit
+from weightgen.objectives.function_loss import function_loss
+from weightgen.protocols import Outcome, WeightScore
 from weightgen.tasks import TaskBatch, has_query
 from weightgen.weights import FunctionalNetwork
 
@@ -34,10 +33,16 @@ class ELBOLoss(nn.Module):
         network: the base network, as a function of its weights.
         kl_weight: β; 1 in the released code, not given in the paper.
         function_weight: γ.
+        score: in place of the task loss, where weights are of a zoo without tasks.
     """
 
     def __init__(
-        self, hvae: HVAE, network: FunctionalNetwork, kl_weight: float = 1.0, function_weight: float = 0.0
+        self,
+        hvae: HVAE,
+        network: FunctionalNetwork,
+        kl_weight: float = 1.0,
+        function_weight: float = 0.0,
+        score: WeightScore | None = None,
     ) -> None:
         super().__init__()
         check_range(kl_weight=kl_weight, function_weight=function_weight)
@@ -45,11 +50,16 @@ class ELBOLoss(nn.Module):
         self.network = network
         self.kl_weight = kl_weight
         self.function_weight = function_weight
+        self.score = score
 
-    def forward(self, batch: tuple[Tensor, TaskBatch | None]) -> Outcome:
-        """Loss of adapted weights (B, P) and the tasks they were adapted to, or None where only the first part is wanted."""
+    def forward(self, batch: tuple[Tensor, TaskBatch | Tensor | None]) -> Outcome:
+        """Loss of adapted weights (B, P) and the tasks they were adapted to.
+
+        Args:
+            batch: the weights; and B tasks, or their numbers (B,) where there is a score, or None where only the first part is wanted.
+        """
         weights, tasks = batch
-        real = None if tasks is None else has_query(tasks)
+        real = has_query(tasks) if isinstance(tasks, TaskBatch) else None
         posterior = self.hvae.encode(weights)
         decoded = self.hvae(posterior.rsample())
         scale = self.hvae.standardizer
@@ -58,10 +68,7 @@ class ELBOLoss(nn.Module):
         loss = (squared + self.kl_weight * kl) / weights.shape[-1] ** 0.5
         metrics = {"squared_error": squared.detach() / weights.shape[-1], "kl": kl.detach()}
         if self.function_weight and tasks is not None:
-            asked = resplit(tasks, 0.0).query
-            logits = self.network(decoded, asked.inputs, **tasks.context)
-            task = shared_mean(task_loss(logits, asked.labels), real)
-            accuracy = shared_mean(task_accuracy(logits, asked.labels), real)
-            metrics |= {"task_loss": task.detach(), "accuracy": accuracy}
+            task, found = function_loss(self.network, decoded, tasks, self.score)
+            metrics |= found
             loss = loss + self.function_weight * task
         return Outcome(loss, {"loss": loss.detach(), **metrics})

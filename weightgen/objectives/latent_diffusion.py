@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weightgen.errors import InputError, check_range
-from weightgen.metrics import task_accuracy, task_loss
 from weightgen.nn.across_processes import shared_mean
+from weightgen.objectives.function_loss import function_loss
 from weightgen.priors import DiffusionPrior, drop_parts
 from weightgen.priors.parametrisation import check_kind, from_clean, signal_and_noise, to_clean
-from weightgen.protocols import LatentHypernetwork, Outcome, TrainedDenoiser
-from weightgen.shots import resplit
-from weightgen.tasks import TaskBatch, has_query
+from weightgen.protocols import LatentHypernetwork, Outcome, TrainedDenoiser, WeightScore
+from weightgen.tasks import TaskBatch
 from weightgen.weights import FunctionalNetwork
 
 
@@ -42,6 +41,7 @@ class LatentDiffusionLoss(nn.Module):
         drop_rate: chance that an embedding is replaced by "no condition", independently for each of its
             parts. Guidance needs the unconditional predictions that are learned this way.
         function_weight: γ.
+        score: in place of the task loss, where weights are of a zoo without tasks.
 
     Raises:
         InputError: the prediction type is unknown, or it is ε and γ > 0: ẑ₀ cannot be computed from ε where
@@ -56,6 +56,7 @@ class LatentDiffusionLoss(nn.Module):
         network: FunctionalNetwork,
         drop_rate: float = 0.2,
         function_weight: float = 0.0,
+        score: WeightScore | None = None,
     ) -> None:
         super().__init__()
         check_range(0, 1, drop_rate=drop_rate)
@@ -78,26 +79,23 @@ class LatentDiffusionLoss(nn.Module):
         self.network = network
         self.drop_rate = drop_rate
         self.function_weight = function_weight
+        self.score = score
 
-    def forward(self, batch: tuple[Tensor, Tensor, TaskBatch | None]) -> Outcome:
+    def forward(self, batch: tuple[Tensor, Tensor, TaskBatch | Tensor | None]) -> Outcome:
         """Loss of a batch.
 
         Args:
             batch: latents (B, Z), not standardised; their embeddings (B, E); and the tasks of the first T
-                rows, or None where only the first term is wanted.
+                rows, or their numbers (T,) where there is a score, or None where only the first term is wanted.
         """
         latents, embeds, tasks = batch
         denoising, clean = self._denoise(self.latents(latents), embeds)
         if tasks is None or not self.function_weight:
             return Outcome(denoising, {"loss": denoising.detach()})
-        examples = resplit(tasks, 0.0).query
-        weights = self.hypernet(self.latents.inverse(clean[: len(examples.labels)]))
-        logits = self.network(weights, examples.inputs, **tasks.context)
-        real = has_query(tasks)
-        task = shared_mean(task_loss(logits, examples.labels), real)
-        metrics = {"loss": denoising.detach(), "task_loss": task.detach()}
-        metrics["accuracy"] = shared_mean(task_accuracy(logits, examples.labels), real)
-        return Outcome(denoising + self.function_weight * task, metrics)
+        count = len(tasks.embeds) if isinstance(tasks, TaskBatch) else len(tasks)
+        weights = self.hypernet(self.latents.inverse(clean[:count]))
+        task, metrics = function_loss(self.network, weights, tasks, self.score)
+        return Outcome(denoising + self.function_weight * task, {"loss": denoising.detach(), **metrics})
 
     def _denoise(self, latents: Tensor, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """The first term of standardised latents (B, Z), and the clean latents ẑ₀ (B, Z) at times drawn at random."""

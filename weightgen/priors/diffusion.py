@@ -16,12 +16,28 @@ from torch import Generator, Tensor, nn
 
 from weightgen.errors import InputError, check_range
 from weightgen.nn.standardizer import Standardizer
+from weightgen.priors.ddim import DDIM
 from weightgen.priors.denoiser import MLPDenoiser
-from weightgen.priors.schedulers import check_scheduler, keep_positional, load_scheduler, save_scheduler
+from weightgen.priors.schedulers import (
+    check_scheduler,
+    keep_positional,
+    load_scheduler,
+    of_diffusers,
+    save_scheduler,
+)
 from weightgen.priors.trial import check_steps, takes_generator
 from weightgen.protocols import Denoiser, TrainedDenoiser
 from weightgen.storage.files import read_shapes, read_tensors, write_tensors
 from weightgen.storage.hub import check_finite, compare_state, load_part
+
+
+def draw_noise(like: Tensor, dim: int, generator: Sequence[Generator] | Generator | None) -> Tensor:
+    """Standard normal numbers (B, dim) with the type and device of `like` (B, ...), from one generator or one per row."""
+    if isinstance(generator, Sequence):
+        return torch.cat([draw_noise(like[:1], dim, each) for each in generator[: len(like)]])
+    # A generator of the CPU draws the same numbers for every device.
+    where = like.device if generator is None else generator.device
+    return torch.randn(len(like), dim, generator=generator, device=where, dtype=like.dtype).to(like.device)
 
 
 class DiffusionPrior(nn.Module):
@@ -51,6 +67,8 @@ class DiffusionPrior(nn.Module):
     @property
     def scheduler(self) -> Any:
         """The diffusers scheduler that sampling uses."""
+        if isinstance(self._scheduler, DDIM):
+            self._scheduler = of_diffusers(self._scheduler.config)
         return self._scheduler
 
     @scheduler.setter
@@ -93,24 +111,20 @@ class DiffusionPrior(nn.Module):
                 temperature is negative, or the latents are not finite.
         """
         check_range(temperature=temperature)
-        trained_steps = self.scheduler.config.num_train_timesteps
+        trained_steps = self._scheduler.config.num_train_timesteps
         if not 1 <= num_inference_steps <= trained_steps:
             raise InputError(
                 f"num_inference_steps must be from 1 to {trained_steps} (the schedule), got {num_inference_steps}"
             )
         if num_inference_steps not in self._tried:
-            check_steps(self.scheduler, num_inference_steps)
+            check_steps(self._scheduler, num_inference_steps)
             self._tried.add(num_inference_steps)
-        from diffusers.utils.torch_utils import randn_tensor
-
         denoiser: Denoiser = guide(self.denoiser) if guide else self.denoiser
         # Schedulers hold the state of one run (multistep solvers a history), so each run gets a copy.
-        scheduler = copy.deepcopy(self.scheduler)
+        scheduler = copy.deepcopy(self._scheduler)
         scheduler.set_timesteps(num_inference_steps, device=embeds.device)
         rows = list(generator) if isinstance(generator, Sequence) else generator
-        shape = (len(embeds), self.denoiser.latent_dim)
-        noise = randn_tensor(shape, generator=rows, device=embeds.device, dtype=embeds.dtype)
-        z = noise * (temperature * scheduler.init_noise_sigma)
+        z = draw_noise(embeds, self.denoiser.latent_dim, rows) * (temperature * scheduler.init_noise_sigma)
         extra = {"generator": rows} if takes_generator(scheduler) else {}
         for step, time in enumerate(scheduler.timesteps):
             prediction = denoiser(scheduler.scale_model_input(z, time), time.expand(len(z)), embeds)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from weightgen.errors import MAX_WIDTH, InputError, check_sizes
+from weightgen.priors.ddim import DDIM, is_plain
 from weightgen.priors.parametrisation import check_kind
 from weightgen.priors.trial import check_steps
 from weightgen.storage.files import StrPath, read_json, write_json
@@ -107,7 +108,7 @@ def keep_positional(scheduler: Any) -> Any:
     Diffusers records them as defaults, which another class replaces by its own defaults.
     """
     settings = inspect.signature(type(scheduler).__init__).parameters
-    recorded = scheduler.config.get("_use_default_values", [])
+    recorded = getattr(scheduler.config, "_use_default_values", [])
     defaults = [name for name in recorded if scheduler.config[name] == settings[name].default]
     if len(defaults) < len(recorded):
         scheduler.register_to_config(_use_default_values=defaults)
@@ -122,7 +123,7 @@ def save_scheduler(scheduler: Any, folder: StrPath) -> None:
 
 
 def load_scheduler(folder: Path, trust_remote_code: bool = False) -> Any:
-    """Read a scheduler of any class.
+    """Read a scheduler of any class; `DDIM` for what that computes, which spares the import of diffusers.
 
     Args:
         folder: what `save_scheduler` wrote.
@@ -138,7 +139,7 @@ def load_scheduler(folder: Path, trust_remote_code: bool = False) -> Any:
         record = read_json(folder / FOREIGN)
         kind = class_named(str(record.get("class") if isinstance(record, dict) else None), trust_remote_code)
     else:
-        kind = _kind_of_diffusers(name)
+        kind = DDIM if is_plain(config) else _kind_of_diffusers(name)
     if kind is None:
         raise InputError(f"{folder} names {name!r}, which is no scheduler of diffusers")
     check_sizes(num_train_timesteps=config.get("num_train_timesteps", 1000))
@@ -146,11 +147,20 @@ def load_scheduler(folder: Path, trust_remote_code: bool = False) -> Any:
         whole = isinstance(value, int) and not isinstance(value, bool)
         if (whole and abs(value) > MAX_WIDTH) or (isinstance(value, list) and len(value) > MAX_ENTRIES):
             raise InputError(f"{folder} has {name_of}={str(value)[:20]}...: no scheduler needs that much")
+    if kind is DDIM:
+        return DDIM(config)
     try:
         return kind.from_config(config)
     except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} does not hold the settings of a {name}: {reason:.200}") from error
+
+
+def of_diffusers(config: Any) -> Any:
+    """The scheduler of diffusers whose settings a `DDIM` has."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(vars(config))
 
 
 def _kind_of_diffusers(name: str) -> Any:

@@ -37,6 +37,7 @@ SETTINGS = {
         ("cond_multitask_{}", "cond_multitask_{}"),
         ("scenes_tokens", "scenes_tokens_paper", "scenes_tokens_hnet"),
     ),
+    "photos": Setting(True, ("multitask", "cond_multitask_{}"), ("photos", "photos_paper", "photos_hnet")),
     "paper": Setting(False, ("maml", "hnet_maml"), ("paper_weightgen", "paper", "paper")),
 }
 

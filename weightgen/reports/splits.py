@@ -74,7 +74,8 @@ def load_pipeline(folder: StrPath, tasks: Splits, trust_remote_code: bool = Fals
 
 
 def dataset_digest(dataset: str, features: str | None = None) -> str:
-    """What tells a data set with its features from others: 16 hexadecimal digits."""
+    """What tells a data set with its features from others, however they were computed and stored: 16 hexadecimal digits."""
     # The plan holds digests of the encoder, and of the names of all that it has embedded.
-    content = json.dumps(find_features(dataset, features).plan, sort_keys=True)
+    plan = find_features(dataset, features).plan
+    content = json.dumps({key: plan[key] for key in sorted(plan) if key not in ("batch_size", "shard_size")})
     return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -8,12 +8,10 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from weightgen.errors import InputError
@@ -62,67 +60,6 @@ def time_in_turns(
         for name in list(runs)[:: -1 if repeat % 2 else 1]:
             took[name].append(timed(runs[name], min_seconds))
     return took
-
-
-class Pair(NamedTuple):
-    """Two ways to do one thing.
-
-    Attributes:
-        what: is done.
-        one: name of the way that is to be the better one.
-        other: name of the way that it is compared with.
-        run_one: does it.
-        run_other: does it the other way.
-        same: whether the results must agree, to a hundredth of their length.
-        memory: whether peak memory is measured too.
-    """
-
-    what: str
-    one: str
-    other: str
-    run_one: Callable[[], Tensor]
-    run_other: Callable[[], Tensor]
-    same: bool = True
-    memory: bool = False
-
-
-def compare(pair: Pair, device: torch.device, repeats: int = 5, min_seconds: float = 0.1) -> dict[str, Any]:
-    """Time both ways of a pair in turns.
-
-    Args:
-        pair: what to time. If its results must agree, that is checked first.
-        device: where it runs.
-        repeats: of both ways.
-        min_seconds: of a repeat: what is shorter runs several times.
-
-    Returns:
-        A row of a report: times, how many times as fast the one way is, and peak memory if wanted.
-
-    Raises:
-        AssertionError: the two ways give different numbers.
-    """
-    runs = {pair.one: pair.run_one, pair.other: pair.run_other}
-    results = [run().detach() for run in runs.values()]
-    if pair.same:
-        # By length: at a kink of a ReLU or a pooling, a single slope may differ by more than rounding.
-        distance = ((results[0] - results[1]).norm() / results[1].norm()).item()
-        if not distance < 0.01:
-            raise AssertionError(f"{pair.what}: the results of the two ways are {distance:.2g} apart")
-    took = time_in_turns(runs, repeats, min_seconds)
-    seconds = {name: [each.seconds for each in found] for name, found in took.items()}
-    ratios = [other / one for one, other in zip(*seconds.values(), strict=True)]
-    row: dict[str, Any] = {
-        "what": pair.what,
-        "one": pair.one,
-        "other": pair.other,
-        "same_result": pair.same,
-        "times_as_fast": {"median": median(ratios), "least": min(ratios), "most": max(ratios)},
-        "milliseconds": {name: 1e3 * median(found) for name, found in seconds.items()},
-        "seconds": seconds,
-    }
-    if pair.memory:
-        row["peak_bytes"] = {name: peak_bytes(run, device) for name, run in runs.items()}
-    return row
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:

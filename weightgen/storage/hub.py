@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, snapshot_download
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from weightgen.errors import InputError
 from weightgen.storage.cards import CardFacts, model_card
@@ -149,7 +150,7 @@ def load_part(kind: Any, folder: StrPath) -> Any:
         with contextlib.redirect_stdout(io.StringIO()):  # the hub library announces every local load
             if not issubclass(kind, SavedModule):
                 return kind.from_pretrained(folder, strict=True).eval()
-            with torch.device("meta"):
+            with torch.device("meta"), _NoRandomStart():
                 compare_state(_built(kind, folder), shapes)
             part = _built(kind, folder)
         part.load_state_dict(tensors := read_tensors(file))
@@ -158,6 +159,15 @@ def load_part(kind: Any, folder: StrPath) -> Any:
         raise InputError(f"{folder} is not a saved {kind.__name__}: {reason:.300}") from error
     check_finite(tensors, str(file))
     return part.eval()
+
+
+class _NoRandomStart(TorchFunctionMode):
+    """Leave out random initialisation, for which a tensor without memory would load torch's compiler: 2 s."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_) or getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def check_finite(tensors: dict[str, Tensor], source: str) -> None:

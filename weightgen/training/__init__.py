@@ -45,12 +45,13 @@ from weightgen.training.schedules import learning_rate, warmup_cosine
 from weightgen.training.settings import RunConfig, TrainConfig
 from weightgen.training.sharding import prepare
 from weightgen.training.shares import outcome
-from weightgen.training.sources import held_out_loss, load_source
+from weightgen.training.sources import held_out_loss, load_source, open_tasks
 
 __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Average", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
     "check_same", "check_tasks_finite", "due", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
-    "load_module", "load_run", "load_source", "log_metrics", "options", "outcome", "parse", "pick", "prepare", "read_facts", "read_metrics",
+    "load_module", "load_run", "load_source", "log_metrics", "open_tasks", "options", "outcome", "parse", "pick", "prepare",
+    "read_facts", "read_metrics",
     "resume", "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
     "unfinished", "update", "warmup_cosine",
 ]  # fmt: skip

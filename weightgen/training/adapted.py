@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Self
 
 import torch
@@ -18,7 +19,7 @@ from weightgen.adaptation import fine_tune
 from weightgen.data.zoo import Zoo, ZooWriter
 from weightgen.data.zoo.encoding import encode_zoo
 from weightgen.errors import InputError
-from weightgen.evaluation import evaluate
+from weightgen.evaluation import evaluate, zero_shot
 from weightgen.storage.files import StrPath, read_tensors, write_tensors
 from weightgen.tasks import TaskBatch
 from weightgen.training.runs import Run
@@ -99,6 +100,8 @@ class AdaptedTasks:
     device: torch.device | str = "cpu"
     trust_remote_code: bool = False
     score_name: ClassVar[str] = "validation_accuracy"
+    scorer: ClassVar[None] = None  # tasks have a loss of their own
+    has_tasks: ClassVar[bool] = True
 
     @classmethod
     def load(
@@ -186,6 +189,10 @@ class AdaptedTasks:
     def score(self, weights: Tensor, tasks: Any) -> float:
         """The accuracy of weights (T, P) on their tasks."""
         return evaluate(self.network, tasks, lambda _, rows: weights[rows]).macro
+
+    def zero_shot(self, pipe: Any, tasks: Any, given: Any, **sampling: Any) -> float:
+        """Mean accuracy of what a pipeline samples, over pairs of embeddings of questions and of support sets."""
+        return fmean(zero_shot(pipe, tasks, *pair, **sampling).macro for pair in given)
 
     def adapt(self, batch: TaskBatch) -> Tensor:
         """Weights (B, P) of other tasks, adapted in the same way: by as many gradient steps, or in one pass.

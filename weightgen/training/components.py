@@ -24,6 +24,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "denoiser": ("weightgen.priors.",),
     "scheduler": ("diffusers.", "weightgen.priors."),
     "encoder": ("weightgen.encoders.",),
+    "tasks": ("weightgen.data.",),
+    "score": ("weightgen.objectives.", "weightgen.reports."),
 }
 
 # Names of earlier versions, for "did you mean".
@@ -138,7 +140,7 @@ def build(
 
 
 def build_part(cfg: Any, name: str, **extra: Any) -> Any:
-    """Build the component in the setting `name` of `cfg`, whose name is its kind: network, hypernet, denoiser, scheduler or encoder."""
+    """Build the component in the setting `name` of `cfg`, whose name is its kind: a key of `HOMES`."""
     return build(getattr(cfg, name), name, trust_remote_code=cfg.trust_remote_code, **extra)
 
 
@@ -177,6 +179,8 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
         return all(hasattr(target, method) for method in ("encode_images", "encode_texts")) or issubclass(
             target, nn.Module
         )
+    if kind == "tasks":
+        return all(hasattr(target, method) for method in ("__len__", "__getitem__"))
     return issubclass(target, nn.Module) or (kind is None and issubclass(target, _scheduler()))
 
 

@@ -177,6 +177,12 @@ def test_wrong_adapters(adapters, change, reason):
         import_zoo(adapters / "nets", adapters / "zoo")
 
 
+def test_adapters_of_another_rank_than_they_say(adapters):
+    write_tensors(adapters / "nets/l1/adapter_model.safetensors", {**network(), "a.weight": torch.ones(6, 2)})
+    with pytest.raises(InputError, match="'a.weight' has shape \\(3, 2\\) in 'l0' and \\(6, 2\\) in 'l1'"):
+        import_zoo(adapters / "nets", adapters / "zoo")
+
+
 def test_adapters_that_bring_code(adapters):
     library = {"base_model_class": "CLIPModel", "parent_library": "transformers.models.clip"}
     write_json(adapters / "nets/l1/adapter_config.json", {**CONFIG, "auto_mapping": library})

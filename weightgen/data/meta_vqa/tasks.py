@@ -98,6 +98,11 @@ class MetaVQATasks(Dataset[TaskBatch]):
     def __len__(self) -> int:
         return len(self.kept)
 
+    @property
+    def network_options(self) -> dict[str, int]:
+        """Arguments of a base network that follow from the data."""
+        return {"embed_dim": self.store.dim("images")}
+
     def describe(self, task: int) -> str:
         """A task by its row in the split and its question, for messages."""
         return f"task {self.kept[task]} ({self.questions[task]!r:.80})"

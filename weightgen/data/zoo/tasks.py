@@ -26,6 +26,7 @@ class ZooTasks:
         zoo: of these tasks alone.
         texts: of the tasks.
         encoder: embeds the texts; None where they are not asked for.
+        numbers: of the tasks in the whole zoo (T,), where weights are scored; None where they are not.
 
     Attributes:
         questions: the texts.
@@ -36,8 +37,10 @@ class ZooTasks:
         kept: the rows of the tasks: all.
     """
 
-    def __init__(self, zoo: Zoo, texts: Sequence[str], encoder: Encoder | None = None) -> None:
-        self.zoo, self.questions = zoo, list(texts)
+    def __init__(
+        self, zoo: Zoo, texts: Sequence[str], encoder: Encoder | None = None, numbers: Tensor | None = None
+    ) -> None:
+        self.zoo, self.questions, self.numbers = zoo, list(texts), numbers
         self.sizes, self.meanings, self.template = [1] * len(texts), [""] * len(texts), None
         self.kept, self.encoder = list(range(len(texts))), encoder
         if encoder is not None:
@@ -50,12 +53,14 @@ class ZooTasks:
         """A task by its row in the split and its text, for messages."""
         return f"task {task} ({self.questions[task]!r:.80})"
 
-    def batch(self, rows: Sequence[int] | Tensor, examples: int | None = None) -> None:
-        """There are no examples."""
-        return None
+    def batch(self, rows: Sequence[int] | Tensor, examples: int | None = None) -> Tensor | None:
+        """There are no examples: the numbers (B,) of the tasks in the whole zoo, for a score, or None where there is none."""
+        return None if self.numbers is None else self.numbers[torch.as_tensor(rows)]
 
 
-def zoo_tasks(zoo: Zoo, *splits: str, encoder: Encoder | None = None, seed: int = 0) -> list[ZooTasks]:
+def zoo_tasks(
+    zoo: Zoo, *splits: str, encoder: Encoder | None = None, seed: int = 0, scored: bool = False
+) -> list[ZooTasks]:
     """The tasks of some splits: those that the zoo names, or else some of the training tasks at random, which train no more.
 
     Args:
@@ -63,6 +68,7 @@ def zoo_tasks(zoo: Zoo, *splits: str, encoder: Encoder | None = None, seed: int 
         *splits: "train", "validation", "test". A zoo without test tasks is tested on those that validate.
         encoder: see `ZooTasks`.
         seed: of the choice.
+        scored: whether batches hold the numbers of their tasks.
 
     Raises:
         InputError: the zoo has no texts, or too few tasks.
@@ -86,7 +92,12 @@ def zoo_tasks(zoo: Zoo, *splits: str, encoder: Encoder | None = None, seed: int 
         )
     rows["test"] = rows["test"] or rows["validation"]
     return [
-        ZooTasks(zoo.subset(rows[split]), [tasks[row]["text"] for row in rows[split]], encoder)
+        ZooTasks(
+            zoo.subset(rows[split]),
+            [tasks[row]["text"] for row in rows[split]],
+            encoder,
+            torch.tensor(rows[split], device=zoo.device) if scored else None,
+        )
         for split in splits
     ]
 
