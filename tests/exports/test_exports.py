@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 
@@ -30,6 +32,7 @@ from weightgen.cli import main
 from weightgen.exports import export_network
 from weightgen.networks import MLP, TokenAdapter
 from weightgen.networks.named_parameters import NamedParameters
+from weightgen.training.kills import end, start
 
 STAR, COLORS = "What color is the star?", ["red", "green", "blue"]
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -307,3 +310,19 @@ def test_wrong_exports_are_one_line(out, tmp_path, capfd):
         export_network(Counting(), tmp_path / "x", "onnx", (4,))
     assert "\n" not in str(told.value) and not list(tmp_path.iterdir())
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("format", ["state_dict", "numpy", "onnx"])
+def test_a_full_disk(out, tmp_path, format):
+    """No file may grow beyond a limit: one line, and nothing is left."""
+
+    def export():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+        try:
+            out.save_pretrained(tmp_path / "out", format)
+        except InputError as error:
+            raise SystemExit(3 if len(str(error).splitlines()) == 1 else 4) from None
+
+    assert end(start(export)) == 3
+    assert [*tmp_path.iterdir()] == []

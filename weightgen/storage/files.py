@@ -21,7 +21,7 @@ from weightgen.errors import InputError
 StrPath = str | os.PathLike[str]
 _FLOATS = {"F64", "F32", "F16", "BF16"}  # types in the header of a safetensors file
 _INTEGERS = {"I64", "I32", "BOOL"}
-_FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk, which name no file
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk, which name no file
 
 
 def check_new(target: StrPath) -> None:
@@ -100,9 +100,11 @@ def written_beside(target: StrPath, overwrite: bool = False) -> Iterator[Path]:
         yield partial
         _share(partial)
         _rename(partial, final, overwrite)
-    except OSError as error:
-        if error.errno in _FULL or str(error.filename or "").startswith(str(partial)):
-            raise InputError(f"cannot write {target}: {error.strerror}") from error
+    except (OSError, SafetensorError) as error:  # those of reading are InputErrors already
+        told = isinstance(error, SafetensorError | shutil.Error) or error.errno in _FULL
+        if told or str(getattr(error, "filename", None) or "").startswith(str(partial)):
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise InputError(f"cannot write {target}: {reason:.200}") from error
         raise
     finally:
         _remove(partial)
