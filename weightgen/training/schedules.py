@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from diffusers.optimization import get_scheduler
 
 from weightgen.errors import InputError
 
@@ -52,5 +51,7 @@ def warmup_cosine(step: int, steps: int, warmup: int = 0) -> float:
 
 @lru_cache
 def _schedule(name: str, steps: int, warmup: int, lr: float) -> Any:
+    from diffusers.optimization import get_scheduler  # takes longer to import than a recipe needs to start
+
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
     return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
