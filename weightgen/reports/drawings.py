@@ -18,7 +18,7 @@ from weightgen.reports.contact_sheet import INK, PAPER, _font
 from weightgen.storage.files import StrPath, written_beside
 from weightgen.weights import FunctionalNetwork, WeightSpace
 
-CELL, GAP, LABEL, HEAD = 96, 8, 290, 44
+CELL, GAP, LABEL, HEAD = 96, 8, 270, 44
 
 
 @torch.no_grad()
@@ -59,4 +59,6 @@ def drawing_sheet(
                 image.resize((CELL, CELL), Image.Resampling.NEAREST), (LABEL + place * (CELL + GAP), y)
             )
     with written_beside(path, overwrite=True) as partial:
-        sheet.quantize(128).save(partial, format="PNG", optimize=True)
+        sheet.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+            partial, format="PNG", optimize=True
+        )
