@@ -201,3 +201,20 @@ def test_a_full_disk_is_one_clear_line_and_a_bug_is_not(tmp_path):
             partial.write_text("half")
             raise OSError(number, os.strerror(number))
     assert not list(tmp_path.iterdir())
+
+
+def test_texts_that_no_file_can_hold(tmp_path):
+    for write in (
+        lambda: write_tensors(tmp_path / "a.safetensors", {"a": torch.ones(1)}, {"class": "\udcff"}),
+        lambda: write_json(tmp_path / "a.json", {"class": "\udcff"}),
+        lambda: write_json(tmp_path / "a.json", {"number": float("nan")}),
+    ):
+        with pytest.raises(InputError, match="cannot write .*(surrogates|JSON)"):
+            write()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "b.json").write_text('["\\ud83d\\ude00", "\\\\ud800"]')
+    assert read_json(tmp_path / "b.json") == ["\U0001f600", "\\ud800"]
+    for text in ('["\\ud800"]', "[NaN]", "[-Infinity]"):
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(InputError, match="is not a JSON file"):
+            read_json(tmp_path / "b.json")

@@ -285,5 +285,5 @@ def write_tensors(
     with written_beside(path, overwrite) as partial:
         try:
             save_file(owned, partial, metadata=metadata)
-        except SafetensorError as error:  # of the file system; what is wrong with tensors is another error
+        except (SafetensorError, UnicodeError) as error:  # of the file system, or of names that come from it
             raise InputError(f"cannot write {path}: {error}") from error
