@@ -46,6 +46,6 @@ def test_weights_for_all_questions(row):
         flops=QUESTIONS * (2 * STEPS * products + decoding),
         aims=(1000, 0.6),
         rounds=7,
-        note="random weights; docs/results_scenes.md has the accuracy of few steps. With 20 steps the limit itself is some 500 times as fast: "
+        note="random weights; docs/results_scenes.md has the accuracy of few steps. With 20 steps the limit itself is 500 times as fast: "
         "1000 times needs fewer steps",
     )
