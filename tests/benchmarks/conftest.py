@@ -60,9 +60,8 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     """Leave what the table needs, keep the rows of stages that were not measured now, and write the table beside the JSON."""
-    rows = [
-        each["extra_info"] | {"stage": Path(each["fullname"]).name.partition(".py")[0]} for each in benchmarks
-    ]
+    whole = [each for each in benchmarks if each["extra_info"]]  # an interrupted one has told nothing
+    rows = [each["extra_info"] | {"stage": Path(each["fullname"]).name.partition(".py")[0]} for each in whole]
     facts = output_json["machine_info"]
     output_json.clear()
     output_json.update({"machine": facts, "rows": rows})

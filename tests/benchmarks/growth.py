@@ -7,6 +7,7 @@ Two minutes on an idle core. What whole processes need is measured by recipes/be
 """
 
 import math
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +31,7 @@ from weightgen.tasks import batches, collate
 from weightgen.training import keep_memory
 from weightgen.weights import FunctionalNetwork
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS") or 3)
 SCENES = (128, 32)  # E and H of the adapter: P = 8,352
 ADAPTERS = (SCENES, (256, 128), (768, 256), (1024, 2048))
 
@@ -106,7 +107,7 @@ def main(output):
             rows.append({"what": name, "axis": axis, "points": points, "exponents": fits})
             print(rows[-1], flush=True)
     facts = {"cpu": cpu_model(), "torch": torch.__version__, "device": DEVICE.type}
-    write_report(output, {"machine": facts, "rows": rows}, text_of(facts, rows))
+    write_report(output, {"machine": facts, "rounds": ROUNDS, "rows": rows}, text_of(facts, rows))
     draw(rows, f"{output}.png")
 
 
