@@ -21,7 +21,7 @@ from weightgen.hypernets import (
     SharedWeights,
     SupportHNet,
 )
-from weightgen.networks import MLP, CLIPAdapter, ConvNet, TokenAdapter, shallow
+from weightgen.networks import MLP, CLIPAdapter, ConvNet, SineNetwork, TokenAdapter, shallow
 from weightgen.objectives import (
     AdaptationLoss,
     ContrastiveLoss,
@@ -79,6 +79,7 @@ NETWORKS = {
         lambda: disturbed(TokenAdapter(E + 4 * 3, grid=2, token_dim=3, queries=2, hidden_dim=6)),
         lambda lead: (torch.randn(*lead, N, E + 4 * 3), torch.randn(*lead, C, E)),
     ),
+    "SineNetwork": (lambda: SineNetwork(6), lambda lead: (torch.randn(*lead, N, 2),)),
     "ConvNet": (cnn, lambda lead: (torch.randn(*lead, N, 1, 12, 12),)),
     "shallow": (lambda: shallow(4, C, 28), lambda lead: (torch.randn(*lead, N, 1, 28, 28),)),
 }
