@@ -132,7 +132,7 @@ def load_scheduler(folder: Path, trust_remote_code: bool = False) -> Any:
     Raises:
         InputError: the folder holds none, or a setting is out of range.
     """
-    config = read_json(folder / "scheduler_config.json")
+    config = read_json(folder / "scheduler_config.json", infinite=True)
     config = config if isinstance(config, dict) else {}
     name = str(config.get("_class_name", ""))
     if (folder / FOREIGN).is_file():

@@ -155,8 +155,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_json(path: StrPath) -> Any:
+def read_json(path: StrPath, infinite: bool = False) -> Any:
     """Read a JSON file.
+
+    Args:
+        path: the file.
+        infinite: whether NaN and Infinity are allowed, which are no JSON; the schedulers of diffusers write -Infinity.
 
     Raises:
         InputError: the file is missing, unreadable or not JSON.
@@ -164,7 +168,8 @@ def read_json(path: StrPath) -> Any:
     try:
         if kind_of(path) not in ("file", None):
             raise InputError(f"{path} is no file; expected a JSON file")
-        return parse_json(Path(path).read_text(encoding="utf-8-sig"))  # Windows puts a byte-order mark first
+        text = Path(path).read_text(encoding="utf-8-sig")  # Windows puts a byte-order mark first
+        return parse_json(text, infinite)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; expected a JSON file") from error
     except InputError:
@@ -173,14 +178,14 @@ def read_json(path: StrPath) -> Any:
         raise InputError(f"{path} is not a JSON file: {error}") from error
 
 
-def parse_json(text: str) -> Any:
-    """Parse strict JSON: no NaN, no infinity, and no halves of characters, which no file could be written with.
+def parse_json(text: str, infinite: bool = False) -> Any:
+    """Parse strict JSON: no NaN and no infinity unless `infinite`, and no halves of characters, which no file could be written with.
 
     Raises:
         ValueError: it is something else.
         RecursionError: it is nested too deeply.
     """
-    found = json.loads(text, parse_constant=_no_number)
+    found = json.loads(text, parse_constant=None if infinite else _no_number)
     if re.search(r"\\u[dD][89a-fA-F]", text):
         json.dumps(found, ensure_ascii=False).encode()
     return found
