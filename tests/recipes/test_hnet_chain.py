@@ -87,7 +87,9 @@ def test_every_task_of_every_draw_is_adapted(dataset, hnet):
     moved = (latents - hypernet.start).norm(dim=-1)
     assert latents.isfinite().all()  # what is not adapted is NaN
     differ = (latents[0] != latents[1]).any(dim=-1)
-    assert min((moved > 0).float().mean(), differ.float().mean()) > 0.9  # a task that the start solves has no gradient
+    assert (
+        min((moved > 0).float().mean(), differ.float().mean()) > 0.9
+    )  # a task that the start solves has no gradient
     torch.testing.assert_close(Zoo.load(hnet / "adapted").whole(), hypernet(latents), rtol=1e-4, atol=1e-5)
 
 

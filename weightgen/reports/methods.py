@@ -39,7 +39,10 @@ FEW_SHOT = {
     **{f"few_shot_{name}": label for name, label in (UNCONDITIONAL | CONDITIONAL).items()},
 }
 # Task inference: which weights HyperCLIP reads, and what it is asked for.
-INFERENCE = {"hyperclip": "weights of MNet-MAML, through the HVAE", "hyperclip_hnet": "weights of HNet-MAML"}
+INFERENCE = {
+    "hyperclip": "adapted weights, through the HVAE",
+    "hyperclip_hnet": "weights of adapted latents of an HNet",
+}
 RANKS = {
     "top_1": "top 1",
     "top_10": "top 10",
