@@ -68,8 +68,10 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     path = config.getoption("benchmark_json")
     if path is None:
         return
-    if Path(path).is_file():
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    before = read_json(path) if Path(path).is_file() else {"machine": {}}
+    if all(before["machine"].get(name) == facts[name] for name in ("cpu", "torch", "device")):
         measured = {row["stage"] for row in rows}
-        kept = [row for row in read_json(path)["rows"] if row["stage"] not in measured]
+        kept = [row for row in before["rows"] if row["stage"] not in measured]
         output_json["rows"] = sorted(kept + rows, key=lambda row: row["stage"])
     Path(path).with_suffix(".md").write_text(table_text(output_json), encoding="utf-8")
