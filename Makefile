@@ -68,9 +68,6 @@ scenes-results: $(READY)
 	    runs=runs/scenes-$$name output=results/scenes/$$(echo $$name | sed s/clip/pooled/) || exit; done
 	$(VENV)/bin/python recipes/studies/compose_prompts.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
 	    output=results/scenes/composition
-	$(VENV)/bin/python recipes/studies/examine_generator.py dataset=$(SCENES)/dataset features=tokens pipeline=$(OF_TOKENS)/hyperldm_100 \
-	    adapted=$(OF_TOKENS)/adapted conditional=$(OF_TOKENS)/cond_multitask_100 split=held_out_meanings guidance_scale=1.0 \
-	    "samples=[1,4]" "steps=[0,20]" "shots=[1]" shot_steps=20 output=results/scenes/examined.json
 
 # Tables and figures of results/photos, from the features that come with the package; goes on where it was stopped.
 PHOTOS = runs/photos-data
