@@ -1,5 +1,6 @@
 """The page in a real browser, as a visitor uses it. With WEIGHTGEN_SCREENSHOTS=FOLDER it leaves pictures of what it saw there."""
 
+import gc
 import os
 import re
 import shutil
@@ -20,6 +21,9 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. .function BaseEventLoop:pytest.PytestUnraisableExceptionWarning"
+    ),
     pytest.mark.skipif(find_spec("gradio") is None, reason="the extra weightgen[app] is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium"),
     pytest.mark.skipif(
@@ -55,6 +59,7 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+    gc.collect()  # the loop that playwright leaves open complains here, and not in a test that runs later
 
 
 @pytest.fixture
