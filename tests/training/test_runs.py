@@ -184,6 +184,24 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(cfg, tmp_pa
     assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "out"))
 
 
+def test_a_truncated_checkpoint_that_no_later_one_replaces_does_not_end_the_run(
+    cfg, tmp_path, at_step, capsys
+):
+    """Ctrl-C leaves one between two regular steps, so the next ones lie beside it."""
+    main(replace(cfg, output=str(tmp_path / "whole")))
+    at_step(5, kill)
+    with pytest.raises(Killed):
+        main(cfg)
+    at_step(5, lambda: None)
+    folder = tmp_path / "out.unfinished"
+    newest = (folder / "checkpoint-00000004.safetensors").rename(folder / "checkpoint-00000005.safetensors")
+    newest.write_bytes(newest.read_bytes()[:-100])
+    main(cfg)
+    error = capsys.readouterr().err
+    assert "00000005.safetensors is truncated" in error and "goes on after step 2" in error
+    assert_same(outcome(tmp_path / "whole"), outcome(tmp_path / "out"))
+
+
 def test_a_damaged_best_state_is_reported_and_the_checkpoint_before_is_used(cfg, tmp_path, at_step, capsys):
     cfg = replace(cfg, seed=1)
     main(replace(cfg, output=str(tmp_path / "whole")))

@@ -59,7 +59,13 @@ def resume(run: Run, optimizer: Optimizer | None = None, **parts: Any) -> None:
     run.health = Health(optimizer)
     run.parts, run.optimizer = parts | {"health": run.health}, optimizer
     _check_room(run)
-    _read_newest(run)
+    damaged = _read_newest(run)
+    run.accelerator.wait_for_everyone()
+    if run.accelerator.is_main_process:
+        for (
+            path
+        ) in damaged:  # they would be read again with the next checkpoint, and take the place of whole ones
+            path.unlink()
     if run.phases[-1]["from_step"] is None:
         run.phases[-1]["from_step"] = run.done
     if run.accelerator.is_main_process:
@@ -70,8 +76,9 @@ def resume(run: Run, optimizer: Optimizer | None = None, **parts: Any) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _read_newest(run: Run) -> None:
-    """Go on from the newest checkpoint that is whole; damaged ones are reported."""
+def _read_newest(run: Run) -> list[Path]:
+    """Go on from the newest checkpoint that is whole; newer, damaged ones are reported and returned."""
+    damaged = []
     for path in checkpoints(run.folder):
         try:
             record = read_record(path)
@@ -81,9 +88,11 @@ def _read_newest(run: Run) -> None:
             if " is a checkpoint of " in str(error):
                 raise
             print(f"warning: {error}; the checkpoint before it is used", file=sys.stderr)
+            damaged.append(path)
         else:
             run.done = put_back(path, record, run.parts, run.optimizer)
-            return
+            break
+    return damaged
 
 
 def _check_version(run: Run, path: Path) -> None:
