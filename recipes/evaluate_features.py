@@ -63,10 +63,8 @@ def learned_features(cfg: Config, images: np.ndarray) -> Tensor:
     """What enters the last layer of a run's CNN, (N, F)."""
     hypernet, settings = training.load_module(cfg.run, "hypernet"), training.read_facts(cfg.run)["settings"]
     params, network = hypernet.shared_params(1), hypernet.network
-    if missing := [i for i in range(network.depth) if f"convs.{i}.weight" not in params]:
-        raise InputError(
-            f"{cfg.run} generates convolution {missing[0]}: expected a run whose convolutions are learned"
-        )
+    if made := [i for i in range(network.depth) if f"convs.{i}.weight" not in params]:
+        raise InputError(f"{cfg.run} generates convolution {made[0]}: expected a run that learns them")
     pixels = (torch.from_numpy(images).movedim(3, 1).float() - settings["mean"]) / settings["std"]
     x = side_by_side(pixels[None])
     for i in range(network.depth):
@@ -76,18 +74,15 @@ def learned_features(cfg: Config, images: np.ndarray) -> Tensor:
 
 def pixel_features(images: np.ndarray) -> Tensor:
     """The pixels (N, F) less their means."""
-    pixels = torch.from_numpy(images).flatten(1).float()
-    return pixels - pixels.mean(dim=0)
+    return (pixels := torch.from_numpy(images).flatten(1).float()) - pixels.mean(dim=0)
 
 
 def guesses(support: Tensor, labels: Tensor, query: Tensor, c: float) -> dict[str, Tensor]:
     """What each baseline says of the queries of one episode."""
     found = logistic_regression(c).fit(support.numpy(), labels.numpy()).predict(query.numpy())
     means = torch.stack([support[labels == k].mean(dim=0) for k in labels.unique()])
-    return {
-        "logistic regression": torch.from_numpy(found),
-        "class means": torch.cdist(query, means).argmin(dim=1),
-    }
+    nearest = torch.cdist(query, means).argmin(dim=1)
+    return {"logistic regression": torch.from_numpy(found), "class means": nearest}
 
 
 def main(cfg: Config) -> None:
