@@ -64,20 +64,21 @@ def test_a_grid(study, cfg, tmp_path, commands):
         "recipes/evaluate_episodes.py",
     ] * 2
     report = read_json(tmp_path / "out/table.json")
-    assert (report["protocol"], report["ways"], report["shots"], report["seeds"]) == ("made_up", 3, 1, 1)
+    assert (report["protocol"], report["ways"], report["shots"]) == ("made_up", 3, 1)
     row = report["accuracy"]["one layer"]
     found = read_json(tmp_path / "runs/seed0/one_layer_1.json")
     assert row["1"]["mean"] == found["results"]["transductive, disjoint"]["accuracy"] / 100
     assert found["training"]["settings"]["unlabeled"] == 1 and row["0"]["episodes_trained"] == 4
     text = (tmp_path / "out/table.md").read_text()
-    assert "3-way 1-shot" in text and "| one layer |" in text and "one training each" in text
+    assert "3-way 1-shot" in text and "| one layer |" in text and "seeds)" not in text
     assert (tmp_path / "out/table.png").read_bytes().startswith(b"\x89PNG")
 
     commands.clear()
-    study.main(replace(cfg, seeds=2))
-    assert len(commands) == 4 and all("seed1" in " ".join(command) for command in commands)
-    assert "s.d. over training seeds" in (tmp_path / "out/table.md").read_text()
-    assert len(read_json(tmp_path / "out/table.json")["accuracy"]["one layer"]["0"]["intervals"]) == 2
+    study.main(replace(cfg, more_seeds={"one layer, 1": 2}))
+    assert len(commands) == 2 and all("seed1/one_layer_1" in " ".join(command) for command in commands)
+    cells = read_json(tmp_path / "out/table.json")["accuracy"]["one layer"]
+    assert (len(cells["0"]["intervals"]), len(cells["1"]["intervals"])) == (1, 2)
+    assert (tmp_path / "out/table.md").read_text().count("(2 seeds)") == 1
     with pytest.raises(InputError, match="holds results of"):
         study.main(replace(cfg, settings=SETTINGS | {"steps": 3}))
 
@@ -86,6 +87,7 @@ def test_wrong_use(study, cfg):
     for change, reason in (
         ({"seeds": 0}, "seeds"),
         ({"places": {}}, "expected curves, places"),
+        ({"more_seeds": {"one layer": 2}}, "a curve, a comma and a place"),
         ({"episodes": 1}, "two episodes"),
     ):
         with pytest.raises(InputError, match=reason):
