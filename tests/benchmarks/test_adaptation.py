@@ -62,8 +62,8 @@ def test_inner_loop(row, steps):
         flops=steps * products_of_a_step(tasks),
         aims=(20, 0.6),
         rounds=5 if steps == 10 else 3,
-        note="limit: the five products of a step, of which those of the first layer become N x N in place of H x E. The limit itself is the "
-        "bound against the released procedure, whose products are as large; products of 29 rows reach 60 % of the rate of large ones",
+        note="limit: the five products of a step; those of the first layer become N x N in place of H x E. The released procedure does "
+        "five as well, so that the limit itself bounds the ratio. Products of 29 rows reach 60 % of the rate of large ones",
     )
 
 
@@ -81,7 +81,7 @@ def test_inner_loop_through_hnet(row):
         flops=steps * (products_of_a_step(tasks) + len(tasks) * 4 * 256 * network.space.size),
         aims=(20, 0.6),
         rounds=3,
-        note="limit: products of HNet's last layer, forward and backward, and of the adapters. The layer, 404 MB, is read twice a step, and "
+        note="limit: products of HNet's last layer, forward and backward, and of the adapters. The layer, 404 MB, is read twice a step; "
         "its products with 32 rows take two thirds of the time, at a third of the rate of large ones",
     )
 
