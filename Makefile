@@ -17,8 +17,9 @@ demo: $(READY)
 demo-scenes: $(READY)
 	$(VENV)/bin/python recipes/demo.py demo=scenes output=runs/demo-scenes $(ASKED)
 
+# Two processes; a test file stays in one, and long files do not wait until the end.
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from weightgen import DiffusionPrior, InputError, WeightPipeline, training
-from weightgen.adaptation import one_pass_weights
 from weightgen.data import LatentTasks, TaskConditions
 from weightgen.evaluation.curves import embed_shots
 from weightgen.objectives import LatentDiffusionLoss
 from weightgen.pipelines.familiarity import Familiarity
+from weightgen.shots import one_pass_weights
 from weightgen.tasks import TaskBatchSampler
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 
 from weightgen import training
-from weightgen.adaptation import one_pass_weights
 from weightgen.data import load_tasks
 from weightgen.evaluation import evaluate
 from weightgen.evaluation.curves import few_shots
 from weightgen.hypernets import SupportHNet
 from weightgen.objectives import SupportSetLoss
+from weightgen.shots import one_pass_weights
 from weightgen.tasks import TaskBatchSampler
 
 

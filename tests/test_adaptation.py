@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from weightgen import CLIPAdapter, Examples, FunctionalNetwork, gradient_descent
-from weightgen.adaptation import adapt
+from weightgen.adaptation import adapt, adapter_descent
 from weightgen.metrics import task_loss
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
@@ -131,10 +131,11 @@ def kept_bytes(steps, **settings):
 
 def test_checkpointed_steps_keep_less(monkeypatch):
     few, checkpointed = kept_bytes(5, checkpoint_steps=True)
-    more, _ = kept_bytes(9, checkpoint_steps=True)
-    assert more - few <= 4 * (4 * 6 * 8)  # a step keeps the point that it started from, and nothing else
+    more, _ = kept_bytes(49, checkpoint_steps=True)
+    point = 4 * 6 * 8
+    assert more - few <= 5 * point  # each of 7 parts in place of 2 keeps where it started, and nothing else
     # The same steps on the same path, but for the checkpoint: torch.func does not let hooks count what it keeps.
-    monkeypatch.setattr("weightgen.adaptation.checkpoint", lambda step, *args, use_reentrant: step(*args))
+    monkeypatch.setattr("weightgen.nn.steps.checkpoint", lambda step, *args, use_reentrant: step(*args))
     plain, gradients = kept_bytes(5, checkpoint_steps=True)
     assert few < plain / 10
     for mine, theirs in zip(checkpointed, gradients, strict=True):
@@ -144,7 +145,7 @@ def test_checkpointed_steps_keep_less(monkeypatch):
 def test_nothing_is_computed_again_in_first_order(problem, monkeypatch):
     """Which keeps no activations: its slopes are constants."""
     start, data, shared = problem
-    monkeypatch.delattr("weightgen.adaptation.checkpoint")
+    monkeypatch.delattr("weightgen.nn.steps.checkpoint")
     found = gradient_descent(
         lambda p, d: loss(p, d, shared), start, data,
         steps=2, lr=0.1, first_order=True, checkpoint_steps=True,
@@ -170,27 +171,59 @@ def test_checkpointed_steps_draw_the_same_random_numbers():
 ADAPTERS = [{}, {"ntk": False}, {"bias": False}, {"normalize_inputs": False, "init": "authors"}]
 
 
-@pytest.mark.parametrize("settings", ADAPTERS)
-@pytest.mark.parametrize("steps", [3, torch.tensor([0, 5, 2])])
-def test_the_adapters_own_descent_is_gradient_descent(settings, steps):
-    """With padded examples and answers, from several starts; and the result leads back to the start, as in first-order MAML."""
+def adapter_tasks(**settings):
+    """An adapter, starts, a loss for one task, and three tasks of 5, 2 and 1 examples, with padding in between and padded answers."""
     torch.manual_seed(0)
     network = FunctionalNetwork(CLIPAdapter(12, 5, **settings))
     start = (network.initial_weights + 0.2 * torch.randn(3, network.space.size)).requires_grad_()
-    labels = torch.tensor([[0, 1, 2, 1], [2, 0, -100, -100], [1, 1, 0, -100]])
-    support = Examples(torch.randn(3, 4, 12) * (labels >= 0)[..., None], labels)
+    labels = torch.tensor([[0, 1, 2, 1, 0], [-100, 2, -100, 0, -100], [1, -100, -100, -100, -100]])
+    support = Examples(torch.randn(3, 5, 12), labels)
     mask = torch.tensor([[True, True, True], [True, True, True], [True, True, False]])
     context = {"answers": torch.randn(3, 3, 12) * mask[..., None], "answer_mask": mask}
 
     def loss(weights, examples, extra):
         return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
 
-    found = adapt(network, start, support, context, steps=steps, lr=0.1)
-    expected = gradient_descent(loss, start, support, context, steps=steps, lr=0.1, first_order=True)
+    return network, start, loss, support, context
+
+
+@pytest.mark.parametrize("settings", ADAPTERS)
+@pytest.mark.parametrize("steps", [3, torch.tensor([0, 5, 2])])
+@pytest.mark.parametrize(
+    "order", [{}, {"first_order": False}, {"first_order": False, "checkpoint_steps": True}]
+)
+def test_the_adapters_own_descent_is_gradient_descent(settings, steps, order):
+    """And the result leads back to the starts, as in MAML of first and of second order."""
+    network, start, loss, support, context = adapter_tasks(**settings)
+    how = {"steps": steps, "lr": 0.1}
+    found = adapt(network, start, support, context, **how, **order)
+    expected = gradient_descent(loss, start, support, context, **how, **{"first_order": True} | order)
     assert (expected - start).abs().max() > 0.01
     assert_close(found, expected, atol=1e-5, rtol=1e-5)
     slopes = [torch.autograd.grad(each.square().sum(), start)[0] for each in (found, expected)]
-    assert_close(*slopes, atol=1e-4, rtol=1e-5)
+    if "first_order" in order:
+        assert (slopes[1] - 2 * expected.detach()).abs().max() > 0.01  # second order is not first order
+    assert_close(*slopes, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [3, torch.tensor([0, 5, 2])])
+def test_the_adapters_own_descent_on_latents_is_gradient_descent(steps):
+    network, _, loss, support, context = adapter_tasks()
+    start = torch.randn(3, 4, requires_grad=True)
+    matrix = 0.3 * torch.randn(4, network.space.size)
+
+    def decode(latents):
+        return network.initial_weights + torch.tanh(latents) @ matrix
+
+    found = adapt(network, start, support, context, steps=steps, lr=0.1, decode=decode)
+    expected = gradient_descent(
+        lambda latent, *data: loss(decode(latent), *data), start, support, context,
+        steps=steps, lr=0.1, first_order=True,
+    )  # fmt: skip
+    assert (expected - start).abs().max() > 0.01
+    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    (slopes,) = torch.autograd.grad(found.sum(), start)
+    assert torch.equal(slopes, torch.ones_like(start))
 
 
 def test_only_a_whole_adapter_takes_its_own_descent(monkeypatch):
@@ -201,8 +234,10 @@ def test_only_a_whole_adapter_takes_its_own_descent(monkeypatch):
             return 2 * super().forward(inputs, answers, answer_mask)
 
     called = []
-    own = CLIPAdapter.descend
-    monkeypatch.setattr(CLIPAdapter, "descend", lambda *args, **how: called.append(args) or own(*args, **how))
+    own = adapter_descent.changes
+    monkeypatch.setattr(
+        adapter_descent, "changes", lambda *args, **how: called.append(args) or own(*args, **how)
+    )
     support, context = (
         Examples(torch.randn(1, 4, 6), torch.tensor([[0, 1, 1, 0]])),
         {"answers": torch.randn(1, 2, 6)},

@@ -8,7 +8,7 @@ from torch import nn
 
 from tests.contracts import parts
 from weightgen import InputError, WeightSpace
-from weightgen.adaptation import fine_tune, one_pass_weights
+from weightgen.adaptation import fine_tune
 from weightgen.encoders.hyperclip import HyperCLIP
 from weightgen.errors import check_range, check_sizes, one_line_errors
 from weightgen.guidance import ClassifierFreeGuidance, TextAndSupportGuidance
@@ -16,7 +16,7 @@ from weightgen.hypernets import HVAE, FiLM, HNet
 from weightgen.networks import MLP, CLIPAdapter
 from weightgen.objectives import AdaptationLoss, ContrastiveLoss, ELBOLoss, LatentDiffusionLoss
 from weightgen.priors import GaussianPrior, MLPDenoiser, paper_schedule
-from weightgen.shots import draw_support, resplit
+from weightgen.shots import draw_support, one_pass_weights, resplit
 from weightgen.tasks import TaskBatchSampler, batches
 
 NAN, INF = float("nan"), float("inf")

@@ -1,16 +1,18 @@
-"""Choice of support sets: random splits, a number of shots of each class, and sets of all sizes.
+"""Choice of support sets: random splits, a number of shots of each class, sets of all sizes, and the weights written from such sets.
 
-Notation: B tasks, N examples, C classes; labels of padding are -100.
+Notation: B tasks of T, R draws, N examples, C classes, P weights; labels of padding are -100.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.nn.across_processes import shared_max
-from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch
+from weightgen.tasks import PADDING_LABEL, Examples, TaskBatch, batches
 
 
 def resplit(batch: TaskBatch, support_fraction: float | Tensor = 0.7) -> TaskBatch:
@@ -139,3 +141,44 @@ def drop_padding(examples: Examples, shared: bool = False) -> Examples:
     kept = kept[:, : max(1, shared_max(longest) if shared else int(longest))]
     index = kept.unsqueeze(-1).expand(-1, -1, examples.inputs.shape[-1])
     return Examples(examples.inputs.gather(1, index), examples.labels.gather(1, kept))
+
+
+@torch.no_grad()
+def one_pass_weights(
+    hypernet: Any,
+    tasks: Any,
+    draws: int,
+    *,
+    max_shots: int = 12,
+    seed: int = 0,
+    batch_size: int = 32,
+    embed: bool = False,
+) -> Tensor:
+    """Weights from R random support sets of each of T tasks, in one pass each.
+
+    Args:
+        hypernet: writes weights from a support set, e.g. a `SupportHNet`.
+        tasks: T tasks.
+        draws: R.
+        max_shots: see `draw_support`.
+        seed: of the draws; torch's global random state stays as it is.
+        batch_size: tasks at once.
+        embed: whether to return the embeddings of the support sets in place of the weights.
+
+    Returns:
+        Weights (R, T, P), or support embeddings (R, T, D).
+
+    Raises:
+        InputError: fewer than one draw, shot or task at once.
+    """
+    check_sizes(draws=draws, max_shots=max_shots, batch_size=batch_size)
+    size = hypernet.embed_dim if embed else hypernet.space.size
+    found = torch.empty(draws, len(tasks), size, device=hypernet.base.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for draw in range(draws):
+            for rows in batches(tasks.sizes, batch_size):
+                batch = draw_support(tasks.batch(rows), max_shots)
+                weights = hypernet(batch.support, batch.context["answers"])
+                found[draw, rows] = hypernet.embed(weights) if embed else weights
+    return found

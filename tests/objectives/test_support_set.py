@@ -6,10 +6,9 @@ from torch.testing import assert_close
 
 from tests.splits import E, Split
 from weightgen import CLIPAdapter, FunctionalNetwork, InputError, SupportHNet
-from weightgen.adaptation import one_pass_weights
 from weightgen.metrics import task_loss
 from weightgen.objectives import SupportSetLoss
-from weightgen.shots import draw_support
+from weightgen.shots import draw_support, one_pass_weights
 
 
 def owners(batch, part):

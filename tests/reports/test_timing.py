@@ -1,8 +1,8 @@
 """Two ways side by side: what is reported, and what is refused. Never a time: those belong to a machine."""
 
 import socket
-import time
 
+import pytest
 import torch
 
 from weightgen.reports.timing import machine, peak_bytes, time_in_turns, timed
@@ -20,11 +20,16 @@ def test_ways_run_in_turns():
     assert all(each.seconds > 0 and each.cpu_seconds >= 0 for found in took.values() for each in found)
 
 
-def test_what_is_short_runs_several_times():
-    called = []
-    took = timed(lambda: called.append(time.sleep(0.001)), min_seconds=0.02)
-    assert 2 <= len(called) <= 20 and took.seconds >= 0.001
-    assert timed(lambda: called.clear()).seconds > 0 and not called
+def test_what_is_short_runs_several_times(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def run():
+        clock[0] += 0.003
+
+    took = timed(run, min_seconds=0.02)
+    assert clock[0] == pytest.approx(7 * 0.003) and took.seconds == pytest.approx(0.003)
+    assert timed(run).seconds == pytest.approx(0.003) and clock[0] == pytest.approx(8 * 0.003)
 
 
 def test_peak_memory_is_what_is_held_at_a_time():

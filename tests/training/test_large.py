@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from weightgen import training
-from weightgen.training import averages, resuming
+from weightgen.training import averages
 from weightgen.training.runs import Run
 from weightgen.training.divergence import Health
 
@@ -27,7 +27,7 @@ def peak(name):
     Path("/proc/self/clear_refs").write_text("5")
 
 torch.set_num_threads(1)
-run = Run(training.Accelerator(cpu=True), "test", folder / "out", {"keep_checkpoints": 1, "seed": 0}, {})
+run = Run(training.Accelerator(cpu=True), "test", folder / "out", {"keep_checkpoints": 1, "checkpoint_every": 1, "seed": 0}, {})
 run.folder.mkdir()
 run.phases = [{"from_step": 0}]
 layer = nn.Linear(8, 8)
@@ -42,16 +42,12 @@ average = training.Average(model, 0.99, run.folder)
 optimizer = torch.optim.Adam(trained.parameters(), lr=1e-4, fused=True)
 best = training.Best(run, average.module, -1.0)
 training.resume(run, optimizer, model=model, average=average, best=best)
-average.release()
-for step in range(2):
+for step in training.step_numbers(run, 2):
     loss = frozen(trained(torch.randn(4, 3000))).square().mean()
     training.update(run, optimizer, loss, trained.parameters(), lr=1e-4, max_grad_norm=1.0)
     average.update_parameters(model)
     average.module["frozen"](average.module["trained"](torch.ones(1, 3000)))
     best.update(step + 1, float(step))
-    run.done = step + 1
-    resuming.write_checkpoint(run)
-    average.release()
 peak("training")
 best.restore()
 peak("restoring")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -325,12 +326,12 @@ def test_an_output_that_cannot_be_written_is_found_at_once(cfg, tmp_path):
         main(replace(cfg, output=str(tmp_path / "data/out")))
 
 
-def test_too_little_room_is_found_at_once(cfg, monkeypatch):
-    monkeypatch.setattr(
-        "shutil.disk_usage", lambda _: os.terminal_size((1, 2)) and type("Usage", (), {"free": 10})
-    )
-    with pytest.raises(InputError, match="GB for checkpoints, and 0.0 GB are free"):
-        main(cfg)
+@pytest.mark.parametrize(("keep", "advice"), [(2, ", or write keep_checkpoints=1"), (1, "")])
+def test_too_little_room_is_found_at_once(cfg, monkeypatch, keep, advice):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    found = rf"GB for checkpoints, and 0.0 GB are free: make room, or choose another output{advice}$"
+    with pytest.raises(InputError, match=found):
+        main(replace(cfg, keep_checkpoints=keep))
 
 
 def test_a_loss_that_is_not_finite_names_recipe_and_step(cfg, at_step, monkeypatch):

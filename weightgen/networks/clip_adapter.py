@@ -5,7 +5,6 @@ CLIP-Adapter (Gao et al. 2021). Details that the paper does not give follow the 
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -90,69 +89,9 @@ class CLIPAdapter(nn.Module, SavedModule):
         adapted = x + self._linear(self.out, functional.relu(self._linear(self.hidden, x)))
         return class_logits(adapted, answers, answer_mask, self.logit_scale)
 
-    @torch.no_grad()
-    def descend(
-        self,
-        start: dict[str, Tensor],
-        loss: Callable[[Tensor, Tensor], Tensor],
-        inputs: Tensor,
-        labels: Tensor,
-        steps: Tensor,
-        lr: float,
-        answers: Tensor,
-        answer_mask: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """The change of the weights of B adapters by gradient descent; `weightgen.adaptation.adapt` uses it.
-
-        The inputs x of the first layer stay the same, so W = W⁰ − α Σ δᵀ x and x Wᵀ = x W⁰ᵀ − α (x xᵀ) Σ δ, where δ (N, H) are the slopes
-        of the layer's outputs: a product with N × N numbers in place of H × E, and W is not touched until the end. At the paper's size,
-        N = 29, this halves the time of a step.
-
-        Args:
-            start: parameters by name, each with shape (B, ...).
-            loss: (logits (B, N, C), labels) → losses (B,).
-            inputs: examples, with shape (B, N, E).
-            labels: with shape (B, N).
-            steps: of each task, with shape (B,).
-            lr: α.
-            answers: see `forward`, with shape (B, C, E).
-            answer_mask: see `forward`, with shape (B, C).
-
-        Returns:
-            The changes by name, with the shapes of `start`.
-        """
-        x = unit(inputs) * math.sqrt(self.embed_dim) if self.normalize_inputs else inputs
-        first, second = (layer.in_features**-0.5 if self.ntk else 1.0 for layer in (self.hidden, self.out))
-        scaled, biased = x * first, self.hidden.bias is not None
-        gram = scaled @ scaled.mT + float(biased)  # a bias is the weight of an input that is 1
-        before, slopes = _affine(scaled, start, "hidden"), torch.zeros((), device=x.device)
-        out = {name: value.clone() for name, value in start.items() if name.startswith("out.")}
-        for step in range(int(steps.max())):
-            middle = before if not step else torch.baddbmm(before, gram, slopes, alpha=-lr)
-            active = functional.relu(middle) * second
-            with torch.enable_grad():
-                adapted = (x + _affine(active, out, "out")).requires_grad_()
-                losses = loss(class_logits(adapted, answers, answer_mask, self.logit_scale), labels)
-                (slope,) = torch.autograd.grad(losses.sum(), adapted)
-            slope = slope * (steps > step)[:, None, None]  # a task that has had its steps stays where it is
-            slopes = slopes + (slope @ out["out.weight"]) * ((middle > 0) * second)
-            out["out.weight"].baddbmm_(slope.mT, active, alpha=-lr)
-            if biased:
-                out["out.bias"] -= lr * slope.sum(dim=1)
-        change = {name: value - start[name] for name, value in out.items()}
-        change["hidden.weight"] = -lr * (slopes.mT @ scaled)
-        if biased:
-            change["hidden.bias"] = -lr * slopes.sum(dim=1)
-        return change
-
     def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
         # Scaling x and not the weights is the same and spares a copy of every task's weights.
         return functional.linear(x * layer.in_features**-0.5 if self.ntk else x, layer.weight, layer.bias)
-
-
-def _affine(x: Tensor, parameters: dict[str, Tensor], layer: str) -> Tensor:
-    weight, bias = parameters[f"{layer}.weight"], parameters.get(f"{layer}.bias")
-    return x @ weight.mT if bias is None else torch.baddbmm(bias[:, None], x, weight.mT)
 
 
 def class_logits(adapted: Tensor, answers: Tensor, answer_mask: Tensor | None, scale: float) -> Tensor:
@@ -161,12 +100,25 @@ def class_logits(adapted: Tensor, answers: Tensor, answer_mask: Tensor | None, s
     Raises:
         InputError: images and answers of different lengths.
     """
-    if adapted.shape[-1] != answers.shape[-1]:
+    check_lengths(adapted, answers)
+    return masked(scale * unit(adapted) @ unit(answers).mT, answer_mask)
+
+
+def check_lengths(images: Tensor, answers: Tensor) -> None:
+    """Refuse images (*, N, E) and answers (*, C, E) of different lengths.
+
+    Raises:
+        InputError: with both lengths.
+    """
+    if images.shape[-1] != answers.shape[-1]:
         raise InputError(
-            f"expected images of {answers.shape[-1]} numbers, as answers have, got {adapted.shape[-1]}: embeddings go with a CLIPAdapter, "
+            f"expected images of {answers.shape[-1]} numbers, as answers have, got {images.shape[-1]}: embeddings go with a CLIPAdapter, "
             "features with tokens with a TokenAdapter of the same grid and token_dim"
         )
-    logits = scale * unit(adapted) @ unit(answers).mT
+
+
+def masked(logits: Tensor, answer_mask: Tensor | None) -> Tensor:
+    """Logits (*, N, C), hopeless where `answer_mask` (*, C) is False."""
     if answer_mask is None:
         return logits
     # Minus infinity would make the gradients of a softmax NaN; a quarter leaves room for sums.
@@ -175,6 +127,11 @@ def class_logits(adapted: Tensor, answers: Tensor, answer_mask: Tensor | None, s
 
 def unit(vectors: Tensor) -> Tensor:
     """Vectors of length 1."""
+    return vectors * inverse_length(vectors)
+
+
+def inverse_length(vectors: Tensor) -> Tensor:
+    """One over the lengths of vectors (*, E), with shape (*, 1)."""
     # The clamp keeps derivatives of every order finite at zero, which is what padding consists of.
     tiny = max(1e-12, torch.finfo(vectors.dtype).tiny)
-    return vectors * vectors.square().sum(-1, keepdim=True).clamp_min(tiny).rsqrt()
+    return vectors.square().sum(-1, keepdim=True).clamp_min(tiny).rsqrt()

@@ -38,19 +38,25 @@ def step_numbers(run: Run, steps: int) -> Iterator[int]:
     with Progress(run, steps) as progress, Interrupts() as interrupts:
         for step in range(run.done, steps):
             seed_step(run.settings["seed"], step)
+            _release(run)
             yield step
             run.done = step + 1
             progress.show()
             stopped = interrupts.any(run.accelerator)
             if stopped or run.done % run.checkpoint_every == 0 or run.done == steps:
                 write_checkpoint(run)
-            for part in run.parts.values():
-                if isinstance(part, Average):
-                    part.release()
+            _release(run)
             if stopped and run.done < steps:
                 interrupts.stop(
                     f"{run.output}: stopped after step {run.done} of {steps}; the same command goes on from there"
                 )
+
+
+def _release(run: Run) -> None:
+    """Give back the memory of averages that lie in files: a step does not need them until its end."""
+    for part in run.parts.values():
+        if isinstance(part, Average):
+            part.release()
 
 
 def steps(run: Run, sampler: TaskBatchSampler, source: Any = None) -> Iterator[tuple[int, Sequence[int]]]:

@@ -113,7 +113,8 @@ def _check_room(run: Run) -> None:
     size = sum(value.nbytes for value in states) + 2 * sum(p.nbytes for g in trained for p in g["params"])
     needed, free = size * (run.keep_checkpoints + 1), shutil.disk_usage(run.folder).free
     if needed > free:
+        fewer = ", or write keep_checkpoints=1" if run.keep_checkpoints > 1 else ""
         raise InputError(
             f"{run.folder} needs about {needed / 1e9:.1f} GB for checkpoints, and {free / 1e9:.1f} GB are free: "
-            "make room, choose another output, or write keep_checkpoints=1"
+            f"make room, or choose another output{fewer}"
         )
