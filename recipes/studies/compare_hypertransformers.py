@@ -33,8 +33,8 @@ class Config:
     data: str = training.MISSING  # folder of few-shot images
     output: str = training.MISSING  # .json, .md and .png are added
     base: str = training.MISSING  # a configuration in recipes/configs/train_hypertransformer
-    curves: dict[str, Any] = training.MISSING  # name → settings of the training
-    places: dict[str, Any] = training.MISSING  # name → settings of the training
+    curves: dict[str, Any] = field(default_factory=dict)  # name → settings of the training
+    places: dict[str, Any] = field(default_factory=dict)  # name → settings of the training
     settings: dict[str, Any] = field(default_factory=dict)  # of all trainings
     title: str = ""
     xlabel: str = ""
