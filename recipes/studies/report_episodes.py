@@ -38,7 +38,7 @@ def model_of(settings: dict[str, Any]) -> str:
 def rows_of(name: str, report: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of one file: one of a trained model, or one of each baseline on features."""
     if "training" not in report:  # fixed features: every query for itself
-        return [{"model": f"{method} on {report['features']}", "shots": report["shots"], "file": name, COLUMNS[1]: found}
+        return [{"model": f"{method} on {Path(report['features']).name}", "shots": report["shots"], "file": name, COLUMNS[1]: found}
                 for method, found in report["results"].items()]  # fmt: skip
     settings = report["training"]["settings"]
     row = {
