@@ -2,16 +2,18 @@
 
     python recipes/evaluate_features.py data=runs/cifar_fs output=results/cifar_fs/1shot_efficientnet.json
     python recipes/evaluate_features.py run=runs/cifar_fs_1shot_prototypes data=runs/cifar_fs output=...
+    python recipes/evaluate_features.py pixels=true data=runs/cifar_fs output=...
 
-The features are those of an image tower of timm that was trained on other photos (`tower`), or of the learned convolutions of a
-run (`run`: a ProtoNet, or a HyperTransformer that writes the logits only), with batch norms on the statistics of all images of the
-split. They are scaled to length 1. With the same seed the episodes are those of evaluate_episodes, image by image. 3 minutes with
-the tower on one CPU thread.
+The features are those of an image tower of timm that was trained on other photos (`tower`), of the learned convolutions of a run
+(`run`: a ProtoNet, or a HyperTransformer that writes the logits only), with batch norms on the statistics of all images of the split,
+or the centred pixels (`pixels`). They are scaled to length 1. With the same seed the episodes are those of evaluate_episodes, image by
+image. 3 minutes with the tower on one CPU thread.
 """
 
 import copy
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,6 +37,7 @@ class Config:
     data: str = training.MISSING  # folder of few-shot images
     output: str = training.MISSING  # JSON file to write
     run: str | None = None  # whose convolutions give the features; by default the tower
+    pixels: bool = False  # in place of features
     tower: str = "tf_efficientnet_lite0"  # a name of timm
     tower_size: int = 128  # side of its pictures
     split: str = "test"
@@ -60,10 +63,8 @@ def learned_features(cfg: Config, images: np.ndarray) -> Tensor:
     """What enters the last layer of a run's CNN, (N, F)."""
     hypernet, settings = training.load_module(cfg.run, "hypernet"), training.read_facts(cfg.run)["settings"]
     params, network = hypernet.shared_params(1), hypernet.network
-    if missing := [i for i in range(network.depth) if f"convs.{i}.weight" not in params]:
-        raise InputError(
-            f"{cfg.run} generates convolution {missing[0]}: expected a run whose convolutions are learned"
-        )
+    if made := [i for i in range(network.depth) if f"convs.{i}.weight" not in params]:
+        raise InputError(f"{cfg.run} generates convolution {made[0]}: expected a run that learns them")
     pixels = (torch.from_numpy(images).movedim(3, 1).float() - settings["mean"]) / settings["std"]
     x = side_by_side(pixels[None])
     for i in range(network.depth):
@@ -71,29 +72,33 @@ def learned_features(cfg: Config, images: np.ndarray) -> Tensor:
     return x.flatten(1)
 
 
+def pixel_features(images: np.ndarray) -> Tensor:
+    """The pixels (N, F) less their means."""
+    return (pixels := torch.from_numpy(images).flatten(1).float()) - pixels.mean(dim=0)
+
+
 def guesses(support: Tensor, labels: Tensor, query: Tensor, c: float) -> dict[str, Tensor]:
     """What each baseline says of the queries of one episode."""
     found = logistic_regression(c).fit(support.numpy(), labels.numpy()).predict(query.numpy())
     means = torch.stack([support[labels == k].mean(dim=0) for k in labels.unique()])
-    return {
-        "logistic regression": torch.from_numpy(found),
-        "class means": torch.cdist(query, means).argmin(dim=1),
-    }
+    nearest = torch.cdist(query, means).argmin(dim=1)
+    return {"logistic regression": torch.from_numpy(found), "class means": nearest}
 
 
 def main(cfg: Config) -> None:
+    if cfg.pixels and cfg.run:
+        raise InputError("expected run or pixels, got both: leave one of them out")
     if cfg.episodes < 2:
         raise InputError(f"expected at least two episodes, got {cfg.episodes}")
     arrays = FewShotArrays(cfg.data)
     classes = arrays.classes(cfg.split)
     rows = np.concatenate([np.arange(arrays.starts[k], arrays.starts[k] + arrays.counts[k]) for k in classes])
     images = np.asarray(arrays.images[rows])
-    features = normalize(learned_features(cfg, images) if cfg.run else tower_features(cfg, images), dim=1)
+    make = pixel_features if cfg.pixels else partial(learned_features if cfg.run else tower_features, cfg)
+    features = normalize(make(images), dim=1)
     place = torch.zeros(len(arrays.images), dtype=torch.long)
     place[rows] = torch.arange(len(rows))
-    numbered = copy.copy(
-        arrays
-    )  # each image is its own number, so that the episodes say which images they hold
+    numbered = copy.copy(arrays)  # each image is its own number: the episodes say which images they hold
     numbered.images = np.arange(len(arrays.images)).reshape(-1, 1, 1, 1)
     how = training.pick(cfg, "ways", "shots", "queries", "overlap", "batch_size", "seed")
     episodes, right = Episodes(numbered, classes, mean=0.0, std=1.0, **how), {}
@@ -105,11 +110,8 @@ def main(cfg: Config) -> None:
                 right.setdefault(name, []).append((guess == query.labels[task]).float().mean())
     results = {name: interval(torch.stack(values)) for name, values in right.items()}
     settings = training.pick(cfg, "split", "ways", "shots", "queries", "episodes", "overlap", "c", "seed")
-    report = {
-        "protocol": arrays.protocol,
-        "features": cfg.run or f"{cfg.tower} at {cfg.tower_size}",
-        **settings,
-    }
+    named = "pixels" if cfg.pixels else cfg.run or f"{cfg.tower} at {cfg.tower_size}"
+    report = {"protocol": arrays.protocol, "features": named, **settings}
     write_json(cfg.output, report | {"results": results, "command": " ".join(["python", *sys.argv])})
     print(results)
 

@@ -3,10 +3,11 @@
     python recipes/studies/examine_hypertransformer.py model=omniglot-8ch-1shot data=runs/omniglot_random \
         output=results/omniglot/examined.json
 
-`variation`, for each generated parameter: ‖W − W̄‖ / ‖W̄‖, the root mean square over episodes, where W̄ is the mean over episodes
-(for the last layer it says little, as classes change their slots). `attention`, for each block of the transformer that writes the
-last layer: the shares that the placeholder of a class gives to samples of its class, to other samples, and to placeholders, means
-over heads and episodes; `even` is what equal shares would be. Zhmoginov et al., 2022: section 5. 10 seconds.
+`variation`, for each generated parameter: ‖W − W̄‖ / ‖W̄‖, the root mean square over episodes, where W̄ is the mean over episodes (for the
+last layer it says little, as classes change their slots). `likeness`, for each generated convolution: the mean correlation between the
+kernels of two output channels; with 1 all channels compute the same. `attention`, for each block of the transformer that writes the last
+layer: the shares that the placeholder of a class gives to samples of its class, to other samples, and to placeholders, means over heads
+and episodes; `even` is what equal shares would be. Zhmoginov et al., 2022: section 5. 10 seconds.
 """
 
 import math
@@ -61,6 +62,14 @@ def shares_of(weights: Tensor, labels: Tensor, slots: int) -> dict[str, float]:
     return {name: round(value.mean().item(), 4) for name, value in parts.items()}
 
 
+def likeness_of(kernels: Tensor) -> float:
+    """Mean correlation between the output channels of kernels (B, channels, ...)."""
+    rows = kernels.flatten(2)
+    rows = torch.nn.functional.normalize(rows - rows.mean(dim=2, keepdim=True), dim=2)
+    channels = rows.shape[1]
+    return round(((rows @ rows.mT).sum(dim=(1, 2)).mean().item() - channels) / (channels * (channels - 1)), 4)
+
+
 @torch.no_grad()
 def main(cfg: Config) -> None:
     model = PictureHypernet.load(cfg.model)
@@ -78,6 +87,7 @@ def main(cfg: Config) -> None:
         for name, value in hypernet.generate(support).params.items():
             written.setdefault(name, []).append(value)
         labels.append(support.labels)
+    kernels = {name: torch.cat(values) for name, values in written.items() if values[0].dim() == 5}
     variation = {}
     for name, values in written.items():
         weights = torch.cat(values).flatten(1)
@@ -97,6 +107,7 @@ def main(cfg: Config) -> None:
         "placeholders": network.num_classes / count,
     }
     report = {"model": model.name, "protocol": arrays.protocol, "variation": {n: v for n, v in variation.items() if v > 0},
+              "likeness": {name: likeness_of(one) for name, one in kernels.items() if variation[name] > 0},
               "attention": attention, "even": even, **training.pick(cfg, "split", "shots", "episodes", "seed")}  # fmt: skip
     write_json(cfg.output, report | {"command": " ".join(["python", *sys.argv])})
     print(report)

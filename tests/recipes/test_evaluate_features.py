@@ -57,9 +57,19 @@ def test_class_means_are_nearly_those_of_a_protonet(recipe, data, tmp_path):
     assert report["results"]["logistic regression"]["accuracy"] > 50
 
 
+def test_pixels(recipe, data, tmp_path):
+    recipe.main(recipe.Config(data=data, output=str(tmp_path / "a.json"), pixels=True, episodes=8))
+    report = read_json(tmp_path / "a.json")
+    assert report["features"] == "pixels" and report["results"]["class means"]["accuracy"] > 60
+    values = recipe.pixel_features(np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3))
+    assert values.tolist() == [[-6.0] * 12, [6.0] * 12]
+
+
 def test_wrong_use(recipe, data, tmp_path):
     run = save(HyperTransformer(ConvNet(4, 5, 16, 3, depth=2), layers=1), tmp_path / "run")
     with pytest.raises(InputError, match="generates convolution 0"):
         recipe.main(recipe.Config(run=run, data=data, output=str(tmp_path / "a.json")))
+    with pytest.raises(InputError, match="run or pixels"):
+        recipe.main(recipe.Config(run=run, pixels=True, data=data, output=str(tmp_path / "a.json")))
     with pytest.raises(InputError, match="at least two episodes"):
         recipe.main(recipe.Config(data=data, output=str(tmp_path / "a.json"), episodes=1))

@@ -65,7 +65,8 @@ class PictureHypernet(NamedTuple):
             )
         else:
             raise InputError(
-                f"{name} is no HyperTransformer: expected the output of recipes/train_hypertransformer.py, or the name omniglot-8ch-1shot"
+                f"{name} is no HyperTransformer: expected the output of recipes/train_hypertransformer.py, or the name of a "
+                "shipped model, omniglot-8ch-1shot or cifar-fs-8ch-1shot"
             )
         network = hypernet.network
         if (network.image_size, network.image_channels) != (scale.side, scale.channels):

@@ -1,0 +1,69 @@
+"""Make a model that comes with the package from a training run: weights in half precision, how pictures are read, and a card.
+
+    python data/few_shot_images/ship.py --run runs/1shot_8ch_random --card data/omniglot/card.md \
+        --results results/omniglot/1shot_8ch_random_characters.json --output-dir weightgen/models/omniglot-8ch-1shot
+
+The card says what is in the JSON files of recipes/evaluate_episodes.py. An existing folder is replaced.
+"""
+
+import argparse
+from pathlib import Path
+
+from weightgen import training
+from weightgen.errors import one_line_errors
+from weightgen.hypernets import HyperTransformer
+from weightgen.pipelines.picture_hypernet import SCALE, PictureHypernet
+from weightgen.storage.files import read_json, read_tensors, write_json, write_tensors, written_beside
+
+
+def written_layers(hypernet: HyperTransformer) -> str:
+    """Which weights of a CNN it writes, in words."""
+    chosen, depth = sorted(map(int, hypernet.generators)), hypernet.network.depth
+    if chosen == list(range(depth + 1)):
+        return "all weights"
+    return "the last layer" if chosen == [depth] else f"{len(chosen)} of {depth + 1} layers"
+
+
+def card(template: str, name: str, model: PictureHypernet, run: Path, results: list[str]) -> str:
+    """The text of the card."""
+    settings = training.read_facts(run)["settings"]
+    rows = ""
+    for report in map(read_json, results):
+        for how, found in report["results"].items():
+            rows += f"| {report['protocol']} | {how} | {found['accuracy']} ± {found['interval']} |\n"
+    return template.format(
+        name=name,
+        episodes=int(training.read_metrics(run / "metrics.jsonl")[-1]["episodes"]),
+        ways=settings["ways"],
+        shots=settings["shots"],
+        chance=100 / settings["ways"],
+        channels=model.hypernet.network.channels,
+        side=model.scale.side,
+        written=written_layers(model.hypernet),
+        rows=rows,
+    )
+
+
+@one_line_errors()
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", required=True, help="output of recipes/train_hypertransformer.py")
+    parser.add_argument("--card", required=True, help="card.md of the data set")
+    parser.add_argument("--results", nargs="*", default=[], help="JSON files of recipes/evaluate_episodes.py")
+    parser.add_argument("--output-dir", required=True, help="folder to make or to replace")
+    args = parser.parse_args()
+    model, template = PictureHypernet.load(args.run), Path(args.card).read_text(encoding="utf-8")
+    text = card(template, Path(args.output_dir).name, model, Path(args.run), args.results)
+    with written_beside(args.output_dir, overwrite=True) as partial:
+        model.hypernet.save_pretrained(partial)
+        tensors = read_tensors(partial / "model.safetensors")
+        write_tensors(partial / "model.safetensors", {name: value.half() for name, value in tensors.items()})
+        write_json(partial / SCALE, model.scale._asdict())
+        (partial / "README.md").write_text(text, encoding="utf-8")
+    HyperTransformer.from_pretrained(args.output_dir)
+
+
+if __name__ == "__main__":
+    main()

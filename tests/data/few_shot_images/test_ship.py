@@ -1,0 +1,50 @@
+"""Making a model of the package from a training run: its weights, and a card that says what was measured."""
+
+import importlib.util
+import sys
+
+import pytest
+import torch
+
+from weightgen.hypernets import HyperTransformer
+from weightgen.networks import ConvNet
+from weightgen.pipelines.picture_hypernet import PictureHypernet
+from weightgen.storage.files import write_json
+
+
+@pytest.mark.parametrize(
+    ("data_set", "channels", "generated", "written"),
+    [("cifar_fs", 3, [2], "the last layer"), ("omniglot", 1, None, "all weights"), ("omniglot", 1, [0, 2], "2 of 3 layers")],
+)  # fmt: skip
+def test_a_model_and_its_card(root, tmp_path, monkeypatch, data_set, channels, generated, written):
+    torch.manual_seed(0)
+    hypernet = HyperTransformer(ConvNet(4, 5, 14, channels, depth=2), generated=generated, layers=1)
+    run = tmp_path / "run"
+    hypernet.save_pretrained(run / "hypernet")
+    write_json(run / "training.json", {"settings": {"mean": 128.0, "std": 64.0, "ways": 5, "shots": 1}})
+    (run / "metrics.jsonl").write_text('{"step": 3, "episodes": 12000.0}\n')
+    found = {"transductive, disjoint": {"accuracy": 31.4, "interval": 0.7}}
+    write_json(tmp_path / "results.json", {"protocol": "made_up", "results": found})
+    spec = importlib.util.spec_from_file_location("ship", root / "data/few_shot_images/ship.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    words = [
+        "--run",
+        run,
+        "--card",
+        root / f"data/{data_set}/card.md",
+        "--results",
+        tmp_path / "results.json",
+    ]
+    monkeypatch.setattr(sys, "argv", ["ship.py", *map(str, words), "--output-dir", str(tmp_path / "shipped")])
+    module.main()
+    model = PictureHypernet.load(tmp_path / "shipped")
+    assert (model.scale.channels, model.scale.inverted) == (channels, channels == 1)
+    for name, value in hypernet.state_dict().items():
+        torch.testing.assert_close(model.hypernet.state_dict()[name], value, rtol=1e-3, atol=1e-3)
+    card = (tmp_path / "shipped/README.md").read_text()
+    assert "# shipped" in card and "12,000 episodes, 5 classes with 1 labelled" in card
+    assert (
+        f"it writes {written} of a CNN" in card
+        and "| made_up | transductive, disjoint | 31.4 ± 0.7 |" in card
+    )
