@@ -82,7 +82,7 @@ photos-results: $(READY)
 meta-vqa-check: $(READY)
 	$(VENV)/bin/python -m pytest -s tests/data/meta_vqa/test_golden.py
 
-# Speed of every stage; needs no data and no training. Half an hour on an idle core. DEVICE=cuda measures a GPU, FILES="test_sampling.py" one
+# Speed of every stage; needs no data and no training. Ten minutes on an idle core. DEVICE=cuda measures a GPU, FILES="test_sampling.py" one
 # stage, ROUNDS=1 is a trial; BENCH_OUTPUT is the report's JSON, and the table lies beside it.
 BENCH_OUTPUT ?= results/bench/$(or $(DEVICE),cpu).json
 bench: $(READY)

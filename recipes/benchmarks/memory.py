@@ -10,7 +10,6 @@ and 394,240 weights (Nava, Kobayashi et al., 2023), with the HVAE's layers of 51
 20 minutes on one CPU thread.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,13 @@ from weightgen.reports.timing import machine
 from weightgen.training.trials import environment
 
 ROOT = Path(__file__).parents[2]
+WATCHED = """
+import runpy, sys
+from weightgen.reports.timing import largest_memory
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+print(largest_memory())
+"""
 
 
 @dataclass
@@ -81,14 +87,15 @@ def stages(size: Size, folder: Path) -> dict[str, dict[str, Any]]:
 def measured(recipe: str, settings: dict[str, Any], folder: Path) -> dict[str, float]:
     """Run a recipe in a process of its own: its largest memory in MB, and its seconds."""
     words = [f"{key}={str(value).replace(' ', '')}" for key, value in settings.items()]
-    command = [sys.executable, str(ROOT / f"recipes/{recipe}.py"), f"output={folder / recipe}", *words]
-    began, log = time.monotonic(), folder / "log"
-    with open(log, "w") as file:
-        process = subprocess.Popen(command, env=environment(), cwd=ROOT, stdout=file, stderr=file)
-        _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise InputError(f"{recipe} ended with status {status}: {log.read_text()[-500:]}")
-    return {"peak_mb": round(used.ru_maxrss / 1024), "seconds": round(time.monotonic() - began)}
+    command = [str(ROOT / f"recipes/{recipe}.py"), f"output={folder / recipe}", *words]
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *command], env=environment(), cwd=ROOT, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise InputError(f"{recipe} ended with status {done.returncode}: {done.stderr[-500:]}")
+    peak = int(done.stdout.split()[-1])
+    return {"peak_mb": round(peak / 2**20), "seconds": round(time.monotonic() - began)}
 
 
 def main(cfg: Config) -> None:

@@ -1,6 +1,7 @@
 """What the page computes, without a browser and without Gradio; and, where Gradio is there, that the page can be built."""
 
 import base64
+import gc
 import io
 import re
 import sys
@@ -23,6 +24,17 @@ from weightgen.app.uploads import MAX_PICTURES, read_upload, read_uploads
 from weightgen.cli import main
 
 STAR = "What color is the star?"
+# Gradio makes an event loop when it is imported, and leaves it open with its two sockets.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <(function BaseEventLoop|socket):pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _open_loops():
+    """What is left open complains here, and not in a test that runs later."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

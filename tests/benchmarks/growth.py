@@ -133,7 +133,9 @@ def text_of(facts, rows):
     ]
     head = (
         f"# Growth\n\n`make bench-growth` on {facts['cpu']}, one thread, torch {facts['torch']}: medians of {ROUNDS} runs. "
-        "The exponent k is that of the fit y = c xᵏ to the rows of a kind; 0 is flat, 1 in proportion.\n\n![Growth](growth.png)\n\n"
+        "The exponent k is that of the fit y = c xᵏ to the rows of a kind; 0 is flat, 1 in proportion. "
+        "Of tasks, a batch of 32 is in memory at a time; among more tasks it holds more large ones. Samples are all returned at once."
+        "\n\n![Growth](growth.png)\n\n"
     )
     return head + markdown_table(columns, table)
 

@@ -31,6 +31,7 @@ def attack(name: str, examples: int, seconds: float) -> None:
 
     from tests.fuzz.targets import made
     from tests.fuzz.test_fuzz import CALM, check
+    from weightgen.reports.timing import largest_memory
 
     done, faults, began = 0, [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +52,7 @@ def attack(name: str, examples: int, seconds: float) -> None:
             except BaseException as error:
                 notes = " ".join(getattr(error, "__notes__", []))
                 faults.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]} {notes[:600]}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = largest_memory() / 1e9
     print(json.dumps({"examples": done, "seconds": round(time.monotonic() - began, 1), "peak_gb": round(peak, 2),
                       "faults": faults}))  # fmt: skip
 

@@ -1,11 +1,13 @@
 """Two ways side by side: what is reported, and what is refused. Never a time: those belong to a machine."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from weightgen.reports.timing import machine, peak_bytes, time_in_turns, timed
+from weightgen.reports.timing import largest_memory, machine, peak_bytes, time_in_turns, timed
 
 CPU = torch.device("cpu")
 
@@ -30,6 +32,16 @@ def test_what_is_short_runs_several_times(monkeypatch):
     took = timed(run, min_seconds=0.02)
     assert clock[0] == pytest.approx(7 * 0.003) and took.seconds == pytest.approx(0.003)
     assert timed(run).seconds == pytest.approx(0.003) and clock[0] == pytest.approx(8 * 0.003)
+
+
+def test_the_largest_memory_is_that_of_this_process():
+    held = torch.ones(100_000_000)  # 400 MB, which a process that is started now does not have
+    code = (
+        "from weightgen.reports.timing import largest_memory as f; a = f(); x = b'1' * 10**8; print(a, f())"
+    )
+    before, after = map(int, subprocess.check_output([sys.executable, "-c", code]).split())
+    assert 0.9e8 < after - before < 1.5e8
+    assert before < largest_memory() - 0.5 * held.nbytes
 
 
 def test_peak_memory_is_what_is_held_at_a_time():
