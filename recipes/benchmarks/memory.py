@@ -3,10 +3,9 @@
     python recipes/benchmarks/memory.py                       # writes results/trust/memory.json and .md
     python recipes/benchmarks/memory.py sizes=[tiny]
 
-Tasks, features and starts are random; every stage does a few steps, which take as much memory as many. Each stage is a process of its
-own, whose largest resident memory (VmHWM, with the pages of files that it maps) the system tells. The paper's size is 870 tasks, 8 draws
-and 394,240 weights (Nava, Kobayashi et al., 2023), with the HVAE's layers of 512 and 256: 404 M parameters, and the denoiser's of 8192,
-16384 and 8192, as the released code has them, without squeeze-and-excitation: 568 M parameters. It needs 45 GB of disk.
+Tasks, features and starts are random; every stage does a few steps, which take as much memory as many, in a process of its own. The paper's
+size is 870 tasks, 8 draws and 394,240 weights (Nava, Kobayashi et al., 2023), with the HVAE's layers of 512 and 256: 404 M parameters, and
+the denoiser's of 8192, 16384 and 8192, as the released code has them, without squeeze-and-excitation: 568 M. It needs 45 GB of disk.
 20 minutes on one CPU thread.
 """
 
@@ -88,10 +87,8 @@ def measured(recipe: str, settings: dict[str, Any], folder: Path) -> dict[str, f
     """Run a recipe in a process of its own: its largest memory in MB, and its seconds."""
     words = [f"{key}={str(value).replace(' ', '')}" for key, value in settings.items()]
     command = [str(ROOT / f"recipes/{recipe}.py"), f"output={folder / recipe}", *words]
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *command], env=environment(), cwd=ROOT, capture_output=True, text=True
-    )
+    began, how = time.monotonic(), {"env": environment(), "cwd": ROOT, "capture_output": True, "text": True}
+    done = subprocess.run([sys.executable, "-c", WATCHED, *command], **how)
     if done.returncode:
         raise InputError(f"{recipe} ended with status {done.returncode}: {done.stderr[-500:]}")
     peak = int(done.stdout.split()[-1])
@@ -110,13 +107,10 @@ def main(cfg: Config) -> None:
             for recipe, settings in stages(SIZES[name], folder).items():
                 found[recipe] = measured(recipe, settings, folder)
                 print(name, recipe, found[recipe], flush=True)
-            shards = [*folder.glob("adapt_tasks/weights-*")]
-            size = sum(file.stat().st_size for file in shards)
+            held = sum(file.stat().st_size for file in folder.glob("adapt_tasks/weights-*")) / 2**20
         finally:
             shutil.rmtree(folder)
-        rows.append(
-            {"size": name, **SIZES[name]._asdict(), "weights_mb": round(size / 2**20), "stages": found}
-        )
+        rows.append({"size": name, **SIZES[name]._asdict(), "weights_mb": round(held), "stages": found})
         rows.sort(key=lambda row: [*SIZES].index(row["size"]))
         write_report(cfg.output, report := {"machine": facts, "rows": rows}, memory_text(report))
 
