@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 from omegaconf import MISSING
 from torch import nn
 
@@ -70,6 +72,22 @@ def at_step(monkeypatch):
 
     yield patch
     monkeypatch.setattr(loop, "seed_step", seed_step)
+
+
+def test_all_have_read_the_best_state_before_its_folder_goes(cfg, monkeypatch):
+    """Another process may be slower, and still read when the main process writes the output."""
+    unfinished, seen = Path(cfg.output + ".unfinished"), []
+    monkeypatch.setattr("weightgen.training.best.load_checkpoint", lambda *_: seen.append("reads"))
+    wait = Accelerator.wait_for_everyone
+    monkeypatch.setattr(
+        Accelerator, "wait_for_everyone", lambda self: seen.append(unfinished.is_dir()) or wait(self)
+    )
+    main(cfg)
+    assert seen[seen.index("reads") :] == [
+        "reads",
+        True,
+        False,
+    ]  # all wait after reading, and then the folder goes
 
 
 class Killed(BaseException):

@@ -67,6 +67,7 @@ def finish(run: Run, fill: Callable[[Path], object], go_on: bool = False) -> Non
     for part in run.parts.values():
         if isinstance(part, nn.Module):
             put_together(part)
+    run.accelerator.wait_for_everyone()  # another process may still read the best state from the folder
     if run.accelerator.is_main_process:
         with written_beside(run.output, overwrite=(run.output / RUN).is_file()) as folder:
             folder.mkdir()
