@@ -143,6 +143,8 @@ def _pages(content: memoryview, chunk: Any) -> Iterator[tuple[int, int, int]]:
         if size < 0 or packed < 0:
             raise ValueError("a negative size")
         numbers = header.get(5) or header.get(8) or header.get(7) or {}
+        if not isinstance(numbers, dict):
+            raise ValueError("a number where the description of the page is expected")
         values = numbers.get(1, 0)
         yield size, max(0, values), numbers.get(4 if 8 in header else 2, 0)
         seen += values if header[1] != 2 else 0  # the values of a dictionary do not count

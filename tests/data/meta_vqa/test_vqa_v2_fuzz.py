@@ -8,7 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from weightgen.data.meta_vqa.disk import Rules, build_meta_vqa, load_meta_vqa, save_meta_vqa
@@ -187,6 +187,9 @@ def parquet() -> bytes:
         damaged(TABLE).map(lambda data: (".csv", data)), damaged(parquet()).map(lambda d: (".parquet", d))
     )
 )
+@example(
+    (".parquet", parquet()[:131] + b"\0\0" + parquet()[-756:])
+)  # an integer in place of the description of a page
 def test_damaged_tables(case):
     ending, data = case
     with TemporaryDirectory() as name:
