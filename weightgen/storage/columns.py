@@ -94,14 +94,13 @@ def _pointer(header: memoryview, table: int, number: int) -> int:
     return _offset(header, place)
 
 
-def check_parquet(
-    data: Any, metadata: Any, columns: Sequence[str], rows: int, what: str, repeated: bool
-) -> None:
+def check_parquet(data: Any, columns: Sequence[str], rows: int, what: str, repeated: bool) -> None:
     """Refuse a Parquet file whose columns unpack to more than the limit.
 
+    The footer is read here, for pyarrow ends the interpreter when it is asked for the metadata of a damaged column.
+
     Args:
-        data: the file as bytes, or something like bytes.
-        metadata: what pyarrow read of it.
+        data: the file as bytes, or something like bytes; pyarrow has opened it.
         columns: those that will be read, which must not be nested in lists.
         rows: how many are read at once.
         what: the file, for messages.
@@ -112,32 +111,52 @@ def check_parquet(
     """
     content, total = memoryview(data).cast("B"), 0
     try:
-        for group in range(metadata.num_row_groups):
-            for number in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(number)
-                if chunk.path_in_schema.split(".")[0] not in columns:
-                    continue
-                for size, values, encoding in _pages(content, chunk):
-                    total += size + NUMBER * values
-                    check_bytes(total, what)
-                    if repeated or encoding == DELTA_BYTE_ARRAY:
-                        check_bytes(rows * size, f"{what} (pages of {size / 1e6:,.0f} MB in column {chunk.path_in_schema!r})")  # fmt: skip
+        for name, chunk in _chunks(content):
+            if name.split(".")[0] not in columns:
+                continue
+            for size, values, encoding in _pages(content, chunk):
+                total += size + NUMBER * values
+                check_bytes(total, what)
+                if repeated or encoding == DELTA_BYTE_ARRAY:
+                    check_bytes(rows * size, f"{what} (pages of {size / 1e6:,.0f} MB in column {name!r})")
     except (struct.error, IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{what}: a page is damaged: {error}; expected a Parquet file") from error
 
 
-def _pages(content: memoryview, chunk: Any) -> Iterator[tuple[int, int, int]]:
+def _chunks(content: memoryview) -> Iterator[tuple[str, dict[int, Any]]]:
+    """The path of every part of a column, and its metadata by their numbers in parquet.thrift."""
+    (length,) = struct.unpack("<I", content[-8:-4])
+    if length > len(content) - 8:
+        raise ValueError("the footer is longer than the file")
+    footer, _ = _struct(content, len(content) - 8 - length, whole=True)
+    for group in footer.get(4, []):
+        for chunk in _part(group, 1):
+            metadata = _part(chunk, 3)
+            path = _part(metadata, 3)
+            if not all(isinstance(name, memoryview) for name in path):
+                raise ValueError("a number where the name of a column is expected")
+            yield ".".join(str(name, "utf-8") for name in path), metadata
+
+
+def _part(parent: Any, number: int) -> Any:
+    """A field of a struct."""
+    if not isinstance(parent, dict) or number not in parent:
+        raise ValueError("a part of the description of a column is missing")
+    return parent[number]
+
+
+def _pages(content: memoryview, chunk: dict[int, Any]) -> Iterator[tuple[int, int, int]]:
     """Of each page of a part of a column: the bytes that it unpacks to, its values, and their encoding."""
-    place = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < place:
-        place = chunk.dictionary_page_offset
-    end = place + chunk.total_compressed_size
+    expected, packed, place = (_part(chunk, number) for number in (5, 7, 9))
+    if 0 < chunk.get(11, 0) < place:  # the dictionary
+        place = chunk[11]
+    end = place + packed
     if not 0 <= place <= end <= len(content):
         raise ValueError("it lies outside of the file")
     seen = 0
-    while place < end and seen < chunk.num_values:
+    while place < end and seen < expected:
         header, place = _struct(content, place)
         size, packed = header[2], header[3]
         if size < 0 or packed < 0:
@@ -151,8 +170,8 @@ def _pages(content: memoryview, chunk: Any) -> Iterator[tuple[int, int, int]]:
         place += packed
 
 
-def _struct(content: memoryview, place: int) -> tuple[dict[int, Any], int]:
-    """The integers and structs of a struct in Thrift's compact protocol by their numbers, and where it ends."""
+def _struct(content: memoryview, place: int, whole: bool = False) -> tuple[dict[int, Any], int]:
+    """The fields of a struct in Thrift's compact protocol by number, and where it ends; texts and lists only if it is read `whole`."""
     found: dict[int, Any] = {}
     number = 0
     while (head := content[place]) & 15:
@@ -161,30 +180,37 @@ def _struct(content: memoryview, place: int) -> tuple[dict[int, Any], int]:
             number += head >> 4
         else:
             number, place = _integer(content, place)
-        found[number], place = _value(content, place, head & 15)
+        found[number], place = _value(content, place, head & 15, whole)
     return found, place + 1
 
 
-def _value(content: memoryview, place: int, kind: int) -> tuple[Any, int]:
+def _value(content: memoryview, place: int, kind: int, whole: bool) -> tuple[Any, int]:
     if kind in (_TRUE, _FALSE):
         return kind == _TRUE, place
     if kind == _STRUCT:
-        return _struct(content, place)
+        return _struct(content, place, whole)
     if kind in (_BYTE, _DOUBLE):
         return None, place + (1 if kind == _BYTE else 8)
     if kind == _TEXT:
         length, place = _varint(content, place)
-        return None, place + length
+        return content[place : place + length] if whole else None, place + length
     if kind in (_LIST, _SET):
-        head = content[place]
-        length, place = (head >> 4, place + 1) if head >> 4 < 15 else _varint(content, place + 1)
-        for _ in range(length):
-            # A truth value takes a byte in a list.
-            _, place = _value(content, place, _BYTE if head & 15 in (_TRUE, _FALSE) else head & 15)
-        return None, place
+        return _list(content, place, whole)
     if kind == _MAP:
-        raise ValueError("a map in the header of a page")
+        raise ValueError("a map in a description")
     return _integer(content, place)
+
+
+def _list(content: memoryview, place: int, whole: bool) -> tuple[list[Any] | None, int]:
+    head = content[place]
+    length, place = (head >> 4, place + 1) if head >> 4 < 15 else _varint(content, place + 1)
+    found = []
+    for _ in range(length):
+        # A truth value takes a byte in a list.
+        value, place = _value(content, place, _BYTE if head & 15 in (_TRUE, _FALSE) else head & 15, whole)
+        if whole:
+            found.append(value)
+    return found if whole else None, place
 
 
 def _varint(content: memoryview, place: int) -> tuple[int, int]:

@@ -182,14 +182,18 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
+# An integer in place of the description of a page; and a column that is said to have no missing values, with a count of them.
+TABLE_WITHOUT_A_PAGE_HEADER = parquet()[:131] + b"\0\0" + parquet()[-756:]
+TABLE_THAT_ENDED_PYARROW = parquet().replace(b"%\x02\x18\x08question", b"%\x00\x18\x08question")
+
+
 @given(
     st.one_of(
         damaged(TABLE).map(lambda data: (".csv", data)), damaged(parquet()).map(lambda d: (".parquet", d))
     )
 )
-@example(
-    (".parquet", parquet()[:131] + b"\0\0" + parquet()[-756:])
-)  # an integer in place of the description of a page
+@example((".parquet", TABLE_WITHOUT_A_PAGE_HEADER))
+@example((".parquet", TABLE_THAT_ENDED_PYARROW))
 def test_damaged_tables(case):
     ending, data = case
     with TemporaryDirectory() as name:
