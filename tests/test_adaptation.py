@@ -174,12 +174,14 @@ ADAPTERS = [{}, {"ntk": False}, {"bias": False}, {"normalize_inputs": False, "in
 def adapter_tasks(**settings):
     """An adapter, starts, a loss for one task, and three tasks of 5, 2 and 1 examples, with padding in between and padded answers."""
     torch.manual_seed(0)
-    network = FunctionalNetwork(CLIPAdapter(12, 5, **settings))
-    start = (network.initial_weights + 0.2 * torch.randn(3, network.space.size)).requires_grad_()
+    network = FunctionalNetwork(CLIPAdapter(12, 5, **settings).double())
+    start = (
+        network.initial_weights + 0.2 * torch.randn(3, network.space.size, dtype=torch.float64)
+    ).requires_grad_()
     labels = torch.tensor([[0, 1, 2, 1, 0], [-100, 2, -100, 0, -100], [1, -100, -100, -100, -100]])
-    support = Examples(torch.randn(3, 5, 12), labels)
+    support = Examples(torch.randn(3, 5, 12, dtype=torch.float64), labels)
     mask = torch.tensor([[True, True, True], [True, True, True], [True, True, False]])
-    context = {"answers": torch.randn(3, 3, 12) * mask[..., None], "answer_mask": mask}
+    context = {"answers": torch.randn(3, 3, 12, dtype=torch.float64) * mask[..., None], "answer_mask": mask}
 
     def loss(weights, examples, extra):
         return task_loss(network.single(weights, examples.inputs, **extra), examples.labels)
@@ -199,18 +201,18 @@ def test_the_adapters_own_descent_is_gradient_descent(settings, steps, order):
     found = adapt(network, start, support, context, **how, **order)
     expected = gradient_descent(loss, start, support, context, **how, **{"first_order": True} | order)
     assert (expected - start).abs().max() > 0.01
-    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert_close(found, expected, **TOLERANCE)
     slopes = [torch.autograd.grad(each.square().sum(), start)[0] for each in (found, expected)]
     if "first_order" in order:
         assert (slopes[1] - 2 * expected.detach()).abs().max() > 0.01  # second order is not first order
-    assert_close(*slopes, atol=1e-4, rtol=1e-4)
+    assert_close(*slopes, **TOLERANCE)
 
 
 @pytest.mark.parametrize("steps", [3, torch.tensor([0, 5, 2])])
 def test_the_adapters_own_descent_on_latents_is_gradient_descent(steps):
     network, _, loss, support, context = adapter_tasks()
-    start = torch.randn(3, 4, requires_grad=True)
-    matrix = 0.3 * torch.randn(4, network.space.size)
+    start = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    matrix = 0.3 * torch.randn(4, network.space.size, dtype=torch.float64)
 
     def decode(latents):
         return network.initial_weights + torch.tanh(latents) @ matrix
@@ -221,7 +223,7 @@ def test_the_adapters_own_descent_on_latents_is_gradient_descent(steps):
         steps=steps, lr=0.1, first_order=True,
     )  # fmt: skip
     assert (expected - start).abs().max() > 0.01
-    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert_close(found, expected, **TOLERANCE)
     (slopes,) = torch.autograd.grad(found.sum(), start)
     assert torch.equal(slopes, torch.ones_like(start))
 
@@ -250,3 +252,13 @@ def test_only_a_whole_adapter_takes_its_own_descent(monkeypatch):
         assert not called
         adapt(network, network.initial_weights[None], support, context, steps=1, lr=0.1)
     assert len(called) == 1
+
+
+def test_an_adapter_under_autocast_is_left_to_gradient_descent(monkeypatch):
+    """Whose products are in half precision on the device of the network."""
+    network, start, _, support, context = adapter_tasks()
+    asked = []
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda kind="cuda": asked.append(kind) or True)
+    monkeypatch.delattr(adapter_descent, "changes")
+    adapt(network, start, support, context, steps=1, lr=0.1)
+    assert asked[0] == network.initial_weights.device.type

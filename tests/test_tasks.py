@@ -1,4 +1,3 @@
-import math
 from collections import Counter
 
 import pytest
@@ -9,7 +8,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from weightgen import Examples, InputError, TaskBatch
-from weightgen.tasks import TaskBatchSampler, batches, collate, like_sized, random_subset
+from weightgen.tasks import TaskBatchSampler, batches, collate, random_subset
 
 
 def task(support, query, answers):
@@ -90,21 +89,6 @@ def test_batches_are_little_padded():
 
 def test_evaluation_order_is_by_size():
     assert batches([5, 1, 9, 1], 3) == [[1, 3, 0], [2]]
-
-
-def test_groups_of_like_size_leave_padding_out():
-    labels = torch.tensor([[-100, 3, 4, 5, 6], [7, -100, 8, -100, -100], [-100] * 5, [1, 2, -100, -100, 9]])
-    examples = Examples(torch.arange(20.0).reshape(4, 5, 1), labels)
-    found = like_sized(examples)
-    assert [rows.tolist() for rows, _ in found] == [[2], [1, 3], [0]]
-    for rows, part in found:
-        for place, row in enumerate(rows.tolist()):
-            kept, valid = part.labels[place] != -100, labels[row] != -100
-            assert torch.equal(part.labels[place][kept], labels[row][valid])
-            assert torch.equal(part.inputs[place][kept], examples.inputs[row][valid])
-    assert [tuple(part.labels.shape) for _, part in found] == [(1, 0), (2, 3), (1, 4)]
-    ((rows, whole),) = like_sized(examples, padding=math.inf)
-    assert rows.tolist() == [2, 1, 3, 0] and whole.labels.shape == (4, 4)
 
 
 def test_it_feeds_a_loader_and_survives_accelerate():

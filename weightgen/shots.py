@@ -143,6 +143,29 @@ def drop_padding(examples: Examples, shared: bool = False) -> Examples:
     return Examples(examples.inputs.gather(1, index), examples.labels.gather(1, kept))
 
 
+def like_sized(examples: Examples, padding: float = 0.25) -> list[tuple[Tensor, Examples]]:
+    """Split B tasks into groups of like size, each without the padding that its largest task does not need.
+
+    So a batch costs what its examples cost, whatever the largest task.
+
+    Args:
+        examples: of B tasks, with padding anywhere.
+        padding: the padding of a group is at most so many times its content; with infinity all tasks are one group.
+
+    Returns:
+        For each group, the numbers of its tasks (b,), and their examples as `drop_padding` leaves them, (b, n, E) and (b, n).
+    """
+    counts = (examples.labels != PADDING_LABEL).sum(dim=1).tolist()
+    parts: list[list[int]] = [[]]
+    for task in sorted(range(len(counts)), key=counts.__getitem__):
+        content = sum(counts[other] for other in parts[-1]) + counts[task]
+        if (len(parts[-1]) + 1) * counts[task] > (1 + padding) * content:
+            parts.append([])
+        parts[-1].append(task)
+    rows = [torch.tensor(part, device=examples.labels.device) for part in parts]
+    return [(each, drop_padding(Examples(*(values[each] for values in examples)))) for each in rows]
+
+
 @torch.no_grad()
 def one_pass_weights(
     hypernet: Any,

@@ -84,36 +84,6 @@ def _stack_padded(tensors: Sequence[Tensor], value: int) -> Tensor:
     return stacked
 
 
-def like_sized(examples: Examples, padding: float = 0.25) -> list[tuple[Tensor, Examples]]:
-    """Split B tasks into groups of like size, whose padding is left out.
-
-    The examples that count come first, in their order. The padding of a group is at most `padding` times its
-    content, so that a batch costs what its examples cost, whatever the largest task.
-
-    Args:
-        examples: of B tasks, with padding anywhere.
-        padding: see above; with infinity all tasks are one group.
-
-    Returns:
-        For each group, the numbers of its tasks (b,), and their examples, (b, n, ...) and (b, n).
-    """
-    valid = examples.labels != PADDING_LABEL
-    order = (~valid).to(torch.uint8).argsort(dim=1, stable=True)
-    counts = valid.sum(dim=1).tolist()
-    parts: list[list[int]] = [[]]
-    for task in sorted(range(len(counts)), key=counts.__getitem__):
-        content = sum(counts[other] for other in parts[-1]) + counts[task]
-        if (len(parts[-1]) + 1) * counts[task] > (1 + padding) * content:
-            parts.append([])
-        parts[-1].append(task)
-    found = []
-    for part in parts:
-        rows = torch.tensor(part, device=order.device)
-        places = rows[:, None], order[rows, : counts[part[-1]]]
-        found.append((rows, Examples(examples.inputs[places], examples.labels[places])))
-    return found
-
-
 def batches(sizes: Sequence[int], batch_size: int) -> list[list[int]]:
     """Batches of task numbers for evaluation: each task once, from the smallest to the largest.
 

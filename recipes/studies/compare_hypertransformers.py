@@ -68,10 +68,8 @@ def stages_of(cfg: Config, runs: Path) -> tuple[dict[str, Stage], dict[tuple[str
 def cell_of(evaluations: list[Path]) -> dict[str, Any]:
     """Accuracy as a share: mean and s.d. over seeds, or for one seed half the 95 % interval over episodes in place of the latter."""
     results = [read_json(path)["results"][PROTOCOL] for path in evaluations]
-    found, halves = (
-        spread([one["accuracy"] / 100 for one in results]),
-        [one["interval"] / 100 for one in results],
-    )
+    found = spread([one["accuracy"] / 100 for one in results])
+    halves = [one["interval"] / 100 for one in results]
     rows = [training.read_metrics(path.with_suffix("") / "metrics.jsonl")[-1] for path in evaluations]
     validation = [row["validation_accuracy"] for row in rows]
     std = halves[0] if found["std"] is None else found["std"]
@@ -99,10 +97,8 @@ def main(cfg: Config) -> None:
     check_sizes(1, seeds=cfg.seeds)
     if not cfg.curves or not cfg.places or cfg.episodes < 2:
         raise InputError("expected curves, places, and at least two episodes")
-    protocol, runs = (
-        FewShotArrays(cfg.data).protocol,
-        Path(cfg.runs or f"runs/{Path(cfg.output).name}").resolve(),
-    )
+    protocol = FewShotArrays(cfg.data).protocol
+    runs = Path(cfg.runs or f"runs/{Path(cfg.output).name}").resolve()
     stages, grid = stages_of(cfg, runs)
     asked = {"protocol": protocol, **training.pick(cfg, "base", "settings", "curves", "places", "episodes")}
     claim_folders([runs], asked)

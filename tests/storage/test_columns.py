@@ -15,6 +15,7 @@ from weightgen import InputError
 from weightgen.data.meta_vqa.disk import Task, load_meta_vqa, save_meta_vqa
 from weightgen.data.meta_vqa.table import VqaTable
 from weightgen.data.photos.cifar import read_parquet
+from weightgen.storage import columns
 from weightgen.storage.columns import arrow_bytes
 from weightgen.storage.limits import VARIABLE
 
@@ -147,6 +148,33 @@ def test_pages_that_are_damaged(tmp_path, cut):
     path.write_bytes(content)
     with pytest.raises(InputError, match="expected a Parquet file"):
         list(VqaTable(path))
+
+
+def test_a_column_is_found_by_its_place_as_pyarrow_finds_it():
+    """The metadata of a column repeat its name, which may be another one there."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"question": [LONG]}), buffer, compression="zstd", use_dictionary=False)
+    content, name = buffer.getvalue(), b"\x19\x18\x08question"  # a list of one text
+    assert content.count(name) == 1
+    for changed in (content, content.replace(name, b"\x19\x18\x08somebody")):
+        file = pq.ParquetFile(io.BytesIO(changed))
+        assert file.read(columns=["question"]).num_rows == 1
+        with pytest.raises(InputError, match=VARIABLE):
+            columns.check_parquet(changed, file.schema, ["question"], 1, "it", repeated=False)
+
+
+def test_numbers_are_read_as_thrift_reads_them():
+    """Another reading of the same bytes would let a file through that pyarrow unpacks."""
+    once, wide, narrow = (
+        b"\x15\x02\x00",
+        b"\x16\x02\x00",
+        b"\x15\x02\x05\x02\x04\x00",
+    )  # the last: field 1 is 1, then 2
+    assert columns._struct(memoryview(once), 0, columns._I32) == ({1: 1}, 3)
+    assert columns._struct(memoryview(wide), 0, columns._I32) == ({1: None}, 3)
+    assert columns._struct(memoryview(wide), 0, columns._I64) == ({1: 1}, 3)
+    with pytest.raises(ValueError, match="comes twice"):
+        columns._struct(memoryview(narrow), 0, columns._I32)
 
 
 def test_pictures_in_parquet(tmp_path):

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from weightgen.networks.clip_adapter import CLIPAdapter, check_lengths, inverse_length, masked, unit
 from weightgen.nn.steps import take_steps
-from weightgen.tasks import PADDING_LABEL, Examples, like_sized
+from weightgen.shots import like_sized
+from weightgen.tasks import PADDING_LABEL, Examples
 from weightgen.weights import FunctionalNetwork
 
 
@@ -115,7 +116,7 @@ class AdapterDescent:
             middle = torch.baddbmm(before, gram, slopes, alpha=-self.lr)
             active = functional.relu(middle) * second
             slope = self._slope(self.x + _affine(active, weight, *bias))
-            slope = slope * (self.steps > number)[:, None, None]  # or a task has had its steps
+            slope = slope * (self.steps > number)[:, None, None]  # 0 for a task that has had its steps
             slopes = slopes + second * (slope @ weight) * (middle > 0)
             place = None if self.second_order else weight
             weight = torch.baddbmm(weight, slope.mT, active, alpha=-self.lr, out=place)

@@ -89,9 +89,8 @@ def _is_adapter(network: FunctionalNetwork, context: dict[str, Tensor]) -> bool:
     """Whether the network is a `CLIPAdapter` itself, of no class that inherits from it, all of whose parameters are generated."""
     known = type(network.module) is CLIPAdapter and context.keys() <= {"answers", "answer_mask"}
     names = {name for name, _ in network.module.named_parameters()}
-    return (
-        known and names == {name for name, _ in network.space.shapes} and not torch.is_autocast_enabled("cpu")
-    )
+    whole = names == {name for name, _ in network.space.shapes}
+    return known and whole and not torch.is_autocast_enabled(network.initial_weights.device.type)
 
 
 def _descend_latents(

@@ -19,7 +19,19 @@ from weightgen.storage.limits import check_bytes
 DELTA_BYTE_ARRAY = 7  # texts that share their beginnings with the text before
 NUMBER = 8  # bytes of the largest number: what a value takes whose block says nothing of it
 _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
-_TRUE, _FALSE, _BYTE, _DOUBLE, _TEXT, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+_TRUE, _FALSE, _BYTE, _I32, _I64, _DOUBLE, _TEXT, _LIST, _SET, _MAP, _STRUCT = (
+    1,
+    2,
+    3,
+    5,
+    6,
+    7,
+    8,
+    9,
+    10,
+    11,
+    12,
+)
 
 
 def arrow_bytes(path: Path, types: dict[str, Any]) -> int:
@@ -94,13 +106,17 @@ def _pointer(header: memoryview, table: int, number: int) -> int:
     return _offset(header, place)
 
 
-def check_parquet(data: Any, columns: Sequence[str], rows: int, what: str, repeated: bool) -> None:
+def check_parquet(
+    data: Any, schema: Any, columns: Sequence[str], rows: int, what: str, repeated: bool
+) -> None:
     """Refuse a Parquet file whose columns unpack to more than the limit.
 
-    The footer is read here, for pyarrow ends the interpreter when it is asked for the metadata of a damaged column.
+    The footer is read here, for pyarrow ends the interpreter when it is asked for the metadata of a damaged column. A column is found
+    by its place in the schema, as pyarrow finds it, and not by the name that its metadata repeat.
 
     Args:
-        data: the file as bytes, or something like bytes; pyarrow has opened it.
+        data: the file as bytes, or something like bytes.
+        schema: pyarrow's `ParquetSchema` of it.
         columns: those that will be read, which must not be nested in lists.
         rows: how many are read at once.
         what: the file, for messages.
@@ -111,33 +127,28 @@ def check_parquet(data: Any, columns: Sequence[str], rows: int, what: str, repea
     """
     content, total = memoryview(data).cast("B"), 0
     try:
-        for name, chunk in _chunks(content):
-            if name.split(".")[0] not in columns:
-                continue
-            for size, values, encoding in _pages(content, chunk):
-                total += size + NUMBER * values
-                check_bytes(total, what)
-                if repeated or encoding == DELTA_BYTE_ARRAY:
-                    check_bytes(rows * size, f"{what} (pages of {size / 1e6:,.0f} MB in column {name!r})")
+        paths = [schema.column(number).path for number in range(len(schema))]
+        for group in _footer(content).get(4) or []:
+            for path, chunk in zip(paths, _part(group, 1), strict=True):
+                if path.split(".")[0] not in columns:
+                    continue
+                for size, values, encoding in _pages(content, _part(chunk, 3)):
+                    total += size + NUMBER * values
+                    check_bytes(total, what)
+                    if repeated or encoding == DELTA_BYTE_ARRAY:
+                        check_bytes(rows * size, f"{what} (pages of {size / 1e6:,.0f} MB in column {path!r})")
     except (struct.error, IndexError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{what}: a page is damaged: {error}; expected a Parquet file") from error
 
 
-def _chunks(content: memoryview) -> Iterator[tuple[str, dict[int, Any]]]:
-    """The path of every part of a column, and its metadata by their numbers in parquet.thrift."""
+def _footer(content: memoryview) -> dict[int, Any]:
+    """The FileMetaData of parquet.thrift, with its 64-bit numbers, structs and lists."""
     (length,) = struct.unpack("<I", content[-8:-4])
     if length > len(content) - 8:
         raise ValueError("the footer is longer than the file")
-    footer, _ = _struct(content, len(content) - 8 - length, whole=True)
-    for group in footer.get(4, []):
-        for chunk in _part(group, 1):
-            metadata = _part(chunk, 3)
-            path = _part(metadata, 3)
-            if not all(isinstance(name, memoryview) for name in path):
-                raise ValueError("a number where the name of a column is expected")
-            yield ".".join(str(name, "utf-8") for name in path), metadata
+    return _struct(content, len(content) - 8 - length, _I64)[0]
 
 
 def _part(parent: Any, number: int) -> Any:
@@ -150,14 +161,14 @@ def _part(parent: Any, number: int) -> Any:
 def _pages(content: memoryview, chunk: dict[int, Any]) -> Iterator[tuple[int, int, int]]:
     """Of each page of a part of a column: the bytes that it unpacks to, its values, and their encoding."""
     expected, packed, place = (_part(chunk, number) for number in (5, 7, 9))
-    if 0 < chunk.get(11, 0) < place:  # the dictionary
-        place = chunk[11]
+    if 0 < (first := chunk.get(11) or 0) < place:  # the dictionary
+        place = first
     end = place + packed
     if not 0 <= place <= end <= len(content):
         raise ValueError("it lies outside of the file")
     seen = 0
     while place < end and seen < expected:
-        header, place = _struct(content, place)
+        header, place = _struct(content, place, _I32)
         size, packed = header[2], header[3]
         if size < 0 or packed < 0:
             raise ValueError("a negative size")
@@ -170,8 +181,18 @@ def _pages(content: memoryview, chunk: dict[int, Any]) -> Iterator[tuple[int, in
         place += packed
 
 
-def _struct(content: memoryview, place: int, whole: bool = False) -> tuple[dict[int, Any], int]:
-    """The fields of a struct in Thrift's compact protocol by number, and where it ends; texts and lists only if it is read `whole`."""
+def _struct(content: memoryview, place: int, integers: int) -> tuple[dict[int, Any], int]:
+    """A struct in Thrift's compact protocol, and where it ends.
+
+    As Thrift's own readers do, it ignores integers of another width than expected: `integers` is _I64 for the footer, _I32 for the headers
+    of pages. Lists are kept only in the footer, whose lists pyarrow keeps as well; those in the headers of pages could be large.
+
+    Returns:
+        The fields by number, and the place after the struct.
+
+    Raises:
+        ValueError: a field comes twice, or is none of this protocol.
+    """
     found: dict[int, Any] = {}
     number = 0
     while (head := content[place]) & 15:
@@ -180,37 +201,40 @@ def _struct(content: memoryview, place: int, whole: bool = False) -> tuple[dict[
             number += head >> 4
         else:
             number, place = _integer(content, place)
-        found[number], place = _value(content, place, head & 15, whole)
+        if number in found:
+            raise ValueError("a field that comes twice")
+        found[number], place = _value(content, place, head & 15, integers)
     return found, place + 1
 
 
-def _value(content: memoryview, place: int, kind: int, whole: bool) -> tuple[Any, int]:
+def _value(content: memoryview, place: int, kind: int, integers: int) -> tuple[Any, int]:
     if kind in (_TRUE, _FALSE):
         return kind == _TRUE, place
     if kind == _STRUCT:
-        return _struct(content, place, whole)
+        return _struct(content, place, integers)
     if kind in (_BYTE, _DOUBLE):
         return None, place + (1 if kind == _BYTE else 8)
     if kind == _TEXT:
         length, place = _varint(content, place)
-        return content[place : place + length] if whole else None, place + length
+        return None, place + length
     if kind in (_LIST, _SET):
-        return _list(content, place, whole)
+        return _list(content, place, integers)
     if kind == _MAP:
         raise ValueError("a map in a description")
-    return _integer(content, place)
+    value, place = _integer(content, place)
+    return value if kind == integers else None, place
 
 
-def _list(content: memoryview, place: int, whole: bool) -> tuple[list[Any] | None, int]:
-    head = content[place]
+def _list(content: memoryview, place: int, integers: int) -> tuple[list[Any] | None, int]:
+    head, found = content[place], []
     length, place = (head >> 4, place + 1) if head >> 4 < 15 else _varint(content, place + 1)
-    found = []
     for _ in range(length):
         # A truth value takes a byte in a list.
-        value, place = _value(content, place, _BYTE if head & 15 in (_TRUE, _FALSE) else head & 15, whole)
-        if whole:
+        kind = _BYTE if head & 15 in (_TRUE, _FALSE) else head & 15
+        value, place = _value(content, place, kind, integers)
+        if integers == _I64:
             found.append(value)
-    return found if whole else None, place
+    return found if integers == _I64 else None, place
 
 
 def _varint(content: memoryview, place: int) -> tuple[int, int]:

@@ -152,7 +152,7 @@ def _parquet(data: bytearray, path: Path) -> Iterator[Placed]:
             if pa.types.is_nested(schema.field(name).type):
                 raise InputError(f"{path}: column {name!r} holds {schema.field(name).type}, expected texts")
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=columns)
-        check_parquet(data, columns, BATCH, str(path), repeated=False)
+        check_parquet(data, file.schema, columns, BATCH, str(path), repeated=False)
         row, total = 0, 0
         for batch in file.iter_batches(BATCH, columns=columns):
             check_bytes(_text_bytes(batch), f"rows {row:,} to {row + len(batch):,} of {path}")

@@ -115,7 +115,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[Image.Image, int]]:
         if pa.types.is_nested(file.schema_arrow.field("fine_label").type):
             raise InputError(f"{path}: expected numbers in fine_label")
         _check_classes(path, file.schema_arrow.metadata)
-        check_parquet(content, COLUMNS, BATCH, str(path), repeated=True)
+        check_parquet(content, file.schema, COLUMNS, BATCH, str(path), repeated=True)
         for batch in file.iter_batches(BATCH, columns=list(COLUMNS)):
             for img, label in zip(*(batch.column(name).to_pylist() for name in COLUMNS), strict=True):
                 yield _decoded(path, img), _label(path, label)
