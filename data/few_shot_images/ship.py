@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from weightgen import training
-from weightgen.errors import one_line_errors
+from weightgen.errors import InputError, one_line_errors
 from weightgen.hypernets import HyperTransformer
 from weightgen.pipelines.picture_hypernet import SCALE, PictureHypernet
 from weightgen.storage.files import read_json, read_tensors, write_json, write_tensors, written_beside
@@ -54,8 +54,18 @@ def main() -> None:
     parser.add_argument("--results", nargs="*", default=[], help="JSON files of recipes/evaluate_episodes.py")
     parser.add_argument("--output-dir", required=True, help="folder to make or to replace")
     args = parser.parse_args()
-    model, template = PictureHypernet.load(args.run), Path(args.card).read_text(encoding="utf-8")
-    text = card(template, Path(args.output_dir).name, model, Path(args.run), args.results)
+    if not Path(args.card).is_file():
+        raise InputError(
+            f"no file {args.card}: expected the card of a data set, such as data/omniglot/card.md"
+        )
+    model = PictureHypernet.load(args.run)
+    text = card(
+        Path(args.card).read_text(encoding="utf-8"),
+        Path(args.output_dir).name,
+        model,
+        Path(args.run),
+        args.results,
+    )
     with written_beside(args.output_dir, overwrite=True) as partial:
         model.hypernet.save_pretrained(partial)
         tensors = read_tensors(partial / "model.safetensors")

@@ -1,6 +1,7 @@
 """Making a model of the package from a training run: its weights, and a card that says what was measured."""
 
 import importlib.util
+import subprocess
 import sys
 
 import pytest
@@ -48,3 +49,12 @@ def test_a_model_and_its_card(root, tmp_path, monkeypatch, data_set, channels, g
         f"it writes {written} of a CNN" in card
         and "| made_up | transductive, disjoint | 31.4 ± 0.7 |" in card
     )
+
+
+def test_a_card_that_is_not_there(root, tmp_path):
+    words = ["--run", "omniglot-8ch-1shot", "--card", "none.md", "--output-dir", str(tmp_path / "shipped")]
+    done = subprocess.run(
+        [sys.executable, root / "data/few_shot_images/ship.py", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: no file none.md: expected the card")
+    assert not (tmp_path / "shipped").exists()
