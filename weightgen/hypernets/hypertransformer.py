@@ -45,7 +45,7 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
         activation_features: filters of the extractors of activation features; 0 leaves them out, by default as many
             as channels.
         activation_layers: convolutions of an extractor of activation features.
-        embed_dim: length of label embeddings and placeholders.
+        embed_dim: length of label embeddings.
         layers: blocks of each transformer.
         heads: of each transformer.
         key_fraction: size of queries and keys, as a fraction of the token size.
@@ -53,6 +53,10 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
         inner_fraction: width of the MLP, as a fraction of the token size; 0 leaves it out.
         leak: negative slope of the ReLU in the transformers.
         decoder: encoder and decoder in place of an encoder only.
+        placeholder_dim: how many numbers of a placeholder are learned, by default its whole token; the paper has
+            `embed_dim`, and 0 for the others, with which all slices of a layer begin alike.
+        gain: factor of the initial weights with which attention and MLPs end; 1 in the paper. With a small one, a slice
+            begins as its placeholder and not as a mean of the support set.
 
     Raises:
         InputError: a layer that the CNN does not have, learned logits, an option that the allocation does not
@@ -77,11 +81,15 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
         inner_fraction: float = 1.0,
         leak: float = 0.0,
         decoder: bool = False,
+        placeholder_dim: int | None = None,
+        gain: float = 0.1,
     ) -> None:
         chosen = _chosen(network, generated, allocation, generate_norms, learned_base)
         filters = network.channels if activation_features is None else activation_features
         check_sizes(0, image_features=image_features, activation_features=filters)
         check_sizes(1, MAX_LAYERS, embed_dim=embed_dim, activation_layers=activation_layers)
+        if placeholder_dim is not None:
+            check_sizes(1, embed_dim, placeholder_dim=placeholder_dim)
         if image_features + filters == 0:
             raise InputError(
                 "image_features and activation_features are both 0, so no image is seen: raise one of them"
@@ -102,6 +110,7 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
             "inner_fraction": inner_fraction,
             "leak": leak,
             "decoder": decoder,
+            "gain": gain,
         }
         self.shared = ImageFeatures(network.image_channels, image_features) if image_features else None
         self.generators = nn.ModuleDict()
@@ -112,7 +121,7 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
                 depth = 1 if i == network.depth else activation_layers
                 local = ActivationFeatures(channels, network.sides[i], filters, depth)
             self.generators[str(i)] = LayerGenerator(
-                part, network.num_classes, local, image_features, embed_dim, options
+                part, network.num_classes, local, image_features, embed_dim, placeholder_dim, options
             )
 
     def generate(self, support: Examples, moments: bool = False) -> Generated:

@@ -1,8 +1,8 @@
 """One layer's weights from the support set: tokens in, a transformer of its own, weights out.
 
 A sequence is [placeholders of the weights, support samples]. The token of a sample is [label embedding |
-activation features | image features | 0], and that of a placeholder is [learned vector | 0]. The output token
-of a placeholder, without its first numbers, is a slice of the layer's weights.
+activation features | image features | 0], and that of a placeholder is learned, whole or its first numbers with 0
+behind them. The output token of a placeholder, without its first numbers, is a slice of the layer's weights.
 
 Notation: B tasks, N samples, D token size; W slices of S numbers.
 """
@@ -67,7 +67,8 @@ class LayerGenerator(nn.Module):
         labels: number of label slots; one more embedding stands for "no label".
         local: extractor of features of the activations, if any.
         shared_dim: length of the shared features.
-        embed_dim: length of the label embeddings and placeholders.
+        embed_dim: length of the label embeddings, E.
+        placeholder_dim: how many numbers of a placeholder are learned, by default all D; the others are 0.
         transformer: arguments of `SetTransformer`.
     """
 
@@ -78,6 +79,7 @@ class LayerGenerator(nn.Module):
         local: ActivationFeatures | None,
         shared_dim: int,
         embed_dim: int,
+        placeholder_dim: int | None,
         transformer: dict[str, float],
     ) -> None:
         super().__init__()
@@ -88,7 +90,7 @@ class LayerGenerator(nn.Module):
         self.dim = embed_dim + max(slices.size, features)
         self.padding = self.dim - embed_dim - features
         self.label_embeds = nn.Parameter(torch.randn(labels + 1, embed_dim))
-        self.weight_tokens = placeholders(slices.number, embed_dim)
+        self.weight_tokens = placeholders(slices.number, placeholder_dim or self.dim)
         self.transformer = SetTransformer(self.dim, **transformer)  # type: ignore[arg-type]
 
     def tokens(self, labels: Tensor, shared: Tensor | None, x: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ class LayerGenerator(nn.Module):
         if shared is not None:
             parts.append(shared)
         samples = F.pad(torch.cat(parts, dim=2), (0, self.padding))
-        first = F.pad(self.weight_tokens, (0, self.dim - self.embed_dim)).expand(tasks, -1, -1)
+        first = F.pad(self.weight_tokens, (0, self.dim - self.weight_tokens.shape[1])).expand(tasks, -1, -1)
         return torch.cat([first, samples], dim=1)
 
     def forward(

@@ -19,9 +19,9 @@ def _rounded(fraction: float, dim: int, heads: int) -> int:
     return math.ceil(math.ceil(fraction * dim) / heads) * heads
 
 
-def glorot(linear: nn.Linear) -> nn.Linear:
-    """Uniform Glorot weights and a zero bias."""
-    nn.init.xavier_uniform_(linear.weight)
+def glorot(linear: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """Uniform Glorot weights, times `gain`, and a zero bias."""
+    nn.init.xavier_uniform_(linear.weight, gain)
     nn.init.zeros_(linear.bias)
     return linear
 
@@ -34,16 +34,19 @@ class Attention(nn.Module):
         heads: number of heads.
         key_fraction: size of queries and keys, as a fraction of D.
         value_fraction: size of values, as a fraction of D.
+        gain: factor of the initial weights of the output.
     """
 
-    def __init__(self, dim: int, heads: int, key_fraction: float, value_fraction: float) -> None:
+    def __init__(
+        self, dim: int, heads: int, key_fraction: float, value_fraction: float, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.sizes = [_rounded(key_fraction, dim, heads), _rounded(value_fraction, dim, heads)]
         self.query = glorot(nn.Linear(dim, self.sizes[0]))
         self.key = glorot(nn.Linear(dim, self.sizes[0]))
         self.value = glorot(nn.Linear(dim, self.sizes[1]))
-        self.out = glorot(nn.Linear(self.sizes[1], dim))
+        self.out = glorot(nn.Linear(self.sizes[1], dim), gain)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """Attend from tokens x (B, T, D) to `source` (B, S, D), where `mask` (B, 1, 1, S) is true."""
@@ -63,6 +66,7 @@ class Block(nn.Module):
         value_fraction: see `Attention`.
         inner_fraction: width of the MLP as a fraction of D; 0 leaves it out, with its norm.
         leak: negative slope of the ReLU in the MLP.
+        gain: factor of the initial weights with which attention and MLP end.
         with_source: whether the block also attends to the output of an encoder, as a decoder block does.
     """
 
@@ -74,18 +78,21 @@ class Block(nn.Module):
         value_fraction: float,
         inner_fraction: float,
         leak: float,
+        gain: float,
         with_source: bool = False,
     ) -> None:
         super().__init__()
-        self.attention = Attention(dim, heads, key_fraction, value_fraction)
+        sizes = (dim, heads, key_fraction, value_fraction, gain)
+        self.attention = Attention(*sizes)
         self.norm = nn.LayerNorm(dim, EPS)
-        self.cross = Attention(dim, heads, key_fraction, value_fraction) if with_source else None
+        self.cross = Attention(*sizes) if with_source else None
         self.cross_norm = nn.LayerNorm(dim, EPS) if with_source else None
         self.mlp: nn.Sequential | None = None
         if inner_fraction:
             inner = _rounded(inner_fraction, dim, heads)
             relu = nn.LeakyReLU(leak) if leak else nn.ReLU()
-            self.mlp = nn.Sequential(glorot(nn.Linear(dim, inner)), relu, glorot(nn.Linear(inner, dim)))
+            first = glorot(nn.Linear(dim, inner))
+            self.mlp = nn.Sequential(first, relu, glorot(nn.Linear(inner, dim), gain))
             self.mlp_norm = nn.LayerNorm(dim, EPS)
 
     def forward(
@@ -113,6 +120,8 @@ class SetTransformer(nn.Module):
         inner_fraction: width of the MLPs as a fraction of D; 0 leaves them out.
         leak: negative slope of the ReLU.
         decoder: whether there are decoder blocks.
+        gain: factor of the initial weights with which attention and MLPs end; a small one lets a token leave a block
+            nearly as it enters.
 
     Raises:
         InputError: no layers or heads, or a fraction that is not positive.
@@ -128,14 +137,15 @@ class SetTransformer(nn.Module):
         inner_fraction: float = 1.0,
         leak: float = 0.0,
         decoder: bool = False,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         check_sizes(dim=dim)
         check_sizes(1, MAX_LAYERS, layers=layers, heads=heads)
         check_range(1e-6, 100, key_fraction=key_fraction, value_fraction=value_fraction)
         check_range(0, 100, inner_fraction=inner_fraction)
-        check_range(leak=leak)
-        sizes = (dim, heads, key_fraction, value_fraction, inner_fraction, leak)
+        check_range(leak=leak, gain=gain)
+        sizes = (dim, heads, key_fraction, value_fraction, inner_fraction, leak, gain)
         self.encoder = nn.ModuleList(Block(*sizes) for _ in range(layers))
         self.decoder = nn.ModuleList(Block(*sizes, with_source=True) for _ in range(layers * decoder))
 
