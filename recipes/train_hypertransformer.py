@@ -38,6 +38,9 @@ class Config(training.TrainConfig):
     mirror: bool = False  # not in the paper: more classes from the same images
     alike: bool = False  # not in the paper: all classes of an episode turned together
     groups: int | None = None  # not in the paper: the classes of an episode come from so many alphabets
+    augment: dict[str, Any] | None = (
+        None  # class of changes of the training photos, which validation is spared
+    )
     overlap: bool = False  # support and query sets may overlap, as in the released code
     mean: float = 128.0  # pixels are (value - mean) / std
     std: float = 128.0
@@ -78,7 +81,10 @@ def main(cfg: Config) -> None:
     arrays = FewShotArrays(cfg.data)
     common = training.pick(cfg, "ways", "shots", "unlabeled", "mean", "std", "batch_size")
     how = training.pick(cfg, "queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
-    how["seed"] = 2 * cfg.seed * 4096
+    how |= {
+        "seed": 2 * cfg.seed * 4096,
+        "augment": training.build_part(cfg, "augment") if cfg.augment else None,
+    }
     train = Episodes(arrays, arrays.classes(*cfg.train_splits), **common, **how)
     how = {"queries": cfg.validation_queries, "seed": 2 * cfg.seed + 1}
     validation = Episodes(arrays, arrays.classes(cfg.validation_split), **common, **how)

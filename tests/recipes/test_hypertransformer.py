@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from tests.data.few_shot_images.made_up_caches import mini_imagenet, python3, tiered_imagenet
 from weightgen.data.few_shot.arrays import write_few_shot_arrays
 from weightgen.storage.files import read_json, read_tensors
 from weightgen.training import read_metrics
@@ -149,3 +150,57 @@ def test_images_of_another_size_are_one_line(root, monkeypatch, data, tmp_path, 
     words = [f"start={tmp_path / 'run'}", f"data={larger}", f"output={tmp_path / 'b'}", *SMALL]
     error = failure(root, monkeypatch, capsys, "train_hypertransformer.py", *words)
     assert "has image_size=14, and the settings say 16" in error
+
+
+@pytest.mark.parametrize("name", ["mini_imagenet_1shot_8ch", "tiered_imagenet_5shot_32ch"])
+def test_a_step_on_a_cache_with_changed_photos(root, monkeypatch, tmp_path, name):
+    """The published layout, made up, with the configuration of its data set, but for the size of what is learned."""
+    make, option = (
+        (mini_imagenet, "--mini-imagenet")
+        if name.startswith("mini")
+        else (tiered_imagenet, "--tiered-imagenet")
+    )
+    make(tmp_path / "cache", python3(4), size=20)
+    run(
+        root,
+        monkeypatch,
+        "../data/few_shot_images/prepare.py",
+        option,
+        tmp_path / "cache",
+        "--output-dir",
+        tmp_path / "data",
+    )
+    config = root / f"recipes/configs/train_hypertransformer/{name}.yaml"
+    words = ["ways=2", "shots=1", "queries=1", "batch_size=2", "network.depth=2", "steps=2", "validate_every=2", "decay_steps=2",
+             "validation_episodes=2", "validation_queries=1"]  # fmt: skip
+    words += ["--config", config, f"data={tmp_path / 'data'}"]
+    run(root, monkeypatch, "train_hypertransformer.py", *words, f"output={tmp_path / 'run'}")
+    run(
+        root, monkeypatch, "train_hypertransformer.py", *words, f"output={tmp_path / 'plain'}", "augment=null"
+    )
+    changed, plain = (
+        read_metrics(tmp_path / name / "metrics.jsonl")[-1]["loss"] for name in ("run", "plain")
+    )
+    assert np.isfinite(changed) and changed != plain
+
+
+def test_a_change_of_photos_that_does_not_exist(root, monkeypatch, capsys, data, tmp_path):
+    component = "_component_: weightgen.data.few_shot.augmentation.Augmentation"
+    common = (f"data={data}", f"output={tmp_path / 'run'}", *SMALL)
+    line = failure(
+        root, monkeypatch, capsys, "train_hypertransformer.py", *common, f"augment={{{component}, colour: 1}}"
+    )
+    assert "colour" in line
+    line = failure(
+        root, monkeypatch, capsys, "train_hypertransformer.py", *common, f"augment={{{component}}}"
+    )
+    assert "write hue: 0" in line  # these images are grey
+    line = failure(
+        root,
+        monkeypatch,
+        capsys,
+        "train_hypertransformer.py",
+        *common,
+        "augment={_component_: weightgen.data.few_shot.episodes.Episodes}",
+    )
+    assert "augment" in line

@@ -25,6 +25,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "scheduler": ("diffusers.", "weightgen.priors."),
     "encoder": ("weightgen.encoders.",),
     "tasks": ("weightgen.data.",),
+    "augment": ("weightgen.data.few_shot.",),
     "score": ("weightgen.objectives.", "weightgen.reports."),
 }
 
@@ -181,6 +182,10 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
         )
     if kind == "tasks":
         return all(hasattr(target, method) for method in ("__len__", "__getitem__"))
+    if kind == "augment":
+        return inspect.isfunction(
+            getattr(target, "__call__", None)
+        )  # every class can be called, not each instance
     return issubclass(target, nn.Module) or (kind is None and issubclass(target, _scheduler()))
 
 

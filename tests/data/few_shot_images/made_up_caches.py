@@ -66,12 +66,12 @@ def png(image) -> np.ndarray:
     return np.frombuffer(file.getvalue(), np.uint8)
 
 
-def mini_imagenet(folder, write):
+def mini_imagenet(folder, write, size=6):
     """Three caches, rows of a class not in sequence; gives the images of every class by name."""
     folder.mkdir()
     expected = {}
     for i, name in enumerate(NAMES):
-        images = pixels(6, i)
+        images = pixels(6, i, size)
         members = {f"n0{i}9": [5, 0, 2], f"n0{i}1": [1, 3, 4]}
         (folder / f"mini-imagenet-cache-{name}.pkl").write_bytes(
             write({"image_data": images, "class_dict": members})
@@ -80,12 +80,12 @@ def mini_imagenet(folder, write):
     return expected
 
 
-def tiered_imagenet(folder, write, form="png", key="label_specific"):
+def tiered_imagenet(folder, write, form="png", key="label_specific", size=6):
     """Three splits of two classes with one name, as two cranes of ImageNet; gives the images of every split in RGB."""
     folder.mkdir()
     expected = {}
     for i, name in enumerate(NAMES):
-        images, labels = pixels(5, i), np.array([0, 0, 0, 1, 1], np.int32)
+        images, labels = pixels(5, i, size), np.array([0, 0, 0, 1, 1], np.int32)
         if form == "png":
             (folder / f"{name}_images_png.pkl").write_bytes(write([png(image) for image in images]))
         else:

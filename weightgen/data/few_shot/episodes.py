@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weightgen.data.few_shot.arrays import FewShotArrays
+from weightgen.data.few_shot.augmentation import Augmentation
 from weightgen.errors import InputError
 from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 
@@ -55,6 +56,7 @@ class Episodes:
         min_queries: likewise for queries.
         mean: pixel value (0 to 255) that becomes 0.
         std: pixel values per unit; 128 and 128 give the -1 to 1 of the released code.
+        augment: changes of the images of support and query sets, for training.
 
     Raises:
         InputError: too few classes or images, or a number that is too small.
@@ -77,6 +79,7 @@ class Episodes:
     min_queries: int | None = None
     mean: float = 128.0
     std: float = 128.0
+    augment: Augmentation | None = None
 
     def __post_init__(self) -> None:
         least = (self.min_shots, self.min_queries)
@@ -126,10 +129,10 @@ class Episodes:
         look = self._look(rng, (self.batch_size, self.ways))
         support_labels = self._labels(rng, kept, self.min_shots, self.shots)
         support_labels[:, :, self.shots :][support_labels[:, :, self.shots :] >= 0] = UNLABELED
-        support = self._examples(rows, support_labels, look, device)
+        support = self._examples(rows, support_labels, look, rng, device)
         while True:
             labels = self._labels(rng, self.queries, self.min_queries, self.queries)
-            query = self._examples(rest[:, :, : self.queries], labels, look, device)
+            query = self._examples(rest[:, :, : self.queries], labels, look, rng, device)
             embeds = torch.zeros(self.batch_size, 0, device=device)
             yield TaskBatch(support=support, query=query, embeds=embeds, context={})
             rest = self._draw(rng, chosen, None if self.overlap else rows)
@@ -184,6 +187,7 @@ class Episodes:
         rows: NDArray[np.int64],
         labels: NDArray[np.int64],
         look: Look,
+        rng: np.random.Generator,
         device: torch.device | str | None,
     ) -> Examples:
         images = self.arrays.images[rows]  # (B, ways, count, H, W, channels)
@@ -193,6 +197,8 @@ class Episodes:
                 images[where] = np.rot90(images[where], turn, axes=(2, 3))
         images[look.mirrored] = images[look.mirrored][..., ::-1, :]
         pixels = torch.from_numpy(images).to(device).flatten(1, 2).movedim(-1, 2).float()
+        if self.augment is not None:
+            pixels = 255 * self.augment(pixels / 255, rng)
         return Examples((pixels - self.mean) / self.std, _tensor(labels, device))
 
 
