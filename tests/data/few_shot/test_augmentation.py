@@ -14,7 +14,7 @@ NONE = {"flip": False, "crop": 1.0, "hue": 0.0, "brightness": 0.0, "contrast": 0
 
 
 def changed(pixels, seed=0, **options):
-    return Augmentation(**(NONE | options))(pixels, np.random.default_rng(seed))
+    return Augmentation(**(NONE | options)).change(pixels, np.random.default_rng(seed))
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ class Episodes:
         images[look.mirrored] = images[look.mirrored][..., ::-1, :]
         pixels = torch.from_numpy(images).to(device).flatten(1, 2).movedim(-1, 2).float()
         if self.augment is not None:
-            pixels = 255 * self.augment(pixels / 255, rng)
+            pixels = 255 * self.augment.change(pixels / 255, rng)
         return Examples((pixels - self.mean) / self.std, _tensor(labels, device))
 
 
