@@ -183,9 +183,7 @@ def _is_component(target: Any, path: str, kind: str | None) -> bool:
     if kind == "tasks":
         return all(hasattr(target, method) for method in ("__len__", "__getitem__"))
     if kind == "augment":
-        return inspect.isfunction(
-            getattr(target, "__call__", None)
-        )  # every class can be called, not each instance
+        return hasattr(target, "change")
     return issubclass(target, nn.Module) or (kind is None and issubclass(target, _scheduler()))
 
 
