@@ -155,21 +155,11 @@ def test_images_of_another_size_are_one_line(root, monkeypatch, data, tmp_path, 
 @pytest.mark.parametrize("name", ["mini_imagenet_1shot_8ch", "tiered_imagenet_5shot_32ch"])
 def test_a_step_on_a_cache_with_changed_photos(root, monkeypatch, tmp_path, name):
     """The published layout, made up, with the configuration of its data set, but for the size of what is learned."""
-    make, option = (
-        (mini_imagenet, "--mini-imagenet")
-        if name.startswith("mini")
-        else (tiered_imagenet, "--tiered-imagenet")
-    )
+    make = mini_imagenet if name.startswith("mini") else tiered_imagenet
     make(tmp_path / "cache", python3(4), size=20)
-    run(
-        root,
-        monkeypatch,
-        "../data/few_shot_images/prepare.py",
-        option,
-        tmp_path / "cache",
-        "--output-dir",
-        tmp_path / "data",
-    )
+    monkeypatch.syspath_prepend(root / "data/few_shot_images")
+    words = [f"--{make.__name__.replace('_', '-')}", tmp_path / "cache", "--output-dir", tmp_path / "data"]
+    run(root, monkeypatch, "../data/few_shot_images/prepare.py", *words)
     config = root / f"recipes/configs/train_hypertransformer/{name}.yaml"
     words = ["ways=2", "shots=1", "queries=1", "batch_size=2", "network.depth=2", "steps=2", "validate_every=2", "decay_steps=2",
              "validation_episodes=2", "validation_queries=1"]  # fmt: skip

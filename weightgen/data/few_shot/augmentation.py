@@ -19,8 +19,8 @@ class Augmentation:
     """What the HyperTransformer paper does to the photos of miniImageNet and tieredImageNet in training.
 
     All numbers are drawn uniformly. A crop is a square with `crop` to 1 of the image's side, anywhere in it, and is scaled back. The
-    colours of a set are turned by −hue to hue of the circle, its pixels get −brightness to brightness added, and the difference of a pixel from
-    the mean of its image and channel is multiplied by 1 − contrast to 1 + contrast.
+    colours of a set are turned by −hue to hue of the circle, its pixels get −brightness to brightness added, and the difference of a
+    pixel from the mean of its image and channel is multiplied by 1 − contrast to 1 + contrast.
 
     References:
         Zhmoginov et al., "HyperTransformer", 2022, appendix B; the numbers are those of the released code.
