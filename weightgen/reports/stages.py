@@ -67,7 +67,11 @@ def add_recipe(
         "output": makes,
     }
     chosen = ["--config", f"recipes/configs/{config}.yaml"] if config else []
-    command = [script, *chosen, *(f"{key}={value}" for key, value in words.items())]
+    command = [
+        script,
+        *chosen,
+        *(f"{key}={'null' if value is None else value}" for key, value in words.items()),
+    ]
     stages[name] = Stage(makes, command, (*needs, *parts.values()), cheap)
 
 
