@@ -38,7 +38,8 @@ def cfg(study, tmp_path):
     return study.Config(
         data=str(tmp_path / "data"), output=str(tmp_path / "out/table"), runs=str(tmp_path / "runs"), episodes=3,
         base="omniglot_1shot_8ch_random_characters", settings=SETTINGS, title="A title", xlabel="samples",
-        curves={"one layer": {"hypernet.layers": 1, "hypernet.placeholder_dim": None}}, places={"0": {}, "1": {"unlabeled": 1, "hide": 0.5, "hide_steps": 1}},
+        curves={"one layer": {"hypernet.layers": 1, "hypernet.placeholder_dim": None}},
+        places={"0": {}, "1": {"unlabeled": 1, "hide": 0.5, "hide_steps": 1}},
     )  # fmt: skip
 
 
