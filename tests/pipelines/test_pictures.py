@@ -75,21 +75,25 @@ def test_the_commands(folder, run, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["classes"] == ["left", "right"]
 
 
-def test_the_shipped_model_by_name(tmp_path, capsys):
-    hypernet = HyperTransformer.from_pretrained("omniglot-8ch-1shot")
-    assert (hypernet.network.channels, hypernet.network.num_classes) == (8, 20)
+@pytest.mark.parametrize("channels", [8, 16])
+def test_the_shipped_models_by_name(tmp_path, capsys, channels):
+    name = f"omniglot-{channels}ch-1shot"
+    hypernet = HyperTransformer.from_pretrained(name)
+    assert (hypernet.network.channels, hypernet.network.num_classes) == (channels, 20)
     shapes = {"ring": "ellipse", "bar": "line", "square": "rectangle"}
-    for name, method in shapes.items():
-        (tmp_path / "pics" / name).mkdir(parents=True)
+    for shape, method in shapes.items():
+        (tmp_path / "pics" / shape).mkdir(parents=True)
         for i in range(3):
             picture = Image.new("L", (105, 105), 255)
             how = {"fill": 0} if method == "line" else {"outline": 0}
             getattr(ImageDraw.Draw(picture), method)((18 + 5 * i, 20, 80 + 3 * i, 85 + 2 * i), width=4, **how)
-            picture.save(tmp_path / "pics" / name / f"{i}.png" if i else tmp_path / f"{name}.png")
-    main(["write", str(tmp_path / "pics"), "--output", str(tmp_path / "net.safetensors")])
-    main(["info", "omniglot-8ch-1shot"])
+            picture.save(tmp_path / "pics" / shape / f"{i}.png" if i else tmp_path / f"{shape}.png")
+    main(["write", str(tmp_path / "pics"), "--model", name, "--output", str(tmp_path / "net.safetensors")])
+    main(["info", name])
     capsys.readouterr()
-    main(["predict", str(tmp_path / "net.safetensors"), *(str(tmp_path / f"{name}.png") for name in shapes)])
+    main(
+        ["predict", str(tmp_path / "net.safetensors"), *(str(tmp_path / f"{shape}.png") for shape in shapes)]
+    )
     assert [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()] == list(shapes)
 
 

@@ -11,7 +11,7 @@ from weightgen import __version__
 from weightgen.errors import InputError
 
 ABOUT = "Write the weights of small networks from a question or from pictures, use them, score them, and see what files hold."
-HYPERTRANSFORMER = "omniglot-8ch-1shot"
+HYPERTRANSFORMER = "omniglot-16ch-1shot"
 _path = os.path.expanduser  # a shell does not expand ~ in --model=~/pipeline
 
 
