@@ -13,8 +13,7 @@ from weightgen.objectives import EpisodicLoss
 torch.manual_seed(0)
 WAYS = 3
 network = ConvNet(channels=8, num_classes=WAYS, image_size=14, depth=2)
-# Placeholders and initial weights as in the paper: with the defaults, which suit drawings, this task is still at chance after 480 steps.
-hypernet = HyperTransformer(network, layers=1, learned_base=True, placeholder_dim=32, gain=1.0)
+hypernet = HyperTransformer(network, layers=1)
 
 
 def episodes(count: int) -> TaskBatch:

@@ -1,5 +1,7 @@
 """HyperTransformer: the published sizes, the symmetries of a set, export, and wrong use in one line each."""
 
+import math
+
 import pytest
 import torch
 
@@ -182,6 +184,17 @@ def test_kernels_begin_apart_and_the_same_for_all_tasks():
     assert channels > 0.6 and tasks < 0.001
     channels, tasks = spreads(placeholder_dim=32, gain=1.0)
     assert channels < 0.6 and tasks > 0.003
+
+
+@pytest.mark.parametrize("channels", [4, 32])
+def test_the_loss_begins_near_chance(channels):
+    """Logits of random weights begin at several times ln C, the more so the longer the flattened map is."""
+    hypernet = HyperTransformer(ConvNet(channels, WAYS, image_size=32)).eval()
+    support = Examples(torch.randn(B, WAYS, 1, 32, 32), torch.arange(WAYS).expand(B, -1))
+    logits = hypernet.network.run_batch(hypernet.generate(support).params, torch.randn(B, 20, 1, 32, 32))
+    labels = torch.arange(20).remainder(WAYS).expand(B, -1)
+    loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    assert math.log(WAYS) - 0.2 < loss.item() < 2 * math.log(WAYS)
 
 
 @pytest.mark.parametrize("numbers", [0, 33, 1.5])

@@ -54,7 +54,8 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
         leak: negative slope of the ReLU in the transformers.
         decoder: encoder and decoder in place of an encoder only.
         placeholder_dim: how many numbers of a placeholder are learned, by default its whole token; the paper has
-            `embed_dim`, and 0 for the others, with which all slices of a layer begin alike.
+            `embed_dim`, and 0 for the others, with which all slices of a layer begin alike. Those of the logits do
+            in either case.
         gain: factor of the initial weights with which attention and MLPs end; 1 in the paper. With a small one, a slice
             begins as its placeholder and not as a mean of the support set.
 
@@ -121,7 +122,14 @@ class HyperTransformer(SupportWriter, SavedModule, coders=NETWORK_CODER):
                 depth = 1 if i == network.depth else activation_layers
                 local = ActivationFeatures(channels, network.sides[i], filters, depth)
             self.generators[str(i)] = LayerGenerator(
-                part, network.num_classes, local, image_features, embed_dim, placeholder_dim, options
+                part,
+                network.num_classes,
+                local,
+                image_features,
+                embed_dim,
+                placeholder_dim,
+                i < network.depth,
+                options,
             )
 
     def generate(self, support: Examples, moments: bool = False) -> Generated:

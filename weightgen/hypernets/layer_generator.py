@@ -69,6 +69,8 @@ class LayerGenerator(nn.Module):
         shared_dim: length of the shared features.
         embed_dim: length of the label embeddings, E.
         placeholder_dim: how many numbers of a placeholder are learned, by default all D; the others are 0.
+        apart: whether the slices begin apart, as the numbers of a placeholder that become weights begin with N(0, 1) and
+            not with 0. Random convolutions are a good start, as batch norms follow; random logits are not.
         transformer: arguments of `SetTransformer`.
     """
 
@@ -80,6 +82,7 @@ class LayerGenerator(nn.Module):
         shared_dim: int,
         embed_dim: int,
         placeholder_dim: int | None,
+        apart: bool,
         transformer: dict[str, float],
     ) -> None:
         super().__init__()
@@ -91,6 +94,8 @@ class LayerGenerator(nn.Module):
         self.padding = self.dim - embed_dim - features
         self.label_embeds = nn.Parameter(torch.randn(labels + 1, embed_dim))
         self.weight_tokens = placeholders(slices.number, placeholder_dim or self.dim)
+        if not apart:
+            self.weight_tokens.data[:, embed_dim:] = 0
         self.transformer = SetTransformer(self.dim, **transformer)  # type: ignore[arg-type]
 
     def tokens(self, labels: Tensor, shared: Tensor | None, x: Tensor) -> Tensor:
