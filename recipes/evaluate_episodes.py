@@ -75,12 +75,11 @@ def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path) -> dict[str, dict
 
 def report_on(cfg: Config, arrays: FewShotArrays, folder: Path, step: int) -> dict[str, Any]:
     """Evaluate the state of a run after `step`."""
-    rows = [row for row in training.read_metrics(folder / "metrics.jsonl") if row["step"] <= step]
     settings, phases = training.read_facts(folder)["settings"], read_json(folder / "run.json")["phases"]
     return {
         "protocol": arrays.protocol,
         "step": step,
-        "episodes_trained": int(rows[-1]["episodes"]),
+        "episodes_trained": step * settings["batch_size"],
         "split": cfg.split,
         "episodes": cfg.episodes,
         "queries_per_class": cfg.queries,
