@@ -38,9 +38,7 @@ class Config(training.TrainConfig):
     mirror: bool = False  # not in the paper: more classes from the same images
     alike: bool = False  # not in the paper: all classes of an episode turned together
     groups: int | None = None  # not in the paper: the classes of an episode come from so many alphabets
-    augment: dict[str, Any] | None = (
-        None  # class of changes of the training photos, which validation is spared
-    )
+    augment: dict[str, Any] | None = None  # class of changes of the training photos
     overlap: bool = False  # support and query sets may overlap, as in the released code
     mean: float = 128.0  # pixels are (value - mean) / std
     std: float = 128.0
