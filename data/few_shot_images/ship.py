@@ -26,14 +26,15 @@ def written_layers(hypernet: HyperTransformer) -> str:
 
 def card(template: str, name: str, model: PictureHypernet, run: Path, results: list[str]) -> str:
     """The text of the card."""
-    settings = training.read_facts(run)["settings"]
+    facts = training.read_facts(run)
+    settings = facts["settings"]
     rows = ""
     for report in map(read_json, results):
         for how, found in report["results"].items():
             rows += f"| {report['protocol']} | {how} | {found['accuracy']} ± {found['interval']} |\n"
     return template.format(
         name=name,
-        episodes=int(training.read_metrics(run / "metrics.jsonl")[-1]["episodes"]),
+        episodes=facts["step"] * settings["batch_size"],
         ways=settings["ways"],
         shots=settings["shots"],
         chance=100 / settings["ways"],

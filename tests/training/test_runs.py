@@ -159,6 +159,16 @@ def test_a_run_goes_on_with_more_steps(cfg, tmp_path):
     assert phases == [{"from_step": 0, "steps": 7}, {"from_step": 7, "steps": 9}]
 
 
+def test_a_stopped_run_can_end_where_it_is_and_not_before(cfg, tmp_path, at_step):
+    at_step(4, lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Stopped):
+        main(cfg)
+    with pytest.raises(InputError, match="out has done 5 steps: expected as many or more, got 3"):
+        main(replace(cfg, steps=3))
+    main(replace(cfg, steps=5))
+    assert read_json(tmp_path / "out/run.json")["steps"] == 5
+
+
 @pytest.mark.parametrize("finished", [False, True])
 def test_another_configuration_is_refused(cfg, tmp_path, at_step, finished):
     if finished:

@@ -30,11 +30,13 @@ def step_numbers(run: Run, steps: int) -> Iterator[int]:
     Writes checkpoints between steps, shows the progress, and on Ctrl-C or SIGTERM ends the step, writes a checkpoint and stops.
 
     Raises:
-        InputError: fewer than one step.
+        InputError: fewer than one step, or than the run has done.
         Stopped: the run was asked to stop.
     """
     if steps < 1:
         raise InputError(f"expected steps from 1 up, got {steps}")
+    if steps < run.done:
+        raise InputError(f"{run.output} has done {run.done} steps: expected as many or more, got {steps}")
     with Progress(run, steps) as progress, Interrupts() as interrupts:
         for step in range(run.done, steps):
             seed_step(run.settings["seed"], step)

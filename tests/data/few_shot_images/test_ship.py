@@ -22,8 +22,8 @@ def test_a_model_and_its_card(root, tmp_path, monkeypatch, data_set, channels, g
     hypernet = HyperTransformer(ConvNet(4, 5, 14, channels, depth=2), generated=generated, layers=1)
     run = tmp_path / "run"
     hypernet.save_pretrained(run / "hypernet")
-    write_json(run / "training.json", {"settings": {"mean": 128.0, "std": 64.0, "ways": 5, "shots": 1}})
-    (run / "metrics.jsonl").write_text('{"step": 3, "episodes": 12000.0}\n')
+    settings = {"mean": 128.0, "std": 64.0, "ways": 5, "shots": 1, "batch_size": 4}
+    write_json(run / "training.json", {"settings": settings, "step": 3000})
     found = {"transductive, disjoint": {"accuracy": 31.4, "interval": 0.7}}
     write_json(tmp_path / "results.json", {"protocol": "made_up", "results": found})
     spec = importlib.util.spec_from_file_location("ship", root / "data/few_shot_images/ship.py")
