@@ -5,8 +5,8 @@ r"""Train HyperTransformers that differ in two settings, and compare their accur
         data=runs/omniglot_random output=results/omniglot/layers
 
 One training by `train_hypertransformer.py` for each pair of a curve and a place; finished ones are reused. Writes `output`.json, .md and
-.png. configs/compare_hypertransformers has two questions of Zhmoginov et al., 2022, section 4: how many layers to generate, and what
-unlabelled samples need. 15 minutes for each on one CPU thread.
+.png. configs/compare_hypertransformers has questions of Zhmoginov et al., 2022, section 4, such as how many layers to generate, and
+the rows of results/cifar_fs. 15 minutes to 2 hours for each on one CPU thread.
 """
 
 import re
@@ -38,6 +38,7 @@ class Config:
     settings: dict[str, Any] = field(default_factory=dict)  # of all trainings
     title: str = ""
     xlabel: str = ""
+    start: str | None = None  # `runs` of a comparison of the same curves and places, to begin at
     runs: str | None = None  # folder of everything trained; by default runs/ and the name of `output`
     seeds: int = 1
     more_seeds: dict[str, int] = field(default_factory=dict)  # "curve, place" → seeds of that pair
@@ -58,6 +59,9 @@ def stages_of(cfg: Config, runs: Path) -> tuple[dict[str, Stage], dict[tuple[str
             continue
         name = f"seed{seed}/" + "_".join(re.findall(r"\w+", f"{curve} {place}"))
         words = {"data": data, "seed": seed, **cfg.settings, **cfg.curves[curve], **cfg.places[place]}
+        if cfg.start is not None:
+            words["start"] = Path(cfg.start).resolve() / name
+            training.read_facts(words["start"])  # one that is missing is an error now, not hours later
         add_recipe(stages, name, runs / name, "recipes/train_hypertransformer.py", base, settings=words)
         report, script = f"{name}.json", "recipes/evaluate_episodes.py"
         add_recipe(stages, report, runs / report, script, of={"run": name}, settings=how)
@@ -97,10 +101,10 @@ def main(cfg: Config) -> None:
     check_sizes(1, seeds=cfg.seeds)
     if not cfg.curves or not cfg.places or cfg.episodes < 2:
         raise InputError("expected curves, places, and at least two episodes")
-    protocol = FewShotArrays(cfg.data).protocol
     runs = Path(cfg.runs or f"runs/{Path(cfg.output).name}").resolve()
     stages, grid = stages_of(cfg, runs)
-    asked = {"protocol": protocol, **training.pick(cfg, "base", "settings", "curves", "places", "episodes")}
+    asked = {"protocol": FewShotArrays(cfg.data).protocol}
+    asked |= training.pick(cfg, "base", "settings", "curves", "places", "episodes", "start")
     claim_folders([runs], asked)
     seconds = run_stages(stages, ROOT, runs / "seconds.json")
     cells = {curve: {place: cell_of(grid[curve, place]) for place in cfg.places} for curve in cfg.curves}

@@ -84,6 +84,18 @@ def test_a_grid(study, cfg, tmp_path, commands):
         study.main(replace(cfg, settings=SETTINGS | {"steps": 3}))
 
 
+def test_a_comparison_begins_where_another_ended(study, cfg, tmp_path, commands):
+    later = replace(cfg, start=cfg.runs, runs=str(tmp_path / "later"), output=str(tmp_path / "out/later"))
+    with pytest.raises(InputError, match="one_layer_0"):
+        study.main(later)
+    assert not commands
+    study.main(cfg)
+    study.main(later)
+    for name in ("one_layer_0", "one_layer_1"):
+        begun = read_json(tmp_path / f"later/seed0/{name}/training.json")["settings"]["start"]
+        assert begun == str(tmp_path / f"runs/seed0/{name}")
+
+
 def test_wrong_use(study, cfg):
     for change, reason in (
         ({"seeds": 0}, "seeds"),
@@ -95,8 +107,10 @@ def test_wrong_use(study, cfg):
             study.main(replace(cfg, **change))
 
 
-@pytest.mark.parametrize("name", ["layers", "unlabeled_layers"])
-def test_the_settings_of_the_two_questions_are_those_of_the_training_recipe(study, root, name):
+@pytest.mark.parametrize(
+    "name", ["beginnings", "layers", "unlabeled_layers", "cifar_fs_1shot", "cifar_fs_5shot"]
+)
+def test_the_settings_are_those_of_the_training_recipe(study, root, name):
     cfg = parse(
         study.Config,
         None,
