@@ -56,6 +56,11 @@ def test_wrong_components_are_one_line(spec, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_names_the_setting():
+    with pytest.raises(InputError, match="augment: expected _component_: package.module.Name, got .*crop"):
+        build({"crop": 0.8}, "augment")
+
+
 @pytest.mark.parametrize(
     "path",
     [

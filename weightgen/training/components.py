@@ -91,7 +91,8 @@ def component(
     """
     path = spec.get(COMPONENT)
     if not isinstance(path, str) or "." not in path:
-        raise InputError(f"expected {COMPONENT}: package.module.Name, got {dict(spec)}")
+        place = f"{kind}: " if kind else ""
+        raise InputError(f"{place}expected {COMPONENT}: package.module.Name, got {dict(spec)}")
     target = _imported(path, kind, trust_remote_code)
     known = inspect.signature(target).parameters
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
