@@ -19,12 +19,12 @@ from typing import Any
 from weightgen import training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
-from weightgen.errors import InputError, check_sizes
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.hypernets.support_writer import check_support
 from weightgen.objectives.episodic import EpisodicLoss, episode_accuracies
 from weightgen.reports.tables import interval
 from weightgen.reports.timing import check_device
-from weightgen.storage.files import read_json, write_json
+from weightgen.storage.files import check_output, read_json, write_json
 
 
 @dataclass
@@ -49,28 +49,24 @@ class Config:
     device: str = "cpu"
 
 
-def state_of(run: str) -> Path:
-    """The folder with the newest state: that of the unfinished run if there is one, else the output."""
-    return first if ((first := training.unfinished(run)) / "training.json").is_file() else Path(run)
-
-
-def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path) -> dict[str, dict[str, float]]:
-    """The figures by protocol."""
+def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What the episodes hold, and the figures by protocol."""
     hypernet = training.load_module(folder, "hypernet", cfg.device, cfg.trust_remote_code)
-    settings, network, found = training.read_facts(folder)["settings"], hypernet.network, {}
-    common = {
-        "ways": network.num_classes, "queries": cfg.queries, "batch_size": cfg.batch_size, "groups": cfg.groups, "seed": cfg.seed,
-        "shots": settings["shots"] if cfg.shots is None else cfg.shots, "mean": settings["mean"], "std": settings["std"],
-        "unlabeled": settings["unlabeled"] if cfg.unlabeled is None else cfg.unlabeled,
+    network, found = hypernet.network, {}
+    held = {
+        "ways": network.num_classes, "shots": settings["shots"] if cfg.shots is None else cfg.shots,
+        "unlabeled": settings["unlabeled"] if cfg.unlabeled is None else cfg.unlabeled, "groups": cfg.groups, "seed": cfg.seed,
     }  # fmt: skip
+    common = held | training.pick(cfg, "queries", "batch_size")
+    common |= {"mean": settings["mean"], "std": settings["std"]}
     for transductive, overlap in product(cfg.transductive, cfg.overlap):
         episodes = Episodes(arrays, arrays.classes(cfg.split), overlap=overlap, **common)
         check_support(episodes.batch(0).support, network)
-        objective = EpisodicLoss(hypernet, transductive)
-        accuracies = episode_accuracies(objective, episodes, cfg.episodes, cfg.query_batches)
+        judged = EpisodicLoss(hypernet, transductive)
+        right = episode_accuracies(judged, episodes, cfg.episodes, cfg.query_batches)
         statistics = "transductive" if transductive else "support statistics"
-        found[f"{statistics}, {'overlapping' if overlap else 'disjoint'}"] = interval(accuracies)
-    return found
+        found[f"{statistics}, {'overlapping' if overlap else 'disjoint'}"] = interval(right)
+    return held | {"results": found}
 
 
 def report_on(cfg: Config, arrays: FewShotArrays, folder: Path, step: int) -> dict[str, Any]:
@@ -84,30 +80,35 @@ def report_on(cfg: Config, arrays: FewShotArrays, folder: Path, step: int) -> di
         "episodes": cfg.episodes,
         "queries_per_class": cfg.queries,
         "query_batches": cfg.query_batches,
-        "groups": cfg.groups,
-        "seed": cfg.seed,
-        "results": evaluate(cfg, arrays, folder),
+        **evaluate(cfg, arrays, folder, settings),
         "command": " ".join(["python", *sys.argv]),
         "training": {"settings": settings, "phases": phases},
     }
 
 
 def main(cfg: Config) -> None:
-    if not (state_of(cfg.run) / "training.json").is_file() and not cfg.follow:
-        raise InputError(f"{cfg.run} has no checkpoint yet: write follow=true to wait for one")
+    if not (training.newest_state(cfg.run) / "training.json").is_file():
+        if not cfg.follow:
+            raise InputError(f"{cfg.run} has no checkpoint yet: write follow=true to wait for one")
+        print(f"waiting for the first checkpoint of {cfg.run}", file=sys.stderr)
     check_sizes(query_batches=cfg.query_batches)
+    check_range(follow_every=cfg.follow_every)
+    if cfg.output:
+        check_output(cfg.output)
     if cfg.episodes < 2 or not cfg.transductive or not cfg.overlap:
         raise InputError("expected at least two episodes, and something in transductive and overlap")
     check_device(cfg.device)
+    training.warn_of_other_data(training.newest_state(cfg.run), data=cfg.data)
     arrays, seen = FewShotArrays(cfg.data), None
     while True:
-        folder = state_of(cfg.run)
+        folder = training.newest_state(cfg.run)
         facts = training.read_facts(folder) if (folder / "training.json").is_file() else {"step": seen}
         if facts["step"] != seen:
             seen = facts["step"]
             report = report_on(cfg, arrays, folder, seen)
-            shown = {key: report[key] for key in ("step", "episodes_trained", "results")}
-            print(json.dumps(shown), flush=True)
+            print(
+                json.dumps({key: report[key] for key in ("step", "episodes_trained", "results")}), flush=True
+            )
             if cfg.output:
                 write_json(cfg.output, report)
         if not cfg.follow or (seen and seen >= facts["settings"]["steps"]):

@@ -2,12 +2,11 @@
 
     python recipes/evaluate_features.py data=runs/cifar_fs output=results/cifar_fs/1shot_efficientnet.json
     python recipes/evaluate_features.py run=runs/cifar_fs_1shot_prototypes data=runs/cifar_fs output=...
-    python recipes/evaluate_features.py pixels=true data=runs/cifar_fs output=...
 
 The features are those of an image tower of timm that was trained on other photos (`tower`), of the learned convolutions of a run
 (`run`: a ProtoNet, or a HyperTransformer that writes the logits only), with batch norms on the statistics of all images of the split,
-or the centred pixels (`pixels`). They are scaled to length 1. With the same seed the episodes are those of evaluate_episodes, image by
-image. 3 minutes with the tower on one CPU thread.
+or the centred pixels (`pixels=true`). They are scaled to length 1. With the same seed the episodes are those of evaluate_episodes. 3
+minutes with the tower on one CPU thread.
 """
 
 import copy
@@ -22,14 +21,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from weightgen import InputError, training
+from weightgen import training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
 from weightgen.encoders.image_tower import ImageTower
+from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.evaluation.baselines import logistic_regression
 from weightgen.networks.convnet import side_by_side
 from weightgen.reports.tables import interval
-from weightgen.storage.files import write_json
+from weightgen.storage.files import check_output, write_json
 
 
 @dataclass
@@ -88,14 +88,14 @@ def guesses(support: Tensor, labels: Tensor, query: Tensor, c: float) -> dict[st
 def main(cfg: Config) -> None:
     if cfg.pixels and cfg.run:
         raise InputError("expected run or pixels, got both: leave one of them out")
-    if cfg.episodes < 2:
-        raise InputError(f"expected at least two episodes, got {cfg.episodes}")
+    check_range(1e-9, c=cfg.c)
+    check_sizes(2, 10**9, episodes=cfg.episodes)
+    check_output(cfg.output)
     arrays = FewShotArrays(cfg.data)
     classes = arrays.classes(cfg.split)
     rows = np.concatenate([np.arange(arrays.starts[k], arrays.starts[k] + arrays.counts[k]) for k in classes])
-    images = np.asarray(arrays.images[rows])
     make = pixel_features if cfg.pixels else partial(learned_features if cfg.run else tower_features, cfg)
-    features = normalize(make(images), dim=1)
+    features = normalize(make(np.asarray(arrays.images[rows])), dim=1)
     place = torch.zeros(len(arrays.images), dtype=torch.long)
     place[rows] = torch.arange(len(rows))
     numbered = copy.copy(arrays)  # each image is its own number: the episodes say which images they hold
@@ -109,10 +109,10 @@ def main(cfg: Config) -> None:
             for name, guess in guesses(seen, support.labels[task], asked, cfg.c).items():
                 right.setdefault(name, []).append((guess == query.labels[task]).float().mean())
     results = {name: interval(torch.stack(values)) for name, values in right.items()}
-    settings = training.pick(cfg, "split", "ways", "shots", "queries", "episodes", "overlap", "c", "seed")
     named = "pixels" if cfg.pixels else cfg.run or f"{cfg.tower} at {cfg.tower_size}"
-    report = {"protocol": arrays.protocol, "features": named, **settings}
-    write_json(cfg.output, report | {"results": results, "command": " ".join(["python", *sys.argv])})
+    report = training.pick(cfg, "split", "ways", "shots", "queries", "episodes", "overlap", "c", "seed")
+    report |= {"protocol": arrays.protocol, "features": named, "results": results}
+    write_json(cfg.output, report | {"command": " ".join(["python", *sys.argv])})
     print(results)
 
 

@@ -3,7 +3,7 @@
     accelerate launch recipes/train_hypertransformer.py \
         --config recipes/configs/train_hypertransformer/omniglot_1shot_8ch.yaml data=runs/omniglot output=runs/1shot_8ch
 
-After a warm-up the learning rate is constant, and falls linearly over the last `decay_steps`; so a run, finished or not,
+After a warm-up the learning rate is constant, and falls linearly over the last `decay_steps`, or all; so a run, finished or not,
 can go on to another number of steps: the same command with `steps=…`. Saves the exponential moving average, and one line
 per validation in metrics.jsonl. Zhmoginov et al., 2022: section 5 (results/omniglot has what to expect).
 About 15 ms per episode and CPU thread (8 channels, 1-shot).
@@ -64,9 +64,10 @@ def new_model(cfg: Config, arrays: FewShotArrays) -> Any:
     network = training.build_part(cfg, "network", num_classes=cfg.ways, **shape)
     if cfg.start is None:
         return training.build_part(cfg, "hypernet", network=network)
-    before = training.read_facts(cfg.start)["settings"]["hypernet"]
     model = training.load_module(cfg.start, "hypernet").requires_grad_(True).train()
-    training.check_same(cfg.start, before | model.network.settings, cfg.hypernet | network.settings)
+    before, now = training.read_facts(cfg.start)["settings"], asdict(cfg)
+    old, new = ({"mean": one["mean"], "std": one["std"], **one["hypernet"]} for one in (before, now))
+    training.check_same(cfg.start, old | model.network.settings, new | network.settings)
     return model
 
 
@@ -81,7 +82,7 @@ def main(cfg: Config) -> None:
     how = training.pick(cfg, "queries", "rotate", "mirror", "alike", "overlap", "min_shots", "groups")
     how |= {
         "seed": 2 * cfg.seed * 4096,
-        "augment": training.build_part(cfg, "augment") if cfg.augment else None,
+        "augment": None if cfg.augment is None else training.build_part(cfg, "augment"),
     }
     train = Episodes(arrays, arrays.classes(*cfg.train_splits), **common, **how)
     how = {"queries": cfg.validation_queries, "seed": 2 * cfg.seed + 1}
@@ -98,7 +99,7 @@ def main(cfg: Config) -> None:
     for step in training.step_numbers(run, cfg.steps):
         objective.hide = annealed(step, cfg.hide, cfg.hide_steps)
         loss, metrics = training.outcome(run, prepared, train.batch(step, run.device))
-        factor = min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / cfg.decay_steps)
+        factor = min(1, (step + 1) / cfg.warmup, (cfg.steps - step) / min(cfg.decay_steps, cfg.steps))
         lr = training.learning_rate(cfg, step, cfg.warmup, factor)
         training.update(run, optimizer, loss, hypernet.parameters(), lr=lr, max_grad_norm=cfg.max_grad_norm)
         average.update_parameters(hypernet)

@@ -43,7 +43,7 @@ def rows_of(name: str, report: dict[str, Any]) -> list[dict[str, Any]]:
     settings = report["training"]["settings"]
     row = {
         "model": model_of(settings),
-        "shots": settings["shots"],
+        "shots": report.get("shots", settings["shots"]),  # older reports say it of the training only
         "file": name,
         "episodes_trained": report["episodes_trained"],
     }

@@ -104,11 +104,16 @@ def test_the_shipped_models_by_name(tmp_path, capsys, channels):
         (lambda f: [(f / f"class{i}").mkdir() for i in range(4)], "holds 6 class folders: expected 2 to 5"),
         (
             lambda f: [p.unlink() for p in f.glob("right/*")] + [(f / "right").rmdir()],
-            "holds 1 class folders",
+            "holds 1 class folder: expected",
         ),
         (lambda f: f.rename(f.parent / "away"), "no folder"),
         (lambda f: (f / "left/2.png").write_bytes(b"nothing"), "left/2.png is not an image"),
         (lambda f: Image.new("L", (9, 9), 10).save(f / "left/3.png"), r"left/3.png is more dark than light"),
+        (
+            lambda f: Image.new("L", (9, 9), 255).save(f / "left/3.png"),
+            r"left/3.png is blank: expected a drawing",
+        ),
+        (lambda f: (f / "left").rename(f / "le\tft"), "holds a tab or the like: rename it"),
     ],
 )
 def test_wrong_folders(folder, run, tmp_path, capsys, change, message):
@@ -119,13 +124,34 @@ def test_wrong_folders(folder, run, tmp_path, capsys, change, message):
 
 def test_pictures_of_any_size_and_shape(tmp_path):
     sizes = [(40, 40), (300, 200), (30, 90), (1, 1)]
-    pictures = [Image.new("L", size, 255) for size in sizes]
-    assert SCALE.pixels(pictures).shape == (4, 1, 28, 28)
-    assert SCALE.pixels(pictures).abs().max() == 0  # white paper is 0, at the sides, too
+    pixels = SCALE.pixels(Image.new("L", size, 205) for size in sizes)
+    assert pixels.shape == (4, 1, 28, 28) and pixels[0].min() == pixels.max()
+    assert (
+        pixels[2, 0, :, 0].abs().max() == 0 and pixels[2, 0, :, 14].min() > 0
+    )  # paper at the sides is white, which is 0
     photos = PictureScale(8, 3, 128.0, 128.0, inverted=False)
     wide = Image.new("RGB", (40, 10), "black")
     wide.paste("white", (15, 0, 25, 10))
     assert (photos.pixels([wide]) > 0.9).all()  # the middle square
+
+
+@pytest.mark.parametrize("size", [(61, 40), (40, 61), (50, 50)])
+def test_a_drawing_is_padded_to_a_square_and_scaled(size):
+    values = np.random.default_rng(0).integers(100, 256, (size[1], size[0]), dtype=np.uint8)
+    square = np.full((max(size), max(size)), 255, np.uint8)
+    top, left = (max(size) - size[1]) // 2, (max(size) - size[0]) // 2
+    square[top : top + size[1], left : left + size[0]] = values
+    expected = 255.0 - np.asarray(Image.fromarray(square).resize((28, 28), Image.Resampling.BOX))
+    found = SCALE.pixels([Image.fromarray(values)])[0, 0] * SCALE.std + SCALE.mean
+    assert np.abs(found.numpy() - expected).max() <= 1  # the order of rounding
+
+
+def test_a_long_strip_takes_no_large_square():
+    """A square of its length would hold 40 gigabytes."""
+    strip = Image.new("L", (200_000, 4), 255)
+    strip.paste(0, (99_000, 0, 101_000, 4))
+    pixels = SCALE.pixels([strip])[0, 0]
+    assert pixels.shape == (28, 28) and pixels[:, :12].abs().max() == 0
 
 
 def test_wrong_models_and_files(run, tmp_path):
@@ -183,3 +209,8 @@ def test_what_predict_needs(folder, run, tmp_path, capsys):
         assert stopped.value.code == 2
     told = capsys.readouterr().err
     assert "leave out --model" in told and "add --model" in told
+    for wrong in ("none.safetensors", "x.json"):  # the file is what is wrong, not the missing --model
+        with pytest.raises(SystemExit):
+            main(["predict", str(tmp_path / wrong), "a.png"])
+        told = capsys.readouterr().err
+        assert wrong in told and "--model" not in told

@@ -102,6 +102,7 @@ def test_wrong_use(study, cfg):
         ({"places": {}}, "expected curves, places"),
         ({"more_seeds": {"one layer": 2}}, "a curve, a comma and a place"),
         ({"episodes": 1}, "two episodes"),
+        ({"curves": {"a b": {}, "a-b": {}}}, "would be called seed0/a_b_0"),
     ):
         with pytest.raises(InputError, match=reason):
             study.main(replace(cfg, **change))

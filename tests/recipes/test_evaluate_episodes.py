@@ -52,6 +52,7 @@ def test_a_finished_run(recipe, data, tmp_path, capsys):
     report = read_json(tmp_path / "a.json")
     assert json.loads(capsys.readouterr().out)["results"] == report["results"]
     assert (report["step"], report["episodes_trained"], report["split"]) == (6, 12, "test")
+    assert (report["ways"], report["shots"], report["unlabeled"]) == (3, 1, 1)
     assert report["training"] == {"settings": SETTINGS, "phases": [{"from_step": 0, "lr": 0.1}]}
     assert set(report["results"]) == {
         f"{norm}, {sets}"
@@ -59,6 +60,18 @@ def test_a_finished_run(recipe, data, tmp_path, capsys):
         for sets in ("disjoint", "overlapping")
     }
     assert all(0 <= r["accuracy"] <= 100 and r["interval"] > 0 for r in report["results"].values())
+
+
+def test_other_shots_and_other_data_are_said(recipe, data, tmp_path, capsys):
+    run = save_run(tmp_path / "run", 6)
+    few = {"episodes": 4, "queries": 2, "transductive": [True], "overlap": [False]}
+    cfg = recipe.Config(run=run, data=data, output=str(tmp_path / "a.json"), shots=2, unlabeled=0, **few)
+    recipe.main(cfg)
+    report = read_json(tmp_path / "a.json")
+    assert (report["shots"], report["unlabeled"]) == (2, 0) and not capsys.readouterr().err
+    write_json(tmp_path / "run/run.json", {"phases": [], "reads": {"data": "another"}})
+    recipe.main(cfg)
+    assert "was trained on other data than data=" in capsys.readouterr().err
 
 
 def test_a_run_is_followed_until_it_is_finished(recipe, data, tmp_path, capsys, monkeypatch):
@@ -88,6 +101,8 @@ def test_wrong_use(recipe, data, tmp_path):
         ({"overlap": []}, "something in transductive and overlap"),
         ({"device": "gpu"}, "cannot compute on 'gpu'"),
         ({"run": str(tmp_path)}, "no checkpoint yet"),
+        ({"follow_every": -1.0}, "follow_every must be a number from 0 up"),
+        ({"output": str(tmp_path)}, "is a folder: expected the name of a file"),
     ):
         with pytest.raises(InputError, match=reason):
             recipe.main(recipe.Config(**{"run": run, "data": data, **words}))

@@ -71,5 +71,5 @@ def test_wrong_use(recipe, data, tmp_path):
         recipe.main(recipe.Config(run=run, data=data, output=str(tmp_path / "a.json")))
     with pytest.raises(InputError, match="run or pixels"):
         recipe.main(recipe.Config(run=run, pixels=True, data=data, output=str(tmp_path / "a.json")))
-    with pytest.raises(InputError, match="at least two episodes"):
+    with pytest.raises(InputError, match="episodes must be a whole number from 2"):
         recipe.main(recipe.Config(data=data, output=str(tmp_path / "a.json"), episodes=1))

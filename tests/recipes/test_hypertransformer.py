@@ -71,6 +71,7 @@ def test_another_model_than_that_of_the_start_is_one_line(root, monkeypatch, dat
         ("network={channels: 8, depth: 2}", "has channels=4, and the settings say 8"),
         ("hypernet.layers=2", "has layers=1, and the settings say 2"),
         ("ways=2", "has num_classes=3, and the settings say 2"),
+        ("std=64", "has std=128.0, and the settings say 64"),
     ):
         assert message in failure(root, monkeypatch, capsys, "train_hypertransformer.py", *words, change)
         assert not (tmp_path / "two").exists()

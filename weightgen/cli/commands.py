@@ -109,8 +109,8 @@ def predict(args: argparse.Namespace) -> None:
         if args.sample is not None or args.model is not None:
             raise InputError(f"{args.weights} holds one CNN, complete: leave out --model and --sample")
         cnn = PictureClassifier.load(args.weights)
-        pictures = [read_image(path) for path in args.images]
-        _print_answers(args.images, cnn.classes, cnn.probabilities(pictures, args.images))
+        shares = cnn.probabilities(map(read_image, args.images), args.images)
+        _print_answers(args.images, cnn.classes, shares)
         return
     if args.model is None:
         raise InputError(

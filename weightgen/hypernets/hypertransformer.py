@@ -168,8 +168,9 @@ def _chosen(
     learned_base: bool,
 ) -> list[int]:
     """The layers to generate, in order."""
-    if generated is not None and not isinstance(generated, Sequence):
-        raise InputError(f"expected a list of layers, generated=[{generated}], got {generated!r}")
+    whole = isinstance(generated, list | tuple | range) and all(type(i) is int for i in generated)
+    if generated is not None and not whole:
+        raise InputError(f"expected a list of layers, such as generated=[{network.depth}], got {generated!r}")
     chosen = sorted(set(range(network.depth + 1) if generated is None else generated))
     if not set(chosen) <= set(range(network.depth + 1)):
         raise InputError(f"expected layers from 0 to {network.depth} (the logits), got {chosen}")

@@ -113,7 +113,7 @@ class SupportWriter(nn.Module, ABC):
         Raises:
             InputError: see `check_support`.
         """
-        if not (isinstance(support, Examples) and isinstance(support.inputs, Tensor)):
+        if not (isinstance(support, Examples) and all(isinstance(part, Tensor) for part in support)):
             raise InputError("expected Examples(images, labels) of tensors: see weightgen.tasks")
         batch = Examples(support.inputs.unsqueeze(0), support.labels.unsqueeze(0))
         check_support(batch, self.network)
@@ -173,6 +173,8 @@ def check_support(support: Examples, network: ConvNet) -> None:
 def _check_form(images: Tensor, labels: Tensor, network: ConvNet) -> None:
     expected = (network.image_channels, network.image_size, network.image_size)
     shown = ", ".join(map(str, expected))
+    if not (isinstance(images, Tensor) and isinstance(labels, Tensor)):
+        raise InputError("expected Examples(images, labels) of tensors: see weightgen.tasks")
     if images.ndim != 5 or labels.ndim != 2 or images.shape[:2] != labels.shape or not len(labels):
         raise InputError(
             f"expected images (B, N, {shown}) with labels (B, N), got {tuple(images.shape)} with {tuple(labels.shape)}"
@@ -181,7 +183,7 @@ def _check_form(images: Tensor, labels: Tensor, network: ConvNet) -> None:
         raise InputError(
             f"expected images (B, N, {shown}), got {tuple(images.shape)}: resize the images, or change their channels"
         )
-    if not images.is_floating_point() or images.dtype == torch.float64 or labels.is_floating_point():
+    if images.dtype != torch.float32 or labels.dtype not in (torch.int16, torch.int32, torch.int64):
         raise InputError(
             f"expected float32 images, scaled as in training, and integer labels, got {images.dtype} and {labels.dtype}: "
             "write (images.float() - mean) / std with the mean and std of training, and labels.long()"

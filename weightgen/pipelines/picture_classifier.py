@@ -6,7 +6,7 @@ Notation: N pictures, C classes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ class PictureClassifier(NamedTuple):
     facts: dict[str, Any]
 
     @torch.no_grad()
-    def probabilities(self, pictures: Sequence[Image.Image], names: Sequence[str] = ()) -> Tensor:
+    def probabilities(self, pictures: Iterable[Image.Image], names: Sequence[str] = ()) -> Tensor:
         """The probability of each class, with shape (N, C).
 
         Raises:
@@ -97,10 +97,11 @@ def cnn_record(path: StrPath) -> dict[str, Any] | None:
     """What a file says beside its weights, or None where it is a safetensors file of another kind.
 
     Raises:
-        InputError: the file is missing or truncated.
+        InputError: the file is missing or truncated, or no safetensors file.
     """
+    said = read_metadata(Path(path)).get("weightgen", "null")
     try:
-        record = json.loads(read_metadata(Path(path)).get("weightgen", "null"))
+        record = json.loads(said)
     except (ValueError, RecursionError):
         return None
     known = isinstance(record, dict) and all(record.get(key) == value for key, value in FORMAT.items())

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from weightgen.errors import InputError
 from weightgen.hypernets.hypertransformer import HyperTransformer
@@ -102,18 +103,22 @@ class PictureHypernet(NamedTuple):
         classes = list(examples)
         if not 2 <= len(classes) <= self.most_classes:
             raise InputError(
-                f"expected 2 to {self.most_classes} classes, got {len(classes)}: {self.name} has no more label slots"
+                f"expected 2 to {self.most_classes} classes, got {len(classes)}: {self.name} has {self.most_classes} label slots"
             )
         for label, pictures in examples.items():
             if not pictures:
                 raise InputError(f"class {label!r} has no pictures: give it one at least")
-        labels = [k for k, label in enumerate(classes) for _ in examples[label]] + [UNLABELED] * len(
-            unlabeled
-        )
         pictures = [each for label in classes for each in examples[label]] + list(unlabeled)
         pixels = self.scale.pixels(pictures, names)
+        return self._write({label: len(examples[label]) for label in classes}, pixels)
+
+    def _write(self, counts: Mapping[str, int], pixels: Tensor) -> PictureClassifier:
+        """From how many pictures of each class come first; the others have no label."""
+        classes = list(counts)
+        labels = [k for k, count in enumerate(counts.values()) for _ in range(count)]
+        facts = {"model": self.name, "labelled": len(labels), "unlabelled": len(pixels) - len(labels)}
+        labels += [UNLABELED] * (len(pixels) - len(labels))
         network = self.hypernet.eval().export(Examples(pixels, torch.tensor(labels)), stored_statistics=True)
-        facts = {"model": self.name, "labelled": len(labels) - len(unlabeled), "unlabelled": len(unlabeled)}
         return PictureClassifier(network, classes, self.scale, facts)
 
     def write_from(self, folder: StrPath) -> PictureClassifier:
@@ -131,9 +136,12 @@ class PictureHypernet(NamedTuple):
             if path.is_dir() and not is_stray(path.name)
         }
         if not 2 <= len(within) <= self.most_classes:  # before pictures are read
+            number = f"{len(within)} class folder{'s' * (len(within) != 1)}"
             raise InputError(
-                f"{folder} holds {len(within)} class folders: expected 2 to {self.most_classes}, each with pictures of one class"
+                f"{folder} holds {number}: expected 2 to {self.most_classes}, each with pictures of one class"
             )
+        if odd := [name for name in within if not name.isprintable()]:
+            raise InputError(f"the name of the class folder {odd[0]!r} holds a tab or the like: rename it")
         if empty := [name for name, paths in within.items() if not paths]:
             raise InputError(
                 f"{root / empty[0]} holds no pictures ({', '.join(SUFFIXES)}): each class needs one at least"
@@ -142,8 +150,8 @@ class PictureHypernet(NamedTuple):
         paths = [path for each in within.values() for path in each] + beside
         if len(paths) > MOST:
             raise InputError(f"{folder} holds {len(paths)} pictures: expected at most {MOST}")
-        examples = {name: [read_image(path) for path in each] for name, each in within.items()}
-        return self.write(examples, [read_image(path) for path in beside], [str(path) for path in paths])
+        pixels = self.scale.pixels(map(read_image, paths), [str(path) for path in paths])
+        return self._write({name: len(each) for name, each in within.items()}, pixels)
 
 
 def _pictures(folder: Path) -> list[Path]:

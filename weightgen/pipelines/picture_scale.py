@@ -5,7 +5,7 @@ Notation: N pictures; H × W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,17 +58,17 @@ class PictureScale(NamedTuple):
             numbers.append(float(value))
         return cls(side, channels, numbers[0], numbers[1], inverted)
 
-    def pixels(self, pictures: Sequence[Image.Image], names: Sequence[str] = ()) -> Tensor:
+    def pixels(self, pictures: Iterable[Image.Image], names: Sequence[str] = ()) -> Tensor:
         """Pictures of any sizes as numbers, with shape (N, channels, H, W).
 
         Drawings that are no squares get paper at their sides; of photos the middle square is kept.
 
         Args:
-            pictures: the N pictures.
+            pictures: the N pictures; each can be forgotten before the next is read.
             names: for messages.
 
         Raises:
-            InputError: a drawing that is more dark than light, where dark strokes on light paper are expected.
+            InputError: a drawing without strokes, or one that is more dark than light, where dark strokes on light paper are expected.
         """
         found = [
             self._values(each, names[i] if names else f"picture {i + 1}") for i, each in enumerate(pictures)
@@ -81,14 +81,25 @@ class PictureScale(NamedTuple):
             fitted = ImageOps.fit(picture.convert("RGB"), size, Image.Resampling.BOX)
             return torch.from_numpy(np.array(fitted, dtype=np.float32)).movedim(2, 0)
         grey = picture.convert("L")
-        longer = max(grey.size)
-        square = Image.new("L", (longer, longer), 255 if self.inverted else 0)
-        square.paste(grey, ((longer - grey.width) // 2, (longer - grey.height) // 2))
-        values = torch.from_numpy(np.array(square.resize(size, Image.Resampling.BOX), dtype=np.float32))[None]
+        values = torch.from_numpy(np.array(self._squared(grey), dtype=np.float32))[None]
         if not self.inverted:
             return values
+        darkest, lightest = grey.getextrema()
+        if darkest == lightest == 255:
+            raise InputError(f"{name} is blank: expected a drawing with dark strokes on light paper")
         if float(np.asarray(grey).mean()) < 128:
             raise InputError(
                 f"{name} is more dark than light: this model reads dark strokes on light paper; invert the picture"
             )
         return 255 - values
+
+    def _squared(self, grey: Image.Image) -> Image.Image:
+        """The whole drawing with paper at its sides, scaled: the longer side first, so that a long strip takes no large square."""
+        wide = grey.width >= grey.height
+        longer, paper = max(grey.size), 255 if self.inverted else 0
+        grey = grey.resize(
+            (self.side, grey.height) if wide else (grey.width, self.side), Image.Resampling.BOX
+        )
+        padded = Image.new("L", (self.side, longer) if wide else (longer, self.side), paper)
+        padded.paste(grey, ((padded.width - grey.width) // 2, (padded.height - grey.height) // 2))
+        return padded.resize((self.side, self.side), Image.Resampling.BOX)

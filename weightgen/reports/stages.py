@@ -59,7 +59,14 @@ def add_recipe(
         settings: further settings of the recipe.
         needs: further stages that it needs.
         cheap: see `Stage`.
+
+    Raises:
+        InputError: there is a stage of that name.
     """
+    if name in stages:
+        raise InputError(
+            f"two of what is to run would be called {name}: choose names that differ in letters or digits"
+        )
     parts = dict(of or {})
     words = {
         **(settings or {}),

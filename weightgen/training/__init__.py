@@ -39,7 +39,7 @@ from weightgen.training.loop import (
 from weightgen.training.memory import keep_memory
 from weightgen.training.outputs import finish, save_run, snapshot
 from weightgen.training.resuming import resume
-from weightgen.training.runs import start_run, unfinished
+from weightgen.training.runs import newest_state, start_run, unfinished, warn_of_other_data
 from weightgen.training.saved import check_same, load_module, load_run, read_facts
 from weightgen.training.schedules import learning_rate, warmup_cosine
 from weightgen.training.settings import RunConfig, TrainConfig
@@ -51,7 +51,7 @@ __all__ = [
     "MISSING", "Accelerator", "AdaptedTasks", "AdaptedWriter", "Average", "Best", "Mean", "RunConfig", "TrainConfig", "build", "build_part",
     "check_same", "check_tasks_finite", "due", "finish", "gather_object", "held_out_loss", "keep_memory", "learning_rate",
     "load_module", "load_run", "load_source", "log_metrics", "open_tasks", "options", "outcome", "parse", "pick", "prepare",
-    "read_facts", "read_metrics",
+    "newest_state", "read_facts", "read_metrics",
     "resume", "run", "save_run", "seed_step", "snapshot", "spec", "start_run", "step_numbers", "steps",
-    "unfinished", "update", "warmup_cosine",
+    "unfinished", "update", "warmup_cosine", "warn_of_other_data",
 ]  # fmt: skip

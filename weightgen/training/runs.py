@@ -11,6 +11,7 @@ import glob
 import inspect
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -104,6 +105,28 @@ def unfinished(output: StrPath) -> Path:
     """The folder that an unfinished run writes to."""
     output = Path(output)
     return output.with_name(f"{output.name}.unfinished")
+
+
+def newest_state(output: StrPath) -> Path:
+    """The folder with the newest state of a run: that of the unfinished run if it has saved one, else the output."""
+    first = unfinished(output)
+    return first if (first / "training.json").is_file() else Path(output)
+
+
+def warn_of_other_data(folder: Path, **reads: str) -> None:
+    """Say where a run has read other data than is given: its training classes may be among these.
+
+    Args:
+        folder: the run.
+        **reads: folders by the name of the setting that named them.
+    """
+    before = read_json(folder / RUN).get("reads", {}) if (folder / RUN).is_file() else {}
+    for name, path in reads.items():
+        if name in before and before[name] != fingerprint(name, path):
+            print(
+                f"warning: {folder} was trained on other data than {name}={path}, and may have seen what it is asked",
+                file=sys.stderr,
+            )
 
 
 def start_run(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.augmentation import Augmentation
-from weightgen.errors import InputError
+from weightgen.errors import InputError, check_range
 from weightgen.tasks import PADDING_LABEL, UNLABELED, Examples, TaskBatch
 
 
@@ -83,6 +83,7 @@ class Episodes:
 
     def __post_init__(self) -> None:
         least = (self.min_shots, self.min_queries)
+        check_range(1e-3, std=self.std)
         if self.groups is not None and self.groups < 1:
             raise InputError(f"expected groups from 1 up, got {self.groups}")
         if min(self.ways, self.shots, self.queries, self.batch_size) < 1 or self.unlabeled < 0:
