@@ -48,17 +48,21 @@ def card(template: str, name: str, model: PictureHypernet, run: Path, results: l
     """The text of the card."""
     facts = training.read_facts(run)
     settings = facts["settings"]
-    return template.format(
-        name=name,
-        episodes=facts["step"] * settings["batch_size"],
-        ways=settings["ways"],
-        shots=settings["shots"],
-        chance=100 / settings["ways"],
-        channels=model.hypernet.network.channels,
-        side=model.scale.side,
-        written=written_layers(model.hypernet),
-        rows="".join(rows_of(file, facts) for file in results),
-    )
+    known = {
+        "name": name,
+        "episodes": facts["step"] * settings["batch_size"],
+        "ways": settings["ways"],
+        "shots": settings["shots"],
+        "chance": 100 / settings["ways"],
+        "channels": model.hypernet.network.channels,
+        "side": model.scale.side,
+        "written": written_layers(model.hypernet),
+        "rows": "".join(rows_of(file, facts) for file in results),
+    }
+    try:
+        return template.format_map(known)
+    except (KeyError, ValueError, IndexError) as error:
+        raise InputError(f"the card holds a brace that is not one of {', '.join(known)}: {error}") from error
 
 
 @one_line_errors()

@@ -98,9 +98,10 @@ def text_of(cfg: Config, report: dict[str, Any]) -> str:
 
 
 def main(cfg: Config) -> None:
-    check_sizes(1, seeds=cfg.seeds)
-    if not cfg.curves or not cfg.places or cfg.episodes < 2:
-        raise InputError("expected curves, places, and at least two episodes")
+    check_sizes(1, seeds=[cfg.seeds, *cfg.more_seeds.values()])
+    settings = all(isinstance(one, dict) for one in (*cfg.curves.values(), *cfg.places.values()))
+    if not (cfg.curves and cfg.places and settings) or cfg.episodes < 2:
+        raise InputError("expected curves, places, settings (or {}) of each, and at least two episodes")
     runs = Path(cfg.runs or f"runs/{Path(cfg.output).name}").resolve()
     stages, grid = stages_of(cfg, runs)
     asked = {"protocol": FewShotArrays(cfg.data).protocol}

@@ -99,7 +99,9 @@ def test_a_comparison_begins_where_another_ended(study, cfg, tmp_path, commands)
 def test_wrong_use(study, cfg):
     for change, reason in (
         ({"seeds": 0}, "seeds"),
+        ({"more_seeds": {"one layer, 0": 0}}, "seeds"),
         ({"places": {}}, "expected curves, places"),
+        ({"curves": {"one layer": None}}, "settings .or {}. of each"),
         ({"more_seeds": {"one layer": 2}}, "a curve, a comma and a place"),
         ({"episodes": 1}, "two episodes"),
         ({"curves": {"a b": {}, "a-b": {}}}, "would be called seed0/a_b_0"),

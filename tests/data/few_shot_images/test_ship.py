@@ -81,6 +81,13 @@ def test_results_of_another_training(root, tmp_path, ship, capsys, change, messa
     assert message in capsys.readouterr().err and not (tmp_path / "shipped").exists()
 
 
+def test_a_card_with_an_unknown_brace(tmp_path, ship, capsys):
+    (tmp_path / "card.md").write_text("# {name}, {licence}")
+    with pytest.raises(SystemExit):
+        ship(writer(), tmp_path / "card.md", REPORT)
+    assert "not one of name, episodes," in capsys.readouterr().err and not (tmp_path / "shipped").exists()
+
+
 def test_a_folder_of_something_else_stays(root, tmp_path, ship, capsys):
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped/thesis.txt").write_text("years of work")
