@@ -13,14 +13,14 @@ from weightgen.data.photos.knowledge import CLASSES
 from weightgen.hypernets import HyperTransformer
 from weightgen.pipelines.picture_hypernet import PictureHypernet
 
-NAME = "cifar-fs-8ch-1shot"
+NAME = "cifar-fs-32ch-1shot"
 
 
 def test_colours_by_name(tmp_path, capsys):
     """Three kinds of made-up pictures that nobody confuses, larger than those of the training."""
     hypernet = HyperTransformer.from_pretrained(NAME)
     assert (hypernet.network.channels, hypernet.network.num_classes, hypernet.network.image_channels) == (
-        8,
+        32,
         5,
         3,
     )

@@ -67,7 +67,7 @@ class PictureHypernet(NamedTuple):
         else:
             raise InputError(
                 f"{name} is no HyperTransformer: expected the output of recipes/train_hypertransformer.py, or the name of a "
-                "shipped model, such as omniglot-16ch-1shot or cifar-fs-8ch-1shot"
+                "shipped model, such as omniglot-16ch-1shot or cifar-fs-32ch-1shot"
             )
         network = hypernet.network
         if (network.image_size, network.image_channels) != (scale.side, scale.channels):
