@@ -48,6 +48,14 @@ def test_failing_stage_is_named_and_nothing_follows(tmp_path, code, reason):
     assert (tmp_path / "good.json").exists() and not (tmp_path / "report.json").exists()
 
 
+def test_what_another_process_has_made_meanwhile_stays(tmp_path):
+    code = "import sys; [open(sys.argv[1].replace('first', name), 'w').write(name) for name in ('first', 'long')]"
+    stages = made_by(tmp_path, ["first"], code) | made_by(tmp_path, ["long"])
+    with pytest.raises(InputError, match="long.json was made meanwhile by another process"):
+        run_stages(stages, tmp_path, tmp_path / "clock")
+    assert (tmp_path / "long.json").read_text() == "long"
+
+
 def test_what_is_made_of_something_missing_is_not_reused(tmp_path):
     stages = made_by(tmp_path, ["part", "other"])
     stages |= made_by(tmp_path, ["whole"], needs=["part"])

@@ -160,7 +160,7 @@ def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str
         Those seconds.
 
     Raises:
-        InputError: a stage failed, or did not make what it was to make; or see `missing_stages`.
+        InputError: a stage failed, or did not make what it was to make, or another process has made it; or see `missing_stages`.
     """
     seconds: dict[str, float] = read_json(clock) if clock.is_file() else {}
     anew = missing_stages(stages)
@@ -168,6 +168,10 @@ def run_stages(stages: Mapping[str, Stage], root: Path, clock: Path) -> dict[str
         if name not in anew:
             print(f"[{name}] {stage.makes} is there already: reused", flush=True)
             continue
+        if stage.makes.exists() and not stage.cheap:  # it was not there at the start
+            raise InputError(
+                f"{stage.makes} was made meanwhile by another process: wait for its end, and start again"
+            )
         if stage.makes.is_dir():
             shutil.rmtree(stage.makes)
         stage.makes.unlink(missing_ok=True)
