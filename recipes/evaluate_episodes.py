@@ -20,7 +20,7 @@ from weightgen import training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
 from weightgen.errors import InputError, check_range, check_sizes
-from weightgen.hypernets.support_writer import check_support
+from weightgen.hypernets.support_writer import SupportWriter, check_support
 from weightgen.objectives.episodic import EpisodicLoss, episode_accuracies
 from weightgen.reports.tables import interval
 from weightgen.reports.timing import check_device
@@ -51,7 +51,7 @@ class Config:
 
 def evaluate(cfg: Config, arrays: FewShotArrays, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """What the episodes hold, and the figures by protocol."""
-    hypernet = training.load_module(folder, "hypernet", cfg.device, cfg.trust_remote_code)
+    hypernet = training.load_module(folder, "hypernet", cfg.device, cfg.trust_remote_code, SupportWriter)
     network, found = hypernet.network, {}
     held = {
         "ways": network.num_classes, "shots": settings["shots"] if cfg.shots is None else cfg.shots,

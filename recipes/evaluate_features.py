@@ -5,8 +5,7 @@
 
 The features are those of an image tower of timm that was trained on other photos (`tower`), of the learned convolutions of a run
 (`run`: a ProtoNet, or a HyperTransformer that writes the logits only), with batch norms on the statistics of all images of the split,
-or the centred pixels (`pixels=true`). They are scaled to length 1. With the same seed the episodes are those of evaluate_episodes. 3
-minutes with the tower on one CPU thread.
+or the centred pixels (`pixels=true`), all of length 1. With its seed the episodes are those of evaluate_episodes. 3 minutes (`tower`).
 """
 
 import copy
@@ -27,6 +26,7 @@ from weightgen.data.few_shot.episodes import Episodes
 from weightgen.encoders.image_tower import ImageTower
 from weightgen.errors import InputError, check_range, check_sizes
 from weightgen.evaluation.baselines import logistic_regression
+from weightgen.hypernets.support_writer import SupportWriter
 from weightgen.networks.convnet import side_by_side
 from weightgen.reports.tables import interval
 from weightgen.storage.files import check_output, write_json
@@ -61,7 +61,8 @@ def tower_features(cfg: Config, images: np.ndarray) -> Tensor:
 @torch.no_grad()
 def learned_features(cfg: Config, images: np.ndarray) -> Tensor:
     """What enters the last layer of a run's CNN, (N, F)."""
-    hypernet, settings = training.load_module(cfg.run, "hypernet"), training.read_facts(cfg.run)["settings"]
+    hypernet = training.load_module(cfg.run, "hypernet", kind=SupportWriter)
+    settings = training.read_facts(cfg.run)["settings"]
     params, network = hypernet.shared_params(1), hypernet.network
     if made := [i for i in range(network.depth) if f"convs.{i}.weight" not in params]:
         raise InputError(f"{cfg.run} generates convolution {made[0]}: expected a run that learns them")
@@ -91,8 +92,7 @@ def main(cfg: Config) -> None:
     check_range(1e-9, c=cfg.c)
     check_sizes(2, 10**9, episodes=cfg.episodes)
     check_output(cfg.output)
-    arrays = FewShotArrays(cfg.data)
-    classes = arrays.classes(cfg.split)
+    classes = (arrays := FewShotArrays(cfg.data)).classes(cfg.split)
     rows = np.concatenate([np.arange(arrays.starts[k], arrays.starts[k] + arrays.counts[k]) for k in classes])
     make = pixel_features if cfg.pixels else partial(learned_features if cfg.run else tower_features, cfg)
     features = normalize(make(np.asarray(arrays.images[rows])), dim=1)

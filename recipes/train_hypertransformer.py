@@ -17,7 +17,7 @@ import torch
 from weightgen import InputError, training
 from weightgen.data.few_shot.arrays import FewShotArrays
 from weightgen.data.few_shot.episodes import Episodes
-from weightgen.hypernets.support_writer import check_support
+from weightgen.hypernets.support_writer import SupportWriter, check_support
 from weightgen.objectives.episodic import EpisodicLoss, annealed, episode_accuracies
 
 
@@ -64,7 +64,7 @@ def new_model(cfg: Config, arrays: FewShotArrays) -> Any:
     network = training.build_part(cfg, "network", num_classes=cfg.ways, **shape)
     if cfg.start is None:
         return training.build_part(cfg, "hypernet", network=network)
-    model = training.load_module(cfg.start, "hypernet").requires_grad_(True).train()
+    model = training.load_module(cfg.start, "hypernet", kind=SupportWriter).requires_grad_(True).train()
     before, now = training.read_facts(cfg.start)["settings"], asdict(cfg)
     old, new = ({"mean": one["mean"], "std": one["std"], **one["hypernet"]} for one in (before, now))
     training.check_same(cfg.start, old | model.network.settings, new | network.settings)

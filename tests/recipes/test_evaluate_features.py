@@ -8,11 +8,12 @@ from tests.recipes.small import loaded
 from weightgen import InputError
 from weightgen.data.few_shot.arrays import FewShotArrays, write_few_shot_arrays
 from weightgen.data.few_shot.episodes import Episodes
-from weightgen.hypernets import HyperTransformer, ProtoNet
+from weightgen.hypernets import HNet, HyperTransformer, ProtoNet
 from weightgen.networks import ConvNet
 from weightgen.objectives.episodic import EpisodicLoss, episode_accuracies
 from weightgen.storage.files import read_json, write_json
 from weightgen.storage.hub import class_path
+from weightgen.weights import WeightSpace
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,9 @@ def test_wrong_use(recipe, data, tmp_path):
     run = save(HyperTransformer(ConvNet(4, 5, 16, 3, depth=2), layers=1), tmp_path / "run")
     with pytest.raises(InputError, match="generates convolution 0"):
         recipe.main(recipe.Config(run=run, data=data, output=str(tmp_path / "a.json")))
+    other = save(HNet(WeightSpace.of(ConvNet(4, 5, 16, 3, depth=2)), 4), tmp_path / "other")
+    with pytest.raises(InputError, match="holds a HNet, which is no SupportWriter"):
+        recipe.main(recipe.Config(run=other, data=data, output=str(tmp_path / "a.json")))
     with pytest.raises(InputError, match="run or pixels"):
         recipe.main(recipe.Config(run=run, pixels=True, data=data, output=str(tmp_path / "a.json")))
     with pytest.raises(InputError, match="episodes must be a whole number from 2"):

@@ -48,17 +48,33 @@ def check_same(folder: StrPath, before: Mapping[str, Any], now: Mapping[str, Any
 
 
 def load_module(
-    folder: StrPath, name: str, device: torch.device | str = "cpu", trust_remote_code: bool = False
+    folder: StrPath,
+    name: str,
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
+    kind: type[Any] = nn.Module,
 ) -> Any:
     """Load the module `name` of a run, frozen and in evaluation mode.
 
+    Args:
+        folder: the output of a run.
+        name: of the module.
+        device: where it goes.
+        trust_remote_code: whether a class that is not weightgen's may be imported.
+        kind: the class that it must be of.
+
     Raises:
-        InputError: the run has no such module, or it is damaged, or of a class that is not weightgen's.
+        InputError: the run has no such module, or one of another kind, or it is damaged, or of a class that is not weightgen's.
     """
-    kind = read_facts(folder).get(name)
-    if not isinstance(kind, str):
+    path = read_facts(folder).get(name)
+    if not isinstance(path, str):
         raise InputError(f"{folder} has no {name}: it is the output of another recipe than is needed here")
-    module: nn.Module = load_part(class_named(kind, trust_remote_code), Path(folder) / name)
+    found = class_named(path, trust_remote_code)
+    if isinstance(found, type) and not issubclass(found, kind):
+        raise InputError(
+            f"{folder} holds a {found.__name__}, which is no {kind.__name__}: it is the output of another recipe than is needed here"
+        )
+    module: nn.Module = load_part(found, Path(folder) / name)
     return module.to(device).requires_grad_(False)
 
 
